@@ -1,0 +1,5 @@
+"""`python -m igpt`, the same as `igpt`."""
+
+from igpt.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""From image collections to records on disk to the token batches of a step."""

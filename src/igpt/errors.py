@@ -1,0 +1,36 @@
+"""What a user can get wrong, and what the command line turns into one line and exit code 2.
+
+    IgptError
+    ├── ConfigError       a setting that cannot work
+    ├── DataError         images, labels, palettes and stores
+    └── CheckpointError   runs, model folders and saved states
+
+Each message says what was wanted, what came and what to try. All are `ValueError`s, so library
+users may catch them as such. What only we can get wrong is an `assert`, not one of these.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class IgptError(ValueError):
+    """Something the user can put right; the message says how."""
+
+
+class ConfigError(IgptError):
+    """A setting, recipe or option that does not exist or cannot work."""
+
+
+class DataError(IgptError):
+    """Images, labels, palettes or record stores that are missing, broken or do not fit."""
+
+
+class CheckpointError(IgptError):
+    """A run, model folder or saved state that is missing, broken or of another kind."""
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of `names`, or list them if none is close."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; choose from {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Measuring and using fitted weights: likelihood, features, probes, completion."""

@@ -1,0 +1,1 @@
+"""Recipes, run folders, and one function for each stage of an experiment."""

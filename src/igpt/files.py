@@ -1,0 +1,60 @@
+"""Files that are either whole or not there.
+
+Everything igpt writes goes through here: written beside its place under a name of its own, flushed
+to the disk, then renamed. A reader therefore never sees half a file, whenever the writer is killed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from igpt.errors import DataError
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The block may make a file or a folder there. If it raises, what it wrote is removed and `path`
+    is as it was.
+
+    Raises:
+        DataError: The disk is full, or the place cannot be written to.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        for file in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
+            _flush(file)
+        if path.is_dir():
+            shutil.rmtree(path)
+        aside.rename(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"could not write {path}: {reason}; free some space or choose another place"
+        ) from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(value, indent=2) + "\n")

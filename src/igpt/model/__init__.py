@@ -1,0 +1,1 @@
+"""The pixel transformer: its shape, its weights on disk, and sampling from it."""

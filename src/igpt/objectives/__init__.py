@@ -1,0 +1,1 @@
+"""What the network learns from: a batch of tokens becomes a loss."""

@@ -1,0 +1,1 @@
+"""Fitting weights: the loop, the learning rate, saving and resuming."""
