@@ -1,1 +1,481 @@
-"""The command line."""
+"""The `igpt` command: reads arguments, calls one library function, prints.
+
+Nothing heavy is imported before a command runs, so that help comes at once. What a user can get
+wrong arrives here as `IgptError` and leaves as one line on stderr, with exit code 2.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from igpt import __version__
+from igpt.errors import IgptError
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Commands in the order of the work, and the nearest name for one that does not exist."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"see {ctx.command_path} --help"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 if all went well, 2 for what the user can put right."""
+    try:
+        _igpt.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        code = 0
+    except click.exceptions.Abort:
+        code = _complain("stopped", code=130)
+    except click.ClickException as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "igpt")
+        message = " ".join(error.format_message().split())
+        code = _complain(f"{message} (see {where} --help)")
+    except IgptError as error:
+        code = _complain(str(error), code=getattr(error, "exit_code", 2))
+    except KeyboardInterrupt:
+        code = _complain("stopped; nothing half-written was left", code=130)
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code)
+
+
+def _complain(message: str, *, code: int = 2) -> int:
+    print(f"igpt: {message}", file=sys.stderr)
+    return code
+
+
+def _print(result: Any, as_json: bool, table: str) -> None:
+    click.echo(json.dumps(result, indent=2) if as_json else table)
+
+
+def _options(*decorators: Callable[..., Any]) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+_DATA = click.option("--data", type=_PATH, required=True, help="Record store to read.")
+_DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...; auto: a GPU if any."
+)
+_SEED = click.option("--seed", type=int, default=0, show_default=True)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+_SECONDS = click.option(
+    "--seconds", type=float, help="Stop after so long, saved; go on later with --resume."
+)
+_SETTINGS = click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE",
+    help="Set a field of the recipe, such as training.steps=500; see igpt recipes NAME.",
+)  # fmt: skip
+_SAMPLING = _options(
+    click.option("--temperature", type=float, default=1.0, show_default=True,
+                 help="Below 1 for safer colors; 0 for always the likeliest."),
+    click.option("--top-k", type=int, help="Draw from the k likeliest colors only."),
+    click.option("--top-p", type=float, help="Draw from the likeliest colors of this probability."),
+    _SEED,
+)  # fmt: skip
+_FILTER = click.option(
+    "--filter",
+    type=click.Choice(["box", "bilinear", "hamming", "bicubic", "lanczos"]),
+    default="box",
+    show_default=True,
+    help="How to resample; all are antialiased.",
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="igpt")
+def _igpt() -> None:
+    """Generative pretraining from pixels: images become tokens, a transformer learns to predict
+    them, and its middle layers turn out to know what is in the picture.
+    """
+
+
+@_igpt.command()
+@click.option("--out", type=_PATH, default=Path("runs/quickstart"), show_default=True)
+@_DEVICE
+@_SEED
+@_JSON
+def quickstart(out: Path, device: str, seed: int, as_json: bool) -> None:
+    """The whole method on scikit-learn's digits, in minutes and without network."""
+    from igpt.experiments.quickstart import quickstart, summary_table
+
+    summary = quickstart(out, device=device, seed=seed)
+    _print(summary, as_json, summary_table(summary, out))
+
+
+@_igpt.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes, or print every setting of one."""
+    from igpt.experiments.recipes import RECIPES, find_recipe
+
+    if name:
+        click.echo(json.dumps(find_recipe(name).to_dict(), indent=2))
+        return
+    for known, recipe in RECIPES.items():
+        click.echo(
+            f"{known:18} {recipe.model.parameters / 1e6:8.1f}M weights  {recipe.description}"
+        )
+
+
+@_igpt.group(cls=_Commands)
+def data() -> None:
+    """Turn images into a record store."""
+
+
+@data.command("prepare")
+@click.argument("source")
+@click.option("--image-size", type=int, required=True, help="Side of the stored images, in pixels.")
+@click.option("--out", type=_PATH, required=True, help="Folder of the new store.")
+@_FILTER
+@click.option(
+    "--validation-fraction",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Held out from train, if the source has no validation split. ImageNet: 0.04.",
+)
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Held out from train, if the source has no test split; 0 for none.",
+)
+@_SEED
+@click.option("--strict", is_flag=True, help="Refuse broken files rather than skip and count them.")
+@click.option("--enlarge", is_flag=True, help="Allow images smaller than --image-size.")
+@click.option("--limit", type=int, help="Take only the first so many images of each split.")
+@click.option(
+    "--placements",
+    type=int,
+    default=4,
+    show_default=True,
+    help="For the source 'digits': places at which each digit is put.",
+)
+def data_prepare(source: str, out: Path, **options: Any) -> None:  # fmt: skip
+    """Read SOURCE once and store its images at one size.
+
+    SOURCE is a folder of images (class folders are labels), a folder of parquet files in the hub's
+    layout, the name of a hub data set such as uoft-cs/cifar10, or 'digits', which ships with
+    scikit-learn.
+    """
+    from igpt.data.records import prepare_store
+
+    store = prepare_store(source, out, **options)
+    click.echo(store.summary())
+
+
+@_igpt.group(cls=_Commands)
+def palette() -> None:
+    """Find the few hundred colors that stand in for all."""
+
+
+@palette.command("fit")
+@click.argument("store", type=_PATH)
+@click.option("--size", type=int, default=512, show_default=True, help="Number of colors.")
+@click.option("--out", type=_PATH, required=True, help="The palette file, .npy.")
+@click.option("--grey", is_flag=True, help="Levels of grey instead of colors.")
+@click.option("--image-size", type=int, help="Fit at this size, if not the store's own.")
+@_SEED
+@_JSON
+def palette_fit(
+    store: Path,
+    size: int,
+    out: Path,
+    grey: bool,
+    image_size: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit a palette to the train split of STORE, by k-means.
+
+    Beside it: OUT.json with the distortion it causes, and OUT.png, original | quantized.
+    """
+    from igpt.experiments.palette import fit_palette_file
+
+    report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
+    table = (
+        f"{out}: {report['size']} colors; on {report['images']} images of {report['split']} the mean "
+        f"squared error is {report['mean_squared_error']:.2f} (PSNR {report['psnr_db']:.2f} dB)\n"
+        f"{out.with_suffix('.png')}: original | quantized"
+    )
+    _print(report, as_json, table)
+
+
+@_igpt.command()
+@click.argument("recipe", required=False)
+@click.option("--data", type=_PATH, help="Record store to learn from.")
+@click.option("--palette", type=_PATH, help="Palette file.")
+@click.option("--out", type=_PATH, help="Folder of the new run.")
+@click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
+@click.option("--steps", type=int, help="Short for --set training.steps=...")
+@_SETTINGS
+@_SECONDS
+@_DEVICE
+@_JSON
+def pretrain(
+    recipe: str | None,
+    data: Path | None,
+    palette: Path | None,
+    out: Path | None,
+    resumed: Path | None,
+    steps: int | None,
+    settings: tuple[str, ...],
+    seconds: float | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Pretrain a network by RECIPE, or go on with a run.
+
+    A run that is stopped, by Ctrl-C or otherwise, loses nothing but the steps since its last
+    checkpoint: igpt pretrain --resume RUN
+    """
+    if steps is not None:
+        settings = (*settings, f"training.steps={steps}")
+    if resumed is not None:
+        if recipe or out or palette or settings:
+            raise click.UsageError(
+                "--resume goes on with the run as it is; leave out the recipe, --palette, --out, "
+                "--steps and --set"
+            )
+        from igpt.experiments.pretrain import resume
+
+        run = resume(resumed, data=data, device=device, seconds=seconds)
+    else:
+        from igpt.experiments.recipes import find_recipe, with_settings
+
+        if recipe is None:
+            raise click.UsageError("missing RECIPE (see igpt recipes), or --resume RUN")
+        chosen = with_settings(find_recipe(recipe), settings)
+        if data is None or palette is None or out is None:
+            raise click.UsageError("a new run wants --data, --palette and --out")
+        from igpt.experiments.pretrain import pretrain
+
+        run = pretrain(
+            chosen, name=recipe, data=data, palette=palette, out=out, device=device, seconds=seconds
+        )
+    if as_json:
+        from igpt.training.metrics import read_metrics
+
+        click.echo(json.dumps(read_metrics(run.metrics)[-1], indent=2))
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option("--split", default="test", show_default=True, help="train, validation or test.")
+@click.option("--images", type=int, help="Measure only the first so many.")
+@_SEED
+@_DEVICE
+@_JSON
+def evaluate(
+    run: Path,
+    data: Path,
+    split: str,
+    images: int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure how well RUN predicts held-out images, in nats and bits per pixel."""
+    from igpt.experiments.evaluate import evaluate_run
+
+    result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
+    hidden = " (hidden pixels)" if result["objective"] == "masked" else ""
+    table = (
+        f"{split}: {result['nats_per_pixel']:.4f} nats, {result['bits_per_pixel']:.4f} bits per "
+        f"pixel{hidden} over {result['images']} images"
+    )
+    if result["nats_per_pixel_from_second"] is not None:
+        table += f"; {result['nats_per_pixel_from_second']:.4f} nats over pixels 2 to n"
+    _print(result, as_json, table)
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option("--layer", "layers", type=int, multiple=True, help="A layer, 0 to L; all by default.")
+@click.option("--untrained", is_flag=True, help="The same network with fresh weights, to compare.")
+@_SEED
+@_DEVICE
+@_JSON
+def probe(
+    run: Path,
+    data: Path,
+    layers: tuple[int, ...],
+    untrained: bool,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Fit a linear probe to every layer's features, beside raw pixels."""
+    from igpt.experiments.probe import probe_run
+
+    result = probe_run(
+        run, data=data, layers=layers or None, untrained=untrained, seed=seed, device=device
+    )
+    lines = ["layer  validation    test  penalty  converged"]
+    lines += [
+        f"{row['layer']:5}  {row['validation_accuracy']:10.2%}  {row['test_accuracy']:6.2%}  "
+        f"{row['penalty']:7.0e}  {'yes' if row['converged'] else 'NO'}"
+        for row in result["layers"]
+    ]
+    lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
+    lines.append(
+        f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
+    )
+    _print(result, as_json, "\n".join(lines))
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH, required=False)
+@click.option("--data", type=_PATH, help="Labelled record store.")
+@click.option("--out", type=_PATH, help="Folder of the new run.")
+@click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
+@click.option("--steps", type=int, help="Short for --set finetune.training.steps=...")
+@_SETTINGS
+@_SECONDS
+@_DEVICE
+@_JSON
+def finetune(
+    run: Path | None,
+    data: Path | None,
+    out: Path | None,
+    resumed: Path | None,
+    steps: int | None,
+    settings: tuple[str, ...],
+    seconds: float | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights."""
+    from igpt.experiments import finetune as finetuning
+
+    if steps is not None:
+        settings = (*settings, f"finetune.training.steps={steps}")
+    if resumed is not None:
+        if run or out or settings:
+            raise click.UsageError(
+                "--resume goes on with the run as it is; leave out RUN, --out, --steps and --set"
+            )
+        tuned = finetuning.resume(resumed, data=data, device=device, seconds=seconds)
+    else:
+        if run is None or data is None or out is None:
+            raise click.UsageError("fine-tuning wants RUN, --data and --out, or --resume RUN")
+        from igpt.experiments.recipes import with_settings
+
+        recipe = with_settings(finetuning.recipe_for(run), settings)
+        tuned = finetuning.finetune(
+            run, data=data, out=out, config=recipe.finetune, device=device, seconds=seconds
+        )
+    result = tuned.read("finetune.json")
+    if result is not None:
+        _print(result, as_json, f"{tuned.path}: test accuracy {result['test_accuracy']:.2%}")
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@click.argument("images", type=_PATH, nargs=-1, required=True)
+@click.option("--rows", type=int, help="Rows that are given; half of them by default.")
+@click.option("--samples", type=int, default=4, show_default=True, help="Completions of each.")
+@click.option("--out", type=_PATH, default=Path("completions"), show_default=True)
+@_FILTER
+@_SAMPLING
+@_DEVICE
+def complete(
+    run: Path,
+    images: tuple[Path, ...],
+    rows: int | None,
+    samples: int,
+    out: Path,
+    filter: str,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Finish half-seen IMAGES; writes a grid, given | completions | original, and each by itself."""
+    from igpt.experiments.pictures import complete_files
+    from igpt.model.sampling import SamplingConfig
+
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    written = complete_files(
+        run, images, out, rows=rows, samples=samples, filter=filter, sampling=sampling, seed=seed,
+        device=device,
+    )  # fmt: skip
+    click.echo(f"{written}: given | {samples} completions | original, a row an image")
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@click.option("--samples", type=int, default=16, show_default=True)
+@click.option("--out", type=_PATH, default=Path("samples.png"), show_default=True)
+@_SAMPLING
+@_DEVICE
+def sample(
+    run: Path,
+    samples: int,
+    out: Path,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Draw images from nothing, as one PNG."""
+    from igpt.experiments.pictures import sample_file
+    from igpt.model.sampling import SamplingConfig
+
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
+    click.echo(f"{out}: {samples} samples")
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option("--layer", "layers", type=int, multiple=True, help="A layer, 0 to L; all by default.")
+@click.option("--out", type=_PATH, required=True, help="The .npz file.")
+@_DEVICE
+def features(run: Path, data: Path, layers: tuple[int, ...], out: Path, device: str) -> None:
+    """Write pooled features of every split to one .npz file.
+
+    For each split: NAME_features (image, layer, width) and, where there are labels, NAME_labels;
+    beside them, layers and class_names.
+    """
+    from igpt.experiments.evaluate import write_features
+
+    shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
+    for name, shape in shapes.items():
+        click.echo(f"{out}: {name} {' x '.join(map(str, shape))}")
+
+
+@_igpt.command()
+@click.argument("runs", type=_PATH, nargs=-1, required=True)
+@click.option("--out", type=_PATH, default=Path("report.html"), show_default=True)
+def report(runs: tuple[Path, ...], out: Path) -> None:
+    """Tell about RUNS on one page that needs nothing else: figures, curves, pictures, provenance."""
+    from igpt.experiments.report import write_report
+
+    write_report(runs, out)
+    click.echo(f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")

@@ -4,6 +4,7 @@ Everything igpt writes goes through here: written beside its place under a name 
 to the disk, then renamed. A reader therefore never sees half a file, whenever the writer is killed.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from igpt.errors import DataError
+
+_CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
+    errno.EISDIR, errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 @contextmanager
@@ -25,25 +31,30 @@ def written_aside(path: Path) -> Iterator[Path]:
     Raises:
         DataError: The disk is full, or the place cannot be written to.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside = path.with_name(f".partial-{os.getpid()}-{path.name}")  # keeps the file's ending
+    replaced = path.with_name(f".replaced-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         for file in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
             _flush(file)
         if path.is_dir():
-            shutil.rmtree(path)
-        aside.rename(path)
+            path.rename(replaced)
+        aside.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
+        if error.errno not in _CANNOT_WRITE:
+            raise
         raise DataError(
-            f"could not write {path}: {reason}; free some space or choose another place"
+            f"could not write {path}: {error.strerror}; free some space or choose another place"
         ) from error
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        for leftover in (aside, replaced):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -1,0 +1,117 @@
+"""Augmentation: stored squares to what the model sees in training, drawn from the seed and step.
+
+    none                 the whole square
+    flip                 the square or its mirror image
+    reflect-crop-flip    4 pixels of reflection on each side, then a random crop of the padded
+                         square or of its mirror image (CIFAR, Chen et al. 2020, section 3.1)
+    random-resize-crop   shorter side to a random length in [256, 384], then a random crop of 224
+                         (ImageNet, the same section)
+
+Each ends with a resize to the model's resolution, which does nothing where the store has that size
+already. `random-resize-crop` makes one resize of the paper's two: a crop of 224 from a square of
+`length` is a crop of side S * 224 / length from the stored square of side S, and Pillow resamples
+such a box straight from the stored pixels, at fractions of a pixel. A store keeps the center square
+of an image, so the far ends of its longer side are never seen. Store it at 384 or more.
+
+Random numbers are drawn for the whole batch of a step, and each process uses those of its share,
+so the batch is the same on any number of processes.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image
+
+from igpt.errors import DataError
+from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter
+
+Augmentation = Literal["none", "random-resize-crop", "reflect-crop-flip", "flip"]
+
+PADDING = 4
+SHORTEST, LONGEST, CROP = 256, 384, 224
+
+
+def augment(
+    images: UInt8[np.ndarray, "batch stored stored 3"],
+    augmentation: Augmentation,
+    *,
+    image_size: int,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    ranks: int = 1,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+) -> UInt8[np.ndarray, "batch {image_size} {image_size} 3"]:
+    """Return the images as the model sees them at `step`.
+
+    A pure function of its arguments.
+
+    Args:
+        images: The share of `rank` in the batch, every `ranks`-th image from number `rank` on.
+        augmentation: "none" is for evaluation, and draws nothing.
+        image_size: Side of the model's images; the stored ones are at least as large.
+        seed: The seed of the run.
+        step: The step at which these images are read.
+        rank: Number of this process.
+        ranks: How many processes share the batch.
+        filter: How pixels are averaged where the stored images are larger.
+
+    Raises:
+        DataError: The stored images are smaller than the model's.
+    """
+    stored = images.shape[1]
+    if stored < image_size:
+        raise DataError(
+            f"the store holds {stored}x{stored} images, but the model reads "
+            f"{image_size}x{image_size}: a store made at another size than the model; "
+            f"prepare it again with --image-size {image_size}"
+        )
+    # 1 tells this stream of random numbers from those of order.py (0) and records.py (2)
+    generator = np.random.default_rng((seed, step, 1))
+    batch, share = len(images) * ranks, slice(rank, None, ranks)
+    if augmentation == "none":
+        return _resized(images, image_size, filter)
+    if augmentation == "random-resize-crop":
+        length = generator.integers(SHORTEST, LONGEST + 1, size=batch)[:, None]  # (batch, 1)
+        offset = generator.integers(0, length - CROP + 1, size=(batch, 2))  # top, left
+        start, end = offset * (stored / length), (offset + CROP) * (stored / length)
+        return _resized(images, image_size, filter, np.concatenate([start, end], axis=1)[share])
+    mirrored = generator.integers(0, 2, size=batch).astype(bool)[share]
+    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if augmentation == "reflect-crop-flip":
+        offset = generator.integers(0, 2 * PADDING + 1, size=(batch, 2))[share]
+        images = _reflected_crop(images, offset)
+    return _resized(images, image_size, filter)
+
+
+def _reflected_crop(
+    images: UInt8[np.ndarray, "batch size size 3"], offset: Int64[np.ndarray, "batch 2"]
+) -> UInt8[np.ndarray, "batch size size 3"]:
+    around = (PADDING, PADDING)
+    padded = np.pad(images, ((0, 0), around, around, (0, 0)), mode="reflect")
+    window = np.arange(images.shape[1])
+    rows, columns = offset[:, :1] + window, offset[:, 1:] + window  # each (batch, size)
+    batch = np.arange(len(images))[:, None, None]
+    return padded[batch, rows[:, :, None], columns[:, None, :]]
+
+
+def _resized(
+    images: UInt8[np.ndarray, "batch stored stored 3"],
+    size: int,
+    filter: ResamplingFilter,
+    boxes: Float64[np.ndarray, "batch 4"] | None = None,
+) -> UInt8[np.ndarray, "batch {size} {size} 3"]:
+    """Resize each image, or the box (top, left, bottom, right) of it, to a square."""
+    stored = images.shape[1]
+    if boxes is None:
+        if stored == size:
+            return images
+        boxes = np.tile([0.0, 0.0, stored, stored], (len(images), 1))
+    method = Image.Resampling[filter.upper()]
+    resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    for index, (top, left, bottom, right) in enumerate(np.minimum(boxes, stored).tolist()):
+        image = Image.fromarray(images[index])
+        image = image.resize((size, size), method, box=(left, top, right, bottom))
+        resized[index] = np.asarray(image)
+    return resized

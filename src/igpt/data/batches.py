@@ -1,0 +1,116 @@
+"""Batches: the tokens and labels of a step, from records on disk.
+
+    batches = TokenBatches(store.split("train"), tokenizer, batch_size=128, seed=0)
+    batches.at(7_000).tokens  # (128, position), the same whenever and wherever it is asked for
+
+Training asks for the batch of a step; evaluation goes once through a split, in order and without
+augmentation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from igpt.data.augment import Augmentation, augment
+from igpt.data.order import records_at_step
+from igpt.data.records import Records
+from igpt.pixels.tokenizer import ImageTokenizer
+
+_ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images as the model reads them."""
+
+    tokens: Int64[Tensor, "batch position"]
+    labels: Int64[Tensor, " batch"] | None
+
+
+class TokenBatches:
+    """The share of `rank` in the batch of every step, a pure function of the step."""
+
+    def __init__(
+        self,
+        records: Records,
+        tokenizer: ImageTokenizer,
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation = "none",
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.records = records
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation: Augmentation = augmentation
+        self.rank = rank
+        self.ranks = ranks
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of `step`.
+
+        Raises:
+            ConfigError: The batch does not fit the records or the processes.
+            DataError: The records are smaller than the model's images.
+        """
+        numbers = records_at_step(
+            step,
+            records=len(self.records),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=self.rank,
+            ranks=self.ranks,
+        )
+        images = augment(
+            self.records.images[numbers],
+            self.augmentation,
+            image_size=self.tokenizer.image_size,
+            seed=self.seed,
+            step=step,
+            rank=self.rank,
+            ranks=self.ranks,
+            filter=self.records.filter,
+        )
+        labels = self.records.labels
+        return Batch(
+            tokens=self.tokenizer.encode(images),
+            labels=None if labels is None else torch.from_numpy(labels[numbers]),
+        )
+
+
+def evaluation_batches(
+    records: Records, tokenizer: ImageTokenizer, *, batch_size: int, limit: int | None = None
+) -> Iterator[Batch]:
+    """Yield the first `limit` records, or all, in order; the last batch may be smaller.
+
+    Raises:
+        DataError: The records are smaller than the model's images.
+    """
+    count = len(records) if limit is None else min(limit, len(records))
+    labels = records.labels
+    for start in range(0, count, batch_size):
+        part = slice(start, min(start + batch_size, count))
+        yield Batch(
+            tokens=tokenizer.encode(images_at_size(records, tokenizer.image_size, part)),
+            labels=None if labels is None else torch.from_numpy(labels[part]),
+        )
+
+
+def images_at_size(
+    records: Records, image_size: int, part: slice = _ALL
+) -> UInt8[np.ndarray, "record image_size image_size 3"]:
+    """Return the records of `part` as a model of this image size sees them, without augmentation.
+
+    Raises:
+        DataError: The records are smaller than that.
+    """
+    return augment(
+        records.images[part], "none", image_size=image_size, seed=0, step=0, filter=records.filter
+    )

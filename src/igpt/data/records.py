@@ -1,0 +1,440 @@
+"""Record stores: a collection of images made ready once, then read at the speed of memory.
+
+    store = prepare_store("uoft-cs/cifar10", Path("data/cifar10"), image_size=32)
+    train = RecordStore.open(Path("data/cifar10")).split("train")
+    train.images[7], train.labels[7]  # (32, 32, 3) bytes, a number
+
+A store is a folder. Pixels are kept and not tokens, since augmentation comes before tokens and the
+palette may change:
+
+    store.json                  what it holds and how it was made
+    train/images.npy            uint8 (record, size, size, 3), memory-mapped when read
+    train/labels.npy            int64 (record), if the split is labelled
+    validation/..., test/...
+
+Each record is the image's centered square at one size. Images stream from a pool of threads into
+the file in the order of the source, so memory does not grow with the collection, and the folder
+gets its name only when it is whole. A validation split is held out from the training images, as the
+paper does to choose hyperparameters (10 % of CIFAR-10, section 3.1); "train+validation" folds it
+back in.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from jaxtyping import Int64, UInt8
+from tqdm import tqdm
+
+import igpt
+from igpt.data.sources import SourceSplit, open_source
+from igpt.errors import ConfigError, DataError, nearest_name
+from igpt.files import write_json, written_aside
+from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, square
+
+FORMAT = 1
+_FIRST_SKIPPED = 5
+_CHUNK = 8  # images a thread takes at a time: small ones are read faster than they are handed out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """One split of a store."""
+
+    name: str
+    images: UInt8[np.ndarray, "record size size 3"]
+    """Memory-mapped from the disk, unless two splits were put together."""
+    labels: Int64[np.ndarray, " record"] | None
+    class_names: tuple[str, ...] | None
+    filter: ResamplingFilter = DEFAULT_FILTER
+    """How the images were resampled, and are when they have to be made smaller still."""
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.images)
+
+    def require_labels(self) -> Int64[np.ndarray, " record"]:
+        """Return the labels.
+
+        Raises:
+            DataError: There are none.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"the {self.name} split of this store has no labels; prepare it from a source "
+                "with labels, such as one folder of images for each class"
+            )
+        return self.labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordStore:
+    """A folder of records ready for training, and what `store.json` says of it."""
+
+    path: Path
+    image_size: int
+    """Side of every record, in pixels."""
+    filter: ResamplingFilter
+    source: str
+    """The location that the images came from."""
+    seed: int
+    class_names: tuple[str, ...] | None
+    counts: dict[str, int]
+    """Records in each split."""
+    labelled: tuple[str, ...]
+    """The splits that have labels."""
+    skipped: int
+    """Images of the source that could not be read."""
+    first_skipped: tuple[str, ...]
+    """What was wrong with the first few of them."""
+    made_with: dict[str, str]
+    """Versions of the libraries that shape the pixels."""
+
+    @classmethod
+    def open(cls, path: Path) -> "RecordStore":
+        """Return the store in `path`, checked to be whole.
+
+        Raises:
+            DataError: There is no store, or its files do not fit together.
+        """
+        description = path / "store.json"
+        if not description.is_file():
+            missing = "holds no store.json" if path.is_dir() else "does not exist"
+            raise DataError(f"{path} {missing}; make a record store there first, with `igpt data`")
+        try:
+            fields = json.loads(description.read_text())
+            version = fields.pop("format")
+            if version != FORMAT:
+                raise DataError(
+                    f"{path} is a store of format {version}, and this igpt reads format {FORMAT}; "
+                    "prepare it again"
+                )
+            for name in ("class_names", "labelled", "first_skipped"):
+                fields[name] = None if fields[name] is None else tuple(fields[name])
+            store = cls(path=path, **fields)
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{description} is damaged ({error}); prepare the store again"
+            ) from error
+        for name in store.counts:
+            store._load(name)
+        return store
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are, of "train", "validation" and "test"."""
+        return tuple(self.counts)
+
+    def summary(self) -> str:
+        """Return what the store holds, in a line or two."""
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        kind = f"{len(self.class_names)} classes" if self.class_names else "no labels"
+        size = f"{self.image_size}x{self.image_size}"
+        text = f"{self.path}: {counts} images of {size} pixels, {kind}"
+        if self.skipped:
+            text += f"\n{self.skipped:,} files skipped, such as: {'; '.join(self.first_skipped)}"
+        return text
+
+    def split(self, name: str) -> Records:
+        """Return the records of "train", "validation", "test" or "train+validation".
+
+        The last is a copy in memory: the held-out records, folded back in after the others.
+
+        Raises:
+            DataError: The store has no such split.
+        """
+        parts = name.split("+") if name == "train+validation" else [name]
+        for part in parts:
+            if part not in self.counts:
+                raise DataError(self._no_split(part))
+        if len(parts) == 1:
+            return self._load(name)
+        loaded = [self._load(part) for part in parts]
+        labels = [part.labels for part in loaded if part.labels is not None]
+        return Records(
+            name=name,
+            images=np.concatenate([part.images for part in loaded]),
+            labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+            class_names=self.class_names,
+            filter=self.filter,
+        )
+
+    def _no_split(self, name: str) -> str:
+        if name not in ("train", "validation", "test"):
+            known = [*self.counts, "train+validation"]
+            return f"there is no split {name!r}{nearest_name(name, known)}"
+        return (
+            f"{self.path} has no {name} split, only {', '.join(self.counts)}; prepare it again "
+            f"with a {name} fraction above 0, or from a source that has one"
+        )
+
+    def _load(self, name: str) -> Records:
+        folder = self.path / name
+        count, size = self.counts[name], self.image_size
+        images = _load_array(folder / "images.npy", (count, size, size, 3), np.uint8)
+        labels = None
+        if name in self.labelled:
+            labels = np.array(_load_array(folder / "labels.npy", (count,), np.int64))
+        return Records(
+            name=name,
+            images=images,
+            labels=labels,
+            class_names=self.class_names,
+            filter=self.filter,
+        )
+
+
+def prepare_store(
+    location: str,
+    out: Path,
+    *,
+    image_size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    strict: bool = False,
+    enlarge: bool = False,
+    limit: int | None = None,
+    placements: int = 4,
+) -> RecordStore:
+    """Read every image at `location` and return the store of them, now in the folder `out`.
+
+    Args:
+        location: What `open_source` understands.
+        out: The folder to make; it must not exist or be empty.
+        image_size: Side of a record, in pixels.
+        filter: How pixels are averaged where an image is larger.
+        validation_fraction: Share of the training images to hold out, if the source has no
+            validation split of its own; 0 for none.
+        test_fraction: The same for the test split, which is held out first.
+        seed: Chooses what is held out, what `limit` keeps, and where "digits" are placed.
+        strict: Refuse the source at its first broken image, rather than skip it.
+        enlarge: Accept images smaller than a record.
+        limit: Use at most this many images of each split of the source, drawn at random.
+        placements: Records made of each of the "digits".
+
+    Raises:
+        ConfigError: A setting that cannot work.
+        DataError: The source cannot be used, or `out` cannot be written.
+    """
+    if image_size < 1 or (limit is not None and limit < 1):
+        raise ConfigError(f"image_size and limit must be at least 1, got {image_size} and {limit}")
+    out = out.resolve()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
+    source = open_source(location, image_size=image_size, placements=placements, seed=seed)
+    plan = _plan(source, validation_fraction, test_fraction, seed=seed, limit=limit)
+    _remove_abandoned(out)
+
+    def read(split: SourceSplit, index: int) -> UInt8[np.ndarray, "size size 3"] | DataError:
+        """Return the record, or why it has to be skipped."""
+        try:
+            pixels = split.read(index)
+        except DataError as error:
+            if strict:
+                raise DataError(f"{error}; leave out --strict to skip such files") from error
+            return error
+        height, width = pixels.shape[:2]
+        if min(height, width) < image_size and not enlarge:
+            raise DataError(
+                f"{split.name_of(index)} is {width}x{height}, smaller than --image-size "
+                f"{image_size}; choose a smaller size, or --enlarge"
+            )
+        return square(pixels, image_size, filter)
+
+    with written_aside(out) as aside:
+        counts: dict[str, int] = {}
+        labelled: list[str] = []
+        skipped: list[DataError] = []
+        for name, (split, indices) in plan.items():
+            folder = aside / name
+            folder.mkdir(parents=True)
+            kept, broken = _write_images(
+                folder / "images.npy", partial(read, split), indices, size=image_size
+            )
+            skipped += broken
+            if not kept:
+                shutil.rmtree(folder)
+                continue
+            counts[name] = len(kept)
+            if split.labels is not None:
+                labelled.append(name)
+                np.save(folder / "labels.npy", split.labels[kept])
+        if "train" not in counts:
+            raise DataError(
+                f"no training image of {location} could be read; the first: {skipped[0]}"
+            )
+        store = RecordStore(
+            path=out,
+            image_size=image_size,
+            filter=filter,
+            source=location,
+            seed=seed,
+            class_names=source["train"].class_names,
+            counts=counts,
+            labelled=tuple(labelled),
+            skipped=len(skipped),
+            first_skipped=tuple(str(error) for error in skipped[:_FIRST_SKIPPED]),
+            made_with={
+                "igpt": igpt.__version__,
+                "numpy": np.__version__,
+                "pillow": PIL.__version__,
+            },
+        )
+        fields = {name: value for name, value in asdict(store).items() if name != "path"}
+        write_json(aside / "store.json", {"format": FORMAT, **fields})
+    return store
+
+
+def holdout(
+    records: int, fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Return the numbers of the records to keep and of those to hold out, each in rising order.
+
+    `fraction` of the records are held out, rounded, but at least one of them is unless `fraction`
+    is 0, and at least one is kept. A pure function of its arguments.
+
+    Raises:
+        ConfigError: `fraction` is below 0, or leaves nothing.
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
+    count = min(max(round(records * fraction), 1 if fraction else 0), records - 1)
+    # 2 tells this stream of random numbers from those of order.py (0) and augment.py (1)
+    shuffled = np.random.default_rng((seed, 0, 2)).permutation(records)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+_Plan = dict[str, tuple[SourceSplit, list[int]]]
+
+
+def _plan(
+    source: dict[str, SourceSplit],
+    validation_fraction: float,
+    test_fraction: float,
+    *,
+    seed: int,
+    limit: int | None,
+) -> _Plan:
+    """Return for each split of the store which images of which split of the source it gets."""
+    groups = {name: np.arange(len(split) // split.copies) for name, split in source.items()}
+    if limit is not None:
+        for name, split in source.items():
+            wanted = max(limit // split.copies, 1)
+            if wanted < len(groups[name]):
+                groups[name] = holdout(len(groups[name]), wanted / len(groups[name]), seed)[1]
+    origin = dict(source)
+    for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        if name not in source:
+            kept, held = holdout(len(groups["train"]), fraction, seed)
+            origin[name] = source["train"]
+            groups[name], groups["train"] = groups["train"][held], groups["train"][kept]
+    plan: _Plan = {}
+    for name in ("train", "validation", "test"):
+        copies = origin[name].copies
+        indices = groups[name][:, None] * copies + np.arange(copies)  # (group, copy)
+        plan[name] = origin[name], indices.ravel().tolist()
+    return plan
+
+
+def _write_images(
+    path: Path,
+    read: Callable[[int], np.ndarray | DataError],
+    indices: list[int],
+    *,
+    size: int,
+) -> tuple[list[int], list[DataError]]:
+    """Write what `read` gives for `indices` to one array; return those written, and the errors.
+
+    The file is written front to back rather than through a memory map: on a full disk, writing to
+    a map kills the process. Its header is put right when the number of records is known.
+    """
+    kept: list[int] = []
+    broken: list[DataError] = []
+    with (
+        path.open("wb") as file,
+        tqdm(total=len(indices), desc=path.parent.name, unit=" images") as progress,
+    ):
+        _write_header(file, (len(indices), size, size, 3))
+        start_of_records = file.tell()
+        for index, record in zip(indices, _read_ahead(read, indices), strict=True):
+            if isinstance(record, DataError):
+                broken.append(record)
+            else:
+                file.write(record.tobytes())
+                kept.append(index)
+            progress.update()
+        file.seek(0)
+        _write_header(file, (len(kept), size, size, 3))
+        assert file.tell() == start_of_records
+    return kept, broken
+
+
+def _read_ahead(
+    read: Callable[[int], np.ndarray | DataError], indices: list[int]
+) -> Iterator[np.ndarray | DataError]:
+    """Yield `read(index)` for each index in order, with a bounded number of them under way."""
+    workers = os.cpu_count() or 1
+
+    def read_chunk(start: int) -> list[np.ndarray | DataError]:
+        return [read(index) for index in indices[start : start + _CHUNK]]
+
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[Future[list[np.ndarray | DataError]]] = deque()
+        for start in range(0, len(indices), _CHUNK):
+            under_way.append(pool.submit(read_chunk, start))
+            if len(under_way) > 4 * workers:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+
+
+def _load_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is missing or damaged ({error}); prepare the store again"
+        ) from error
+    if array.shape != shape or array.dtype != dtype:
+        raise DataError(
+            f"{path} should hold {np.dtype(dtype)} {shape} but holds {array.dtype} {array.shape}; "
+            "prepare the store again"
+        )
+    return array
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove what was left of `out` by processes that were killed while they prepared it."""
+    siblings = out.parent.iterdir() if out.parent.is_dir() else ()
+    for path in siblings:
+        match = re.fullmatch(rf"\.partial-(\d+)-{re.escape(out.name)}", path.name)
+        if match and not _is_running(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing; only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # this process has only begun, so the folder is not its own

@@ -1,0 +1,321 @@
+"""Sources: labelled images from wherever they are, one `SourceSplit` for each split.
+
+    open_source("photos/")                       folders of image files, class folders as labels
+    open_source("shared/cifar10")                a folder with parquet files, as the hub lays it out
+    open_source("more-images.parquet")           one parquet file, or a pattern of several
+    open_source("uoft-cs/cifar10")               a data set on the Hugging Face hub
+    open_source("digits", image_size=16)         scikit-learn's handwritten digits, no download
+
+Parquet files and the hub are read by the `datasets` library, folders of image files by ourselves:
+its `imagefolder` gives records without a label when the classes of two splits differ, takes words
+in file names for split names, and copies a table of the folder into its cache. Images stay
+undecoded until `SourceSplit.read`, so that one broken file costs one record and not the whole set.
+
+Only splits that mean training, validation or test are opened (`val`, `valid` and `dev` are
+validation); others, such as STL-10's `unlabeled`, are left alone.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from igpt.errors import ConfigError, DataError
+from igpt.pixels.images import read_image
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+IMAGE_SUFFIXES = frozenset(
+    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp"]
+)
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSplit:
+    """The images of one split in a fixed order, each read when asked for."""
+
+    records: int
+    read: Callable[[int], UInt8[np.ndarray, "height width 3"]]
+    """Gives the pixels of a record; raises DataError if they are not a whole image."""
+    name_of: Callable[[int], str]
+    """What to call a record in a message: its file name, or its number."""
+    labels: Int64[np.ndarray, " record"] | None = None
+    class_names: tuple[str, ...] | None = None
+    copies: int = 1
+    """How many neighboring records show the same thing; a hold-out must not part them."""
+
+    def __len__(self) -> int:
+        """Count the records, broken ones included."""
+        return self.records
+
+
+def open_source(
+    location: str, *, image_size: int = 32, placements: int = 4, seed: int = 0
+) -> dict[str, SourceSplit]:
+    """Return the splits found at `location`: "train", and "validation" and "test" if it has them.
+
+    Args:
+        location: A folder, a parquet file, a hub name such as "uoft-cs/cifar10", or "digits".
+        image_size: Side of the canvas on which "digits" are placed.
+        placements: Records made of each of the "digits".
+        seed: Chooses the test digits and the placements; other sources do not use it.
+
+    Raises:
+        DataError: There is nothing there, no images, no training split, labels for some records
+            only, splits with different classes, or a hub that cannot be reached.
+    """
+    path = Path(location)
+    if location == "digits":
+        splits = placed_digits(image_size, placements=placements, seed=seed)
+    elif location.endswith(".parquet"):
+        splits = _open_dataset("parquet", location, data_files={"train": location})
+    elif path.is_dir():
+        has_parquet = next(path.rglob("*.parquet"), None) is not None
+        splits = _open_dataset(location, location) if has_parquet else _open_folder(path)
+    elif path.exists():
+        raise DataError(f"{location} is not a folder of images or a .parquet file")
+    elif re.fullmatch(r"\w[\w.-]*/[\w.-]+", location):
+        splits = _open_dataset(location, location)
+    else:
+        raise DataError(
+            f"there is no folder {location}; give a folder of images, a .parquet file, a hub name "
+            "such as uoft-cs/cifar10, or digits"
+        )
+    if "train" not in splits:
+        found = f"only {', '.join(splits)}" if splits else "none of train, validation and test"
+        raise DataError(f"{location} has no training split ({found}); name a folder in it train/")
+    _require_same_classes(location, splits)
+    return splits
+
+
+def placed_digits(image_size: int, *, placements: int, seed: int) -> dict[str, SourceSplit]:
+    """Return scikit-learn's 1,797 digits, 8x8, white on black, at random places of a black canvas.
+
+    A stratified fifth of the digits is the test split, and every placement of a digit is in the
+    split of that digit, so that no shape is in both.
+
+    Raises:
+        ConfigError: The canvas is smaller than a digit, or there are no placements.
+    """
+    if image_size < 8 or placements < 1:
+        raise ConfigError(
+            f"digits need an image size of at least 8 and at least 1 placement, got "
+            f"image_size={image_size} and placements={placements}"
+        )
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    values, target = load_digits(return_X_y=True)  # values lie in [0, 16]
+    pixels = np.rint(np.asarray(values) * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    parts = train_test_split(
+        np.arange(len(pixels)), test_size=0.2, stratify=target, random_state=seed
+    )
+    generator = np.random.default_rng(seed)
+    offsets = generator.integers(0, image_size - 8 + 1, size=(len(pixels), placements, 2))
+
+    def split(digit_numbers: Int64[np.ndarray, " digit"]) -> SourceSplit:
+        def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
+            digit = digit_numbers[index // placements]
+            top, left = offsets[digit, index % placements]
+            canvas = np.zeros((image_size, image_size, 3), dtype=np.uint8)
+            canvas[top : top + 8, left : left + 8] = pixels[digit, :, :, None]
+            return canvas
+
+        return SourceSplit(
+            records=len(digit_numbers) * placements,
+            read=read,
+            name_of=lambda index: f"digit {digit_numbers[index // placements]}",
+            labels=np.asarray(target)[digit_numbers].repeat(placements).astype(np.int64),
+            class_names=tuple("0123456789"),
+            copies=placements,
+        )
+
+    return {name: split(np.sort(part)) for name, part in zip(("train", "test"), parts, strict=True)}
+
+
+def _open_folder(root: Path) -> dict[str, SourceSplit]:
+    """Read `root/train/...`, `root/test/...`, or all of `root` as the training split."""
+    folders = {name: root / child for name, child in _split_names(_subfolders(root)).items()}
+    folders = folders or {"train": root}
+    splits = {name: _open_class_folders(folder) for name, folder in folders.items()}
+    if not any(len(split) for split in splits.values()):
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root} holds no images; looked for files that end in {kinds}")
+    return {name: split for name, split in splits.items() if len(split)}
+
+
+def _open_class_folders(root: Path) -> SourceSplit:
+    """Read the images under `root`; its own subfolders, if they hold images, are the classes."""
+    loose = _image_files(root.iterdir())
+    classes = {name: _image_files((root / name).rglob("*")) for name in _subfolders(root)}
+    classes = {name: files for name, files in classes.items() if files}
+    if loose and classes:
+        raise DataError(
+            f"{root} has images of its own ({loose[0].name}) beside folders of images "
+            f"({next(iter(classes))}/); put every image in a class folder, or none"
+        )
+    files = loose or [file for files in classes.values() for file in files]
+    labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+    return SourceSplit(
+        records=len(files),
+        read=lambda index: read_image(files[index]),
+        name_of=lambda index: str(files[index]),
+        labels=labels.astype(np.int64) if classes else None,
+        class_names=tuple(classes) if classes else None,
+    )
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(
+        child.name for child in folder.iterdir() if child.is_dir() and child.name[0] != "."
+    )
+
+
+def _image_files(paths: Iterator[Path]) -> list[Path]:
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
+    )
+
+
+def _open_dataset(location: str, shown: str, **arguments: Any) -> dict[str, SourceSplit]:
+    """Read what the `datasets` library finds at `location`, which messages call `shown`."""
+    import datasets
+
+    with _quiet():
+        try:
+            opened = datasets.load_dataset(location, **arguments)
+        except ConnectionError as error:
+            raise DataError(
+                f"{shown} is not a folder here, and the Hugging Face hub could not be reached to "
+                "look for a data set of that name; check the name and the network"
+            ) from error
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(f"could not read {shown} as a data set: {reason}") from error
+    names = _split_names(list(opened))
+    return {name: _open_table(shown, key, opened[key]) for name, key in names.items()}
+
+
+def _open_table(location: str, split: str, table: Any) -> SourceSplit:
+    import datasets
+
+    features = table.features
+    image = _column(_IMAGE_COLUMNS, features, datasets.Image)
+    if image is None:
+        raise DataError(
+            f"{location} has no column of images; its columns are {', '.join(features)}"
+        )
+    label = _column(_LABEL_COLUMNS, features, datasets.ClassLabel)
+    labels, class_names = None, None
+    if label is not None:
+        names = getattr(features[label], "names", None)
+        labels, class_names = _read_labels(f"{location} ({split})", table.data.column(label), names)
+    undecoded = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+
+    def name_of(index: int) -> str:
+        return undecoded[index][image]["path"] or f"{location} {split} record {index}"
+
+    def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
+        value = undecoded[index][image]
+        if value is None:
+            raise DataError(f"{location} {split} record {index} has no image")
+        name = value["path"] or f"{location} {split} record {index}"
+        return read_image(value["bytes"] or Path(value["path"]), name=name)
+
+    return SourceSplit(
+        records=len(table), read=read, name_of=name_of, labels=labels, class_names=class_names
+    )
+
+
+def _column(usual_names: tuple[str, ...], features: Any, kind: type) -> str | None:
+    """Return the column of this kind, the usual names first, or else one with a usual name."""
+    of_kind = [name for name in features if isinstance(features[name], kind)]
+    for names in (of_kind, list(features)):
+        for name in usual_names:
+            if name in names:
+                return name
+    return of_kind[0] if of_kind else None
+
+
+def _read_labels(
+    shown: str, column: Any, names: list[str] | None
+) -> tuple[Int64[np.ndarray, " record"] | None, tuple[str, ...] | None]:
+    """Return class numbers and names; the hub marks labels that are withheld as null or -1."""
+    from pyarrow import types
+
+    if not types.is_integer(column.type) and not types.is_string(column.type):
+        raise DataError(f"{shown} has labels of type {column.type}; they must be numbers or words")
+    missing = -1 if types.is_integer(column.type) else ""
+    values = np.array([missing if value is None else value for value in column.to_pylist()])
+    withheld = values == missing
+    if withheld.all():
+        return None, None
+    if withheld.any():
+        raise DataError(
+            f"{shown} has labels for {np.count_nonzero(~withheld):,} of its {len(values):,} "
+            "records; label all of them, or none"
+        )
+    if names is None:  # plain numbers or words, not declared as classes
+        classes, values = np.unique(values, return_inverse=True)
+        names = [str(name) for name in classes]
+    return values.astype(np.int64), tuple(names)
+
+
+def _split_names(found: list[str]) -> dict[str, str]:
+    """Return which of the names in `found` is the train, validation and test split."""
+    names: dict[str, str] = {}
+    for split, aliases in SPLIT_NAMES.items():
+        matching = [name for name in found if name.lower() in aliases]
+        if len(matching) > 1:
+            raise DataError(f"{' and '.join(matching)} both mean {split}; leave one of them")
+        if matching:
+            names[split] = matching[0]
+    return names
+
+
+def _require_same_classes(location: str, splits: dict[str, SourceSplit]) -> None:
+    train = splits["train"]
+    for name, split in splits.items():
+        if train.class_names is None or split.class_names in (None, train.class_names):
+            continue
+        odd = sorted(set(train.class_names) ^ set(split.class_names or ()))
+        if not odd:
+            raise DataError(f"{location}: train and {name} number the same classes differently")
+        has, lacks = ("train", name) if odd[0] in train.class_names else (name, "train")
+        raise DataError(
+            f"{location}: {has} has the label {odd[0]!r} and {lacks} has not; every split needs "
+            "the same classes"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the bars of `datasets`, its notes about caching and those about retries."""
+    import datasets
+    import huggingface_hub
+
+    libraries = (datasets.logging, huggingface_hub.logging)
+    levels = [library.get_verbosity() for library in libraries]
+    bars_were_off = datasets.are_progress_bars_disabled()
+    for library in libraries:
+        library.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
+        if not bars_were_off:
+            datasets.enable_progress_bars()

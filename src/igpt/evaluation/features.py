@@ -1,0 +1,62 @@
+"""Image features: the mean over all positions of every layer's normalized state.
+
+f^l = mean over i of n^l_i, for l = 0 (the embeddings, normalized) to L (the final norm), all in one
+pass over the images, with the start embedding in its place (Chen et al. 2020, section 3.4).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from igpt.data.batches import evaluation_batches
+from igpt.data.records import Records
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.classification import check_layer
+
+
+@torch.inference_mode()
+def extract_features(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    layers: Sequence[int] | None = None,
+    batch_size: int = 64,
+    title: str | None = None,
+) -> Float32[np.ndarray, "image layer width"]:
+    """Return the features of each image at each of `layers`, all L + 1 by default.
+
+    Memory grows with the result alone: states are pooled as they come.
+
+    Args:
+        pretrained: Network and tokenizer.
+        records: Images, of the network's size or larger.
+        layers: Layers wanted, from 0 to L.
+        batch_size: Images at a time.
+        title: What to call the progress bar; None for no bar.
+
+    Raises:
+        ConfigError: The network has no such layer.
+        DataError: The records are smaller than the network's images.
+    """
+    model = pretrained.model.eval()
+    if layers is None:
+        layers = range(model.config.layers + 1)
+    wanted = {check_layer(model, layer): place for place, layer in enumerate(layers)}
+    features = np.empty((len(records), len(wanted), model.config.width), dtype=np.float32)
+    done = 0
+    bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
+    with bar:
+        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
+            tokens = batch.tokens.to(model.device)
+            for layer, state in enumerate(model.states(tokens)):
+                if layer in wanted:
+                    pooled = state.mean(dim=1, dtype=torch.float32)
+                    features[done : done + len(tokens), wanted[layer]] = pooled.cpu().numpy()
+                if layer == max(wanted):
+                    break
+            done += len(tokens)
+            bar.update(len(tokens))
+    return features

@@ -1,0 +1,96 @@
+"""How well a network predicts held-out images: nats and bits per pixel."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from igpt.data.batches import evaluation_batches
+from igpt.data.records import Records
+from igpt.model.pretrained import Pretrained
+from igpt.model.transformer import ImageGPT
+from igpt.objectives.autoregressive import color_losses
+from igpt.objectives.masked import hidden_color_loss, random_mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Mean negative log-likelihood of a pixel over images."""
+
+    objective: str
+    """"autoregressive", or "masked": then over hidden pixels only, given the others."""
+    images: int
+    nats_per_pixel: float
+    """Over all pixels of each image (masked: over the hidden ones, averaged by image)."""
+    bits_per_pixel: float
+    """The same in bits: one pixel is one palette color, not three bytes."""
+    nats_per_pixel_from_second: float | None
+    """Over pixels 2 to n, as implementations without a start embedding report it."""
+
+
+@torch.inference_mode()
+def pixel_losses(
+    model: ImageGPT, tokens: Int[Tensor, "batch position"]
+) -> Float[Tensor, "batch position"]:
+    """Return every pixel's negative log-likelihood under a causal network, in nats."""
+    tokens = tokens.to(model.device)
+    return color_losses(model(tokens), tokens)
+
+
+@torch.inference_mode()
+def evaluate(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    images: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: bool = False,
+) -> Likelihood:
+    """Measure the likelihood of images.
+
+    Args:
+        pretrained: Network and tokenizer.
+        records: Images held out from its training.
+        images: How many, from the first on; all by default.
+        batch_size: Images at a time; changes nothing in the result but rounding.
+        seed: Decides which pixels are hidden from a network that is not causal.
+        progress: Show a bar.
+
+    Raises:
+        DataError: The records are smaller than the network's images.
+    """
+    model = pretrained.model.eval()
+    count = len(records) if images is None else min(images, len(records))
+    generator = torch.Generator().manual_seed(seed)
+    total = first_pixels = 0.0
+    bar = tqdm(total=count, desc="evaluate", unit="image", disable=None if progress else True)
+    with bar:
+        for batch in evaluation_batches(
+            records, pretrained.tokenizer, batch_size=batch_size, limit=count
+        ):
+            tokens = batch.tokens.to(model.device)
+            if model.config.causal:
+                losses = color_losses(model(tokens), tokens).double()
+                total += losses.mean(dim=1).sum().item()
+                first_pixels += losses[:, 0].sum().item()
+            else:
+                hidden = random_mask(tokens, generator)
+                final = model.final_state(tokens, hidden)
+                total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
+            bar.update(len(tokens))
+    positions = model.config.positions
+    nats = total / count
+    later = None
+    if model.config.causal and positions > 1:
+        later = (nats * positions - first_pixels / count) / (positions - 1)
+    return Likelihood(
+        objective="autoregressive" if model.config.causal else "masked",
+        images=count,
+        nats_per_pixel=nats,
+        bits_per_pixel=nats / math.log(2),
+        nats_per_pixel_from_second=later,
+    )

@@ -1,0 +1,83 @@
+"""Figures and features of a run, kept as files."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from igpt.data.records import RecordStore
+from igpt.errors import ConfigError
+from igpt.evaluation.features import extract_features
+from igpt.evaluation.likelihood import evaluate
+from igpt.experiments.run import RunFolder, choose_device
+from igpt.files import written_aside
+from igpt.model.pretrained import load
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    data: Path,
+    split: str = "test",
+    images: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure a run's likelihood on a split and return (and, for a run, keep) it.
+
+    `evaluation.json` holds the newest result of each split, by the split's name.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        DataError: No such split, or images smaller than the network's.
+    """
+    pretrained = load(path, device=choose_device(device))
+    records = RecordStore.open(data).split(split)
+    result = {
+        "split": split,
+        **dataclasses.asdict(
+            evaluate(pretrained, records, images=images, seed=seed, progress=True)
+        ),
+    }
+    if (path / "recipe.json").is_file():
+        run = RunFolder.open(path)
+        run.write("evaluation.json", {**(run.read("evaluation.json") or {}), split: result})
+    return result
+
+
+def write_features(
+    path: Path,
+    *,
+    data: Path,
+    out: Path,
+    layers: Sequence[int] | None = None,
+    device: str = "auto",
+) -> dict[str, tuple[int, ...]]:
+    """Write the features of every split of `data` to one `.npz` and return the arrays' shapes.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: No such layer, or `out` is no `.npz`.
+        DataError: Images smaller than the network's.
+    """
+    if out.suffix != ".npz":
+        raise ConfigError(f"features are written as .npz, got --out {out}; try {out}.npz")
+    pretrained = load(path, device=choose_device(device))
+    store = RecordStore.open(data)
+    if layers is None:
+        layers = range(pretrained.model.config.layers + 1)
+    arrays: dict[str, np.ndarray] = {"layers": np.array(list(layers))}
+    for name in store.splits:
+        records = store.split(name)
+        arrays[f"{name}_features"] = extract_features(
+            pretrained, records, layers=layers, title=name
+        )
+        if records.labels is not None:
+            arrays[f"{name}_labels"] = np.asarray(records.labels)
+    if store.class_names is not None:
+        arrays["class_names"] = np.array(store.class_names)
+    with written_aside(out) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)  # pyrefly: ignore
+    return {name: array.shape for name, array in arrays.items()}

@@ -1,0 +1,91 @@
+"""Pictures from a run: completions of image files, and samples."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from igpt.evaluation.completion import complete_images, completion_rows, sample_images
+from igpt.experiments.run import choose_device
+from igpt.model.pretrained import load
+from igpt.model.sampling import SamplingConfig
+from igpt.pixels.images import (
+    DEFAULT_FILTER,
+    ResamplingFilter,
+    image_grid,
+    read_image,
+    square,
+    write_png,
+)
+
+_SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
+
+
+def complete_files(
+    path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    rows: int | None = None,
+    samples: int = 4,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Complete image files and write the pictures to the folder `out`.
+
+    Each completion is written at the network's size, as `NAME-1.png` ..., and all of them together
+    as `completions.png`: given | completions | original, a row an image.
+
+    Returns:
+        The path of the picture of all.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: No such number of rows, or the network is not autoregressive.
+        DataError: A file is missing or is no image.
+    """
+    pretrained = load(path, device=choose_device(device))
+    size = pretrained.model.config.image_size
+    pixels = np.stack([square(read_image(file), size, filter) for file in images])
+    rows = size // 2 if rows is None else rows
+    completions = complete_images(
+        pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
+        title="complete",
+    )  # fmt: skip
+    for number, (file, made) in enumerate(zip(images, completions, strict=True), start=1):
+        same_name = sum(other.stem == file.stem for other in images) > 1
+        name = f"{number}-{file.stem}" if same_name else file.stem
+        for sample, completion in enumerate(made, start=1):
+            write_png(out / f"{name}-{sample}.png", completion)
+    cells = completion_rows(pretrained, pixels, completions, rows=rows)
+    picture = out / "completions.png"
+    write_png(picture, image_grid(cells, scale=max(1, _SHOWN_SIZE // size)))
+    return picture
+
+
+def sample_file(
+    path: Path,
+    out: Path,
+    *,
+    samples: int = 16,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Draw images from nothing and write them as one PNG, about as wide as high.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: The network is not autoregressive.
+    """
+    pretrained = load(path, device=choose_device(device))
+    images = sample_images(pretrained, samples, sampling=sampling, seed=seed, title="sample")
+    columns = math.ceil(math.sqrt(samples))
+    size = pretrained.model.config.image_size
+    cells = np.full((math.ceil(samples / columns) * columns, size, size, 3), 255, dtype=np.uint8)
+    cells[:samples] = images
+    grid = image_grid(cells.reshape(-1, columns, size, size, 3), scale=max(1, _SHOWN_SIZE // size))
+    write_png(out, grid)

@@ -1,0 +1,199 @@
+"""Pretraining: a recipe, images and a palette become a run."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from igpt.data.batches import TokenBatches, images_at_size
+from igpt.data.records import RecordStore
+from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.evaluation.completion import complete_images, completion_rows
+from igpt.evaluation.likelihood import evaluate
+from igpt.experiments.fitting import fit
+from igpt.experiments.recipes import Recipe
+from igpt.experiments.run import (
+    RunFolder,
+    choose_device,
+    describe_data,
+    refuse_existing,
+    reopen_data,
+    seed_everything,
+)
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.autoregressive import autoregressive
+from igpt.objectives.masked import masked
+from igpt.pixels.images import image_grid, write_png
+from igpt.pixels.palette import Palette
+
+_PICTURED = 4  # images completed at each validation ...
+_PICTURED_SAMPLES = 3  # ... and how often each
+
+
+def pretrain(
+    recipe: Recipe,
+    *,
+    data: Path,
+    palette: Path,
+    out: Path,
+    name: str = "",
+    device: str = "auto",
+    seconds: float | None = None,
+) -> RunFolder:
+    """Pretrain a network from fresh weights and return its run.
+
+    Args:
+        recipe: Network and training; the network gets as many colors as the palette has.
+        data: Record store that `igpt data prepare` wrote; its train split is learned from.
+        palette: Palette file.
+        out: Folder of the run; must not hold one.
+        name: What the recipe is called, for the record.
+        device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+        seconds: Stop, resumable, after so long.
+
+    Raises:
+        ConfigError: The settings do not go together, or `out` holds something.
+        DataError: Images or palette are missing, broken or too small for the network.
+        Interrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    refuse_existing(out)
+    store = RecordStore.open(data)
+    colors = Palette.load(palette)
+    recipe = dataclasses.replace(
+        recipe, model=dataclasses.replace(recipe.model, colors=colors.size)
+    )
+    chosen = choose_device(device)
+    _check(recipe, store)
+    run = RunFolder.create(
+        out,
+        settings={
+            "kind": "pretrain",
+            "name": name,
+            **recipe.to_dict(),
+            "data": describe_data(store, data),
+            "filter": store.filter,
+        },
+        palette=colors,
+        device=chosen,
+    )
+    parameters = recipe.model.parameters
+    run.say(
+        f"{run.path}: {parameters:,} weights on {chosen}, {recipe.training.steps:,} steps of "
+        f"{recipe.training.batch_size} images, {recipe.model.positions} tokens each"
+    )
+    return _fit(run, recipe, store, colors, chosen, seconds)
+
+
+def resume(
+    path: Path, *, data: Path | None = None, device: str = "auto", seconds: float | None = None
+) -> RunFolder:
+    """Go on with a pretraining run from its newest state; a finished one is left as it is.
+
+    Args:
+        path: Folder of the run.
+        data: Where its images are, if they have moved.
+        device: As in `pretrain`.
+        seconds: As in `pretrain`.
+
+    Raises:
+        CheckpointError: No run there, or its newest state is damaged.
+    """
+    run = RunFolder.open(path)
+    settings = run.settings
+    if settings["kind"] != "pretrain":
+        raise CheckpointError(f"{path} is a fine-tuning run; use igpt finetune --resume {path}")
+    store = reopen_data(settings["data"], data)
+    recipe = recipe_of(settings)
+    run.say(f"going on with {run.path}")
+    return _fit(run, recipe, store, run.palette, choose_device(device), seconds)
+
+
+def recipe_of(settings: dict[str, Any]) -> Recipe:
+    """Return the recipe in a pretraining run's settings.
+
+    Raises:
+        CheckpointError: It is no recipe this igpt knows.
+    """
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    try:
+        return Recipe.from_dict({key: value for key, value in settings.items() if key in names})
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"the run's recipe.json does not make a recipe: {error}") from error
+
+
+def _check(recipe: Recipe, store: RecordStore) -> None:
+    """See that the data fits the recipe before anything is written."""
+    size = recipe.model.image_size
+    if store.image_size < size:
+        raise DataError(
+            f"the model is for {size}x{size} images, but {store.path} has {store.image_size}x"
+            f"{store.image_size}; prepare it again with --image-size {size}, or set "
+            f"model.image_size={store.image_size}"
+        )
+    records = len(store.split("train"))
+    if recipe.training.batch_size > records:
+        raise ConfigError(
+            f"training.batch_size={recipe.training.batch_size} is more than the {records} training "
+            f"images there are; set training.batch_size={records} or less"
+        )
+
+
+def _fit(
+    run: RunFolder,
+    recipe: Recipe,
+    store: RecordStore,
+    palette: Palette,
+    device: torch.device,
+    seconds: float | None,
+) -> RunFolder:
+    training = recipe.training
+    seed_everything(training.seed)
+    pretrained = Pretrained.build(recipe.model, palette)
+    pretrained.model.to(device)
+    tokenizer = pretrained.tokenizer
+    batches = TokenBatches(
+        store.split("train"),
+        tokenizer,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        augmentation=recipe.augmentation,
+    )
+    held_out = store.split("validation") if "validation" in store.splits else store.split("train")
+
+    def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
+        measured = evaluate(pretrained, held_out, images=training.validation_images)
+        if recipe.model.causal:
+            images = images_at_size(held_out, tokenizer.image_size, slice(_PICTURED))
+            rows = recipe.model.image_size // 2
+            drawn = complete_images(
+                pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=training.seed
+            )
+            cells = completion_rows(pretrained, images, drawn, rows=rows)
+            picture = image_grid(cells, scale=max(1, 96 // recipe.model.image_size))
+            write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
+        memory["validation_nats_per_pixel"] = measured.nats_per_pixel
+        return {"validation_nats_per_pixel": measured.nats_per_pixel}, False
+
+    objective = (
+        autoregressive
+        if recipe.model.causal
+        else functools.partial(masked, probability=recipe.mask_probability)
+    )
+    memory = fit(
+        run,
+        pretrained,
+        training=training,
+        objective=objective,
+        batch_at=batches.at,
+        validate=validate,
+        publish=True,
+        seconds=seconds,
+    )
+    run.say(
+        f"{run.path}: {memory['updates']:,} of {training.steps:,} steps in "
+        f"{memory['seconds']:.0f} s"
+        + ("" if memory["finished"] else f"; go on with igpt pretrain --resume {run.path}")
+    )
+    return run

@@ -1,0 +1,91 @@
+"""The whole method in minutes: scikit-learn's digits, no network.
+
+8x8 digits, each put somewhere on a larger dark canvas. Since no two digits line up, raw pixels say
+little about which digit it is; a network that has learned to predict the next pixel says much more.
+The experiments that chose canvas, network and time are in `docs/log.md`.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from igpt.data.records import prepare_store
+from igpt.experiments import finetune, pretrain
+from igpt.experiments.evaluate import evaluate_run
+from igpt.experiments.palette import fit_palette_file
+from igpt.experiments.probe import probe_run
+from igpt.experiments.recipes import find_recipe, with_settings
+from igpt.experiments.report import write_report
+from igpt.files import write_json
+
+RECIPE = "digits-quickstart"
+PLACEMENTS = 4
+
+
+def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, Any]:
+    """Run palette, pretraining, probes, fine-tuning, completions and report on digits.
+
+    What is in `out` already is not done again, so an interrupted quickstart goes on where it
+    stopped.
+
+    Args:
+        out: Folder for everything.
+        device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+        seed: Decides placements, palette, first weights and order.
+
+    Returns:
+        What `summary.json` holds: `raw_pixel_accuracy`, `untrained_accuracy`, `best_layer`,
+        `best_layer_accuracy`, `fine_tuned_accuracy`, `test_nats_per_pixel`, `seconds` (of this
+        call).
+    """
+    began = time.monotonic()
+    recipe = with_settings(
+        find_recipe(RECIPE), [f"training.seed={seed}", f"finetune.training.seed={seed}"]
+    )
+    data, palette = out / "data", out / "palette.npy"
+    run, tuned = out / "pretrain", out / "finetune"
+
+    if not (data / "store.json").exists():
+        size = recipe.model.image_size
+        prepare_store("digits", data, image_size=size, placements=PLACEMENTS, seed=seed)
+    if not palette.exists():
+        fit_palette_file(data, palette, size=recipe.model.colors, grey=True, seed=seed)
+    if run.exists():
+        pretrain.resume(run, device=device)
+    else:
+        pretrain.pretrain(recipe, name=RECIPE, data=data, palette=palette, out=run, device=device)
+    evaluation = evaluate_run(run, data=data, device=device)
+    probed = probe_run(run, data=data, device=device)
+    untrained = probe_run(run, data=data, untrained=True, device=device)
+    if tuned.exists():
+        fitted = finetune.resume(tuned, device=device)
+    else:
+        fitted = finetune.finetune(run, data=data, out=tuned, config=recipe.finetune, device=device)
+    write_report([run, tuned], out / "report.html")
+    summary = {
+        "raw_pixel_accuracy": probed["raw_pixels"],
+        "untrained_accuracy": untrained["test_accuracy"],
+        "best_layer": probed["best_layer"],
+        "best_layer_accuracy": probed["test_accuracy"],
+        "fine_tuned_accuracy": fitted.read("finetune.json")["test_accuracy"],
+        "test_nats_per_pixel": evaluation["nats_per_pixel"],
+        "seconds": time.monotonic() - began,
+    }
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def summary_table(summary: dict[str, Any], out: Path) -> str:
+    """Return the figures of a quickstart as a small table, and where the report lies."""
+    rows = [
+        ("raw pixels, logistic regression", f"{summary['raw_pixel_accuracy']:.1%}"),
+        ("network untrained, best layer", f"{summary['untrained_accuracy']:.1%}"),
+        (f"pretrained, layer {summary['best_layer']}", f"{summary['best_layer_accuracy']:.1%}"),
+        ("fine-tuned", f"{summary['fine_tuned_accuracy']:.1%}"),
+        ("test loss", f"{summary['test_nats_per_pixel']:.4f} nats per pixel"),
+        ("time", f"{summary['seconds']:.0f} s"),
+    ]
+    lines = [f"  {name:32} {value}" for name, value in rows]
+    return "\n".join(
+        ["Which digit is it? Test accuracy:", *lines, f"report: {out / 'report.html'}"]
+    )

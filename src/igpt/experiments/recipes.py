@@ -1,0 +1,215 @@
+"""Every named experiment in full: network, training, fine-tuning.
+
+A recipe is a value; to compare two is to read them here. Any field can be set otherwise from the
+command line by its path, `--set training.learning_rate=0.001`, and what was run is kept, field by
+field, in the run's `recipe.json`.
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from igpt.data.augment import Augmentation
+from igpt.errors import ConfigError, nearest_name
+from igpt.model.config import SIZES, ModelConfig
+from igpt.objectives.masked import MASK_PROBABILITY
+from igpt.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a pretrained network learns classes (Chen et al. 2020, section 3.5 and appendix A)."""
+
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            steps=20_000, learning_rate=3e-4, warmup_steps=0, schedule="constant",
+            checkpoint_every=500, validate_every=500, validation_images=100_000,
+        )
+    )  # fmt: skip
+    """Constant rate, often a tenth of pretraining's; `validation_images` for the accuracy."""
+    pixel_coefficient: float = 1.0
+    """Weight of the pixel loss beside the class loss; 0 for classification alone."""
+    layer: int | None = None
+    """Layer that the class head reads; the last by default."""
+    patience: int = 8
+    """Stop once validation accuracy has not risen this many measurements in a row."""
+    augmentation: Augmentation = "reflect-crop-flip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides a pretraining run, but the images and the palette."""
+
+    description: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    augmentation: Augmentation = "none"
+    mask_probability: float = MASK_PROBABILITY
+    """For a network that is not causal: how many of the pixels are hidden."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """What `igpt finetune` does with the run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """Build a recipe from plain values.
+
+        Raises:
+            ConfigError: A field is unknown or impossible.
+        """
+        return _build(cls, values, path="")
+
+
+def _paper(size: str, *, learning_rate: float, causal: bool = True, **training: Any) -> Recipe:
+    objective = "autoregressive" if causal else "BERT"
+    model = dataclasses.replace(SIZES[size], causal=causal)
+    images = f"{model.image_size}x{model.image_size}"
+    return Recipe(
+        description=f"the paper's {size}, {objective}, ImageNet at {images}; a cluster's work",
+        model=model,
+        training=TrainingConfig(
+            learning_rate=learning_rate, precision="bfloat16", compile=True, **training
+        ),
+        augmentation="random-resize-crop",
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "digits-quickstart": Recipe(
+        description="placed digits on 12x12 pixels; two minutes on two cores",
+        model=ModelConfig(image_size=12, colors=8, layers=4, width=96, heads=4),
+        training=TrainingConfig(
+            steps=900, batch_size=32, learning_rate=5e-3, warmup_steps=50, validate_every=300,
+            validation_images=200, checkpoint_every=300,
+        ),
+        finetune=FinetuneConfig(
+            training=TrainingConfig(
+                steps=200, batch_size=32, learning_rate=5e-4, warmup_steps=0, schedule="constant",
+                validate_every=50, validation_images=1000, checkpoint_every=100,
+            ),
+            augmentation="none",
+            patience=3,
+        ),
+    ),
+    "cifar10-tiny": Recipe(
+        description="CIFAR-10 at 16x16; 20 minutes on two cores",
+        model=ModelConfig(image_size=16, colors=512, layers=4, width=128, heads=4),
+        training=TrainingConfig(
+            steps=2000, batch_size=32, learning_rate=5e-3, warmup_steps=100, validate_every=500,
+            validation_images=500, checkpoint_every=250,
+        ),
+        augmentation="flip",
+        finetune=FinetuneConfig(
+            training=TrainingConfig(
+                steps=1500, batch_size=32, learning_rate=5e-4, warmup_steps=0,
+                schedule="constant", validate_every=250, validation_images=2000,
+                checkpoint_every=250,
+            ),
+            augmentation="flip",
+        ),
+    ),
+    "cifar10": Recipe(
+        description="CIFAR-10 at 32x32, 10 million weights; minutes on one GPU",
+        model=ModelConfig(image_size=32, colors=512, layers=12, width=256, heads=8),
+        training=TrainingConfig(
+            steps=7000, batch_size=128, learning_rate=3e-3, warmup_steps=350, validate_every=500,
+            precision="bfloat16", compile=True,
+        ),
+        augmentation="flip",
+    ),
+    "igpt-s": _paper("igpt-s", learning_rate=0.003),
+    "igpt-m": _paper("igpt-m", learning_rate=0.003),
+    "igpt-l": _paper("igpt-l", learning_rate=0.001),
+    "igpt-l-48": _paper("igpt-l-48", learning_rate=0.01),
+    "igpt-xl": dataclasses.replace(
+        _paper("igpt-xl", learning_rate=0.0003, steps=2_000_000, batch_size=64),
+        description="the paper's igpt-xl, autoregressive, web images at 64x64; a cluster's work",
+        augmentation="none",
+    ),
+    "igpt-s-bert": _paper("igpt-s", learning_rate=0.01, causal=False),
+    "igpt-m-bert": _paper("igpt-m", learning_rate=0.003, causal=False),
+    "igpt-l-bert": _paper("igpt-l", learning_rate=0.001, causal=False),
+}  # fmt: skip
+"""The recipes by name. The paper's are those of its table 5; images and steps from its section 3."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of this name.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}{nearest_name(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Return the recipe with fields set by their paths, such as `model.layers=12`.
+
+    Values are JSON; a bare word is a string.
+
+    Raises:
+        ConfigError: A setting is no `path=value`, or names no field, or its value cannot be.
+    """
+    values = recipe.to_dict()
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"a setting looks like model.layers=12, got {setting!r}")
+        *parents, name = path.strip().split(".")
+        place: Any = values
+        for index, parent in enumerate(parents):
+            if not isinstance(place.get(parent), dict):
+                known = [key for key, value in place.items() if isinstance(value, dict)]
+                raise ConfigError(
+                    f"a recipe has no part {'.'.join(parents[: index + 1])!r}"
+                    + nearest_name(parent, known)
+                )
+            place = place[parent]
+        if name not in place or isinstance(place[name], dict):
+            known = [key for key, value in place.items() if not isinstance(value, dict)]
+            raise ConfigError(f"a recipe has no setting {path!r}{nearest_name(name, known)}")
+        try:
+            place[name] = json.loads(text)
+        except json.JSONDecodeError:
+            place[name] = text
+    return Recipe.from_dict(values)
+
+
+def _build(cls: type, values: dict[str, Any], *, path: str) -> Any:
+    """Build a config dataclass from plain values, checking every name and type."""
+    hints = get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        where = f"{path}{name}"
+        if name not in hints:
+            raise ConfigError(f"a recipe has no setting {where!r}{nearest_name(name, hints)}")
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
+            built[name] = _build(hints[name], value, path=f"{where}.")  # pyrefly: ignore
+        else:
+            built[name] = _checked(value, hints[name], where)
+    return cls(**built)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if get_origin(option) is Literal:
+            if value in get_args(option):
+                return value
+            raise ConfigError(
+                f"{where} has no choice {value!r}{nearest_name(str(value), get_args(option))}"
+            )
+        if option is float and type(value) in (int, float):
+            return float(value)
+        if type(value) is option:
+            return value
+    names = " or ".join("null" if o is type(None) else o.__name__ for o in options)
+    raise ConfigError(f"{where} wants {names}, got {value!r}")

@@ -1,0 +1,2 @@
+def write_report(runs, out):
+    out.write_text("stub")

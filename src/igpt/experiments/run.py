@@ -1,0 +1,267 @@
+"""A run's folder: what was asked for, where it came from, and what came out.
+
+runs/a/
+├── recipe.json       every setting, and the data and palette it was given
+├── provenance.json   versions, commit, command, machine
+├── palette.npy       the palette, so that the run can go on by itself
+├── metrics.jsonl     a line a step
+├── log.txt           what was printed
+├── samples/          pictures drawn as it went
+├── state/            what resuming needs (igpt.training.state)
+├── model/            what others load (igpt.model.pretrained)
+└── evaluation.json, probe.json, finetune.json ...   results, each by its command
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import igpt
+from igpt.data.records import RecordStore
+from igpt.errors import CheckpointError, ConfigError, IgptError
+from igpt.files import write_json, written_aside
+from igpt.pixels.palette import Palette
+
+
+class Interrupted(IgptError):
+    """Stopped by a signal, with everything saved; the message says how to go on."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, path: Path, *, settings: dict[str, Any], palette: Palette, device: torch.device
+    ) -> "RunFolder":
+        """Make the folder with its settings and provenance.
+
+        Raises:
+            ConfigError: There is something at `path` already.
+        """
+        refuse_existing(path)
+        with written_aside(path) as aside:
+            aside.mkdir()
+            write_json(aside / "recipe.json", settings)
+            write_json(aside / "provenance.json", provenance(device))
+            palette.save(aside / "palette.npy")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Return the run at `path`.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        if not (path / "recipe.json").is_file():
+            raise CheckpointError(
+                f"{path} holds no run (no recipe.json); give a folder that igpt pretrain or "
+                "igpt finetune wrote"
+            )
+        return cls(path)
+
+    def read(self, name: str) -> Any:
+        """Return the contents of one of the folder's JSON files, or None if it is not there.
+
+        Raises:
+            CheckpointError: It is not JSON.
+        """
+        file = self.path / name
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{file} is damaged: {error}; restore or remove it") from error
+
+    def write(self, name: str, value: Any) -> None:
+        """Write one of the folder's JSON files."""
+        write_json(self.path / name, value)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `recipe.json` holds."""
+        settings = self.read("recipe.json")
+        if not isinstance(settings, dict) or "kind" not in settings:
+            raise CheckpointError(f"{self.path / 'recipe.json'} is no run's recipe; restore it")
+        return settings
+
+    @property
+    def palette(self) -> Palette:
+        """The palette the run was given."""
+        return Palette.load(self.path / "palette.npy")
+
+    @property
+    def metrics(self) -> Path:
+        """The file with a line a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The model folder."""
+        return self.path / "model"
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether a saved state belongs to these settings."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def say(self, text: str) -> None:
+        """Print a line and keep it in `log.txt`."""
+        print(text, file=sys.stderr, flush=True)
+        with (self.path / "log.txt").open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+
+
+def refuse_existing(path: Path) -> None:
+    """Check that nothing would be overwritten.
+
+    Raises:
+        ConfigError: There is something at `path`.
+    """
+    if (path / "recipe.json").exists():
+        raise ConfigError(
+            f"{path} already holds a run; choose another --out, or go on with --resume {path}"
+        )
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise ConfigError(f"{path} is there already and is not empty; choose another --out")
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return what is needed to get a result again: versions, commit, command, machine."""
+    libraries = ("torch", "numpy", "pillow", "scikit-learn", "scipy", "datasets")
+    return {
+        "igpt": igpt.__version__,
+        "commit": _commit(),
+        "command": shlex.join(["igpt", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in libraries},
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this code runs from, marked if it has changes."""
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of this name; `auto` is the first GPU, or else the CPU.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"no device {name!r} here; try --device cpu") from error
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's and NumPy's global generators, from which fresh weights are drawn."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  (for libraries that draw from it)
+
+
+def describe_data(store: RecordStore, location: Path) -> dict[str, Any]:
+    """Return which images a run was given: the place and what tells them from others."""
+    text = (store.path / "store.json").read_text()
+    return {"path": str(location), "sha256": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def reopen_data(described: dict[str, Any], location: Path | None) -> RecordStore:
+    """Open the images a run was given, possibly moved to another place since.
+
+    Raises:
+        DataError: Nothing there.
+        CheckpointError: Other images than the run began with.
+    """
+    place = location or Path(described["path"])
+    store = RecordStore.open(place)
+    if describe_data(store, place)["sha256"] != described["sha256"]:
+        raise CheckpointError(
+            f"{place} holds other images than this run began with; give the old ones with --data, "
+            "or start a new run"
+        )
+    return store
+
+
+class StopSignals:
+    """Whether someone asked to stop; the first time kindly, the second at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def _receive(self, number: int, _: object) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM note of while in the block; only the main thread can."""
+        old = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                old[number] = signal.signal(number, self._receive)
+            except ValueError:  # not in the main thread: leave signals to the caller
+                break
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""The shape of a pixel transformer, and the published sizes by name.
+
+No torch here, so that the command line can list sizes and read a run's settings at once.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from igpt.errors import ConfigError, nearest_name
+
+Initialization = Literal["sparse-transformer", "released"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of one `ImageGPT`; the defaults are iGPT-S (Chen et al. 2020, section 3.3)."""
+
+    image_size: int = 32
+    """Side of the square image, in pixels; its square is the number of positions."""
+    colors: int = 512
+    """Size of the palette."""
+    layers: int = 24
+    width: int = 512
+    """Features at each position; a multiple of `heads`."""
+    heads: int = 8
+    causal: bool = True
+    """Each pixel sees only those before it (autoregressive); or else all of them (BERT)."""
+    bias: bool = False
+    """Add biases to the projections inside the blocks; the published networks have none."""
+    initialization: Initialization = "sparse-transformer"
+    """The authors' training code's standard deviations, or those in their evaluation code."""
+
+    def __post_init__(self) -> None:
+        """Reject a shape that no model can have."""
+        for name in ("image_size", "layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 2 <= self.colors <= 65536:
+            raise ConfigError(f"colors must lie between 2 and 65536, got {self.colors}")
+        if self.width % self.heads:
+            raise ConfigError(
+                f"width must be a multiple of heads, got width={self.width} and "
+                f"heads={self.heads}; try width={max(1, self.width // self.heads) * self.heads}"
+            )
+        if self.initialization not in ("sparse-transformer", "released"):
+            raise ConfigError(
+                f"there is no initialization {self.initialization!r}"
+                + nearest_name(self.initialization, ("sparse-transformer", "released"))
+            )
+
+    @property
+    def positions(self) -> int:
+        """Pixels in one image, which is tokens in one sequence."""
+        return self.image_size**2
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the network without a class head: 76,571,648 for iGPT-S."""
+        projections = 4 * self.width**2 + 8 * self.width**2
+        biases = (4 + 4 + 1) * self.width if self.bias else 0
+        block = projections + biases + 2 * self.width
+        embeddings = (2 * self.colors + self.positions + self.causal) * self.width
+        return self.layers * block + embeddings + self.width
+
+    @property
+    def flops_per_token(self) -> int:
+        """Multiply-adds times two of a training step, for each token: 6 N + 12 L d n.
+
+        N counts the weights that are multiplied (blocks and color head, no embedding tables); the
+        attention term is counted in full although a causal mask skips half of it, as in the PaLM
+        paper's definition of model FLOPs utilization.
+        """
+        multiplied = self.layers * 12 * self.width**2 + self.colors * self.width
+        return 6 * multiplied + 12 * self.layers * self.width * self.positions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Build a config from plain values.
+
+        Raises:
+            ConfigError: A field is unknown, missing or impossible.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"a model has no setting {name!r}{nearest_name(name, names)}")
+        return cls(**values)
+
+
+SIZES: dict[str, ModelConfig] = {
+    "igpt-s": ModelConfig(layers=24, width=512, heads=8),
+    "igpt-m": ModelConfig(layers=36, width=1024, heads=8),
+    "igpt-l": ModelConfig(layers=48, width=1536, heads=16),
+    "igpt-l-48": ModelConfig(layers=48, width=1536, heads=16, image_size=48),
+    # The paper does not give the heads of iGPT-XL; 24 heads of 128 features is our choice.
+    "igpt-xl": ModelConfig(layers=60, width=3072, heads=24, image_size=64),
+}
+"""The published networks (Chen et al. 2020, sections 3.3 and 4.4), at their input resolutions."""

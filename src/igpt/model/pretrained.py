@@ -1,0 +1,145 @@
+"""A model's folder: weights, shape and palette, which mean nothing without one another.
+
+    model/
+    ├── model.safetensors   the weights, by the names of `ImageGPT`
+    ├── config.json         shape of the network; classes, if it has a class head
+    └── palette.npy         the colors its tokens stand for
+
+The folder can be loaded from anywhere and by anybody; a run's own resumption needs more, which is
+`igpt.training.state`'s business.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from igpt.errors import CheckpointError, ConfigError
+from igpt.files import write_json, written_aside
+from igpt.model.config import ModelConfig
+from igpt.model.transformer import ImageGPT
+from igpt.model.weights import read_tensors, require_matching, write_tensors
+from igpt.pixels.palette import Palette
+from igpt.pixels.tokenizer import ImageTokenizer
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A network together with the tokenizer it was trained with."""
+
+    model: ImageGPT
+    tokenizer: ImageTokenizer
+    class_names: tuple[str, ...] | None = None
+    """Names of the class head's classes, if it has one."""
+    class_layer: int | None = None
+    """Layer that the class head reads; None for the last."""
+
+    @classmethod
+    def build(cls, config: ModelConfig, palette: Palette) -> "Pretrained":
+        """Return a network with fresh weights for this palette.
+
+        Raises:
+            ConfigError: The palette has another number of colors than the network.
+        """
+        if palette.size != config.colors:
+            raise ConfigError(
+                f"the network has {config.colors} colors, but the palette has {palette.size}; "
+                f"set model.colors={palette.size} or fit another palette"
+            )
+        return cls(model=ImageGPT(config), tokenizer=ImageTokenizer(palette, config.image_size))
+
+    @property
+    def palette(self) -> Palette:
+        """The colors that tokens stand for."""
+        return self.tokenizer.palette
+
+    @torch.inference_mode()
+    def logits(
+        self, images: UInt8[ndarray, "batch height width 3"]
+    ) -> Float[Tensor, "batch position color"]:
+        """Return the network's logits for images in pixels."""
+        return self.model(self.tokenizer.encode(images).to(self.model.device))
+
+    def with_class_head(self, class_names: tuple[str, ...], layer: int | None) -> "Pretrained":
+        """Return the same network with a class head that knows nothing yet."""
+        model = ImageGPT(self.model.config, classes=len(class_names)).to(self.model.device)
+        weights = {
+            name: weight
+            for name, weight in self.model.state_dict().items()
+            if not name.startswith("class_head.")
+        }
+        model.load_state_dict(weights, strict=False)
+        return dataclasses.replace(self, model=model, class_names=class_names, class_layer=layer)
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder, whole or not at all."""
+        with written_aside(folder) as aside:
+            aside.mkdir()
+            write_tensors(aside / "model.safetensors", self.model.state_dict())
+            self.palette.save(aside / "palette.npy")
+            write_json(
+                aside / "config.json",
+                {
+                    "format": FORMAT,
+                    "model": self.model.config.to_dict(),
+                    "class_names": self.class_names,
+                    "class_layer": self.class_layer,
+                },
+            )
+
+
+def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
+    """Load a network and its tokenizer from a run's folder or a model's folder.
+
+    Args:
+        path: What `igpt pretrain --out` or `igpt finetune --out` wrote, or a `model/` folder.
+        device: Where to put the weights.
+
+    Raises:
+        CheckpointError: Nothing there, or what is there is broken or does not fit together.
+    """
+    folder = Path(path)
+    if (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{path} holds no model (no config.json, no model/config.json); give the folder of a "
+            "run that has finished or saved a checkpoint"
+        )
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+        config = ModelConfig.from_dict(settings["model"])
+        names, class_layer = settings["class_names"], settings["class_layer"]
+        found = settings["format"]
+    except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} is no model's config: {error}") from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{folder} is of model format {found}, but this igpt reads format {FORMAT}; "
+            "install the igpt that wrote it"
+        )
+    palette = Palette.load(folder / "palette.npy")
+    if palette.size != config.colors:
+        raise CheckpointError(
+            f"{folder} has a palette of {palette.size} colors, but its network has "
+            f"{config.colors}; copy palette.npy again from where the model came from"
+        )
+    with torch.device("meta"):
+        model = ImageGPT(config, classes=len(names) if names else None)
+    weights = read_tensors(folder / "model.safetensors")
+    require_matching(folder / "model.safetensors", weights, model.state_dict())
+    model.load_state_dict(weights, assign=True)
+    model.requires_grad_(True)
+    return Pretrained(
+        model=model.to(device),
+        tokenizer=ImageTokenizer(palette, config.image_size),
+        class_names=tuple(names) if names else None,
+        class_layer=class_layer,
+    )

@@ -1,0 +1,65 @@
+"""Named tensors in one safetensors file: written whole, read with every fault told.
+
+Both a model's folder and a run's saved state are made of such files; nothing is ever unpickled.
+"""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from igpt.errors import CheckpointError, DataError
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write the tensors to `path`, which should lie in a folder that is itself written aside.
+
+    Raises:
+        DataError: The disk is full or the place cannot be written to.
+    """
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # safetensors wraps the system's error in its own
+        raise DataError(
+            f"could not write {path.name}: {error}; free some space or choose another place"
+        ) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of `path` to the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, cut off or not safetensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; is the folder a whole copy?")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is no whole safetensors file ({error}); copy it again, or go back to an "
+            "earlier checkpoint"
+        ) from error
+
+
+def require_matching(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Check that `found` has exactly the names and shapes of `wanted`.
+
+    Raises:
+        CheckpointError: It does not; the message names the first difference.
+    """
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointError(f"{path} lacks {name!r}; is it from another configuration?")
+        if name not in wanted:
+            raise CheckpointError(
+                f"{path} holds {name!r}, which this network does not have; is it from another "
+                "configuration?"
+            )
+        if found[name].shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{path} holds {name!r} of shape {tuple(found[name].shape)}, but this network "
+                f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
+            )

@@ -1,0 +1,91 @@
+"""The fine-tuning objective: a class from pooled features, alone or with a pixel loss.
+
+The class head reads the mean over all positions of one layer's normalized state, by default the
+final norm's, through one projection without bias. The paper adds the generative loss
+(section 3.5: L_GEN + L_CLF), which its code weighs by a coefficient.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from igpt.errors import ConfigError
+from igpt.model.transformer import ImageGPT
+from igpt.objectives.autoregressive import color_losses
+from igpt.objectives.masked import MASK_PROBABILITY, hidden_color_loss, random_mask
+
+
+def class_logits(
+    model: ImageGPT, tokens: Int[Tensor, "batch position"], *, layer: int | None = None
+) -> Float[Tensor, "batch label"]:
+    """Return the class head's logits, read from `layer` (the last by default)."""
+    layer = check_layer(model, layer)
+    for number, state in enumerate(model.states(tokens)):
+        if number == layer:
+            return _read_class(model, state)
+    raise AssertionError
+
+
+def check_layer(model: ImageGPT, layer: int | None) -> int:
+    """Return the layer meant, counted from 0 (the embeddings) to L (the final norm).
+
+    Raises:
+        ConfigError: The network has no such layer.
+    """
+    layers = model.config.layers
+    if layer is None:
+        return layers
+    if not 0 <= layer <= layers:
+        raise ConfigError(f"layer must lie between 0 and {layers} for this network, got {layer}")
+    return layer
+
+
+def _read_class(
+    model: ImageGPT, state: Float[Tensor, "batch position width"]
+) -> Float[Tensor, "batch label"]:
+    assert model.class_head is not None, "a network without a class head"
+    return model.class_head(state.mean(dim=1)).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Classification alone or joint with the pixel loss (an `Objective`)."""
+
+    pixel_coefficient: float = 1.0
+    """Weight of the pixel loss beside the class loss; 0 for classification alone."""
+    layer: int | None = None
+    """Layer whose state the class head reads; the last by default, which the paper found best."""
+    mask_probability: float = MASK_PROBABILITY
+    """How many pixels of a BERT network are hidden while it learns both."""
+
+    def __call__(
+        self,
+        model: ImageGPT,
+        tokens: Int[Tensor, "batch position"],
+        labels: Int[Tensor, " batch"] | None,
+        generator: torch.Generator,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return `loss` and its parts, `class_loss` and `pixel_loss`, in nats.
+
+        Source: Chen et al. 2020, section 3.5.
+        """
+        assert labels is not None
+        layer = check_layer(model, self.layer)
+        joint = self.pixel_coefficient > 0
+        hidden = None
+        if joint and not model.config.causal:
+            hidden = random_mask(tokens, generator, self.mask_probability)
+        for number, state in enumerate(model.states(tokens, hidden)):
+            if number == layer:
+                class_loss = F.cross_entropy(_read_class(model, state), labels)
+                if not joint:
+                    return {"loss": class_loss, "class_loss": class_loss}
+        if hidden is None:
+            pixel_loss = color_losses(model.color_head(state), tokens).mean()
+        else:
+            pixel_loss = hidden_color_loss(model, state, tokens, hidden)
+        loss = class_loss + self.pixel_coefficient * pixel_loss
+        return {"loss": loss, "class_loss": class_loss, "pixel_loss": pixel_loss}

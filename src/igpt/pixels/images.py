@@ -1,0 +1,198 @@
+"""Images: from any picture file to square RGB bytes, and from bytes to a PNG.
+
+Everything above this module sees one thing only, pixels: an array of bytes, (height, width, 3).
+Orientation, grey levels, transparency, 16 bits and the rest of what a file may hold end here.
+
+    pixels = square(read_image(Path("cat.jpg")), 32)  # (32, 32, 3)
+    write_png(Path("cat-32.png"), image_grid(pixels[None, None], scale=8))
+
+Transparent parts are laid on white, 16-bit levels are scaled to 8 bits, animations give their
+first frame, and color profiles are ignored. A file that cannot be read in full is refused: half a
+picture would be learned from like a whole one.
+"""
+
+import io
+import threading
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from igpt.errors import DataError
+from igpt.files import written_aside
+
+ResamplingFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""How pixels are averaged when an image is resized; all of Pillow's are antialiased."""
+
+DEFAULT_FILTER: ResamplingFilter = "box"
+"""Area averaging. What the published models were trained with is not known."""
+
+GREY_WEIGHTS = (19595, 38470, 7471)
+"""Red, green and blue in the luminance of ITU-R 601, in 65,536ths, as in Pillow's mode L."""
+
+_AS_THEY_ARE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"}
+
+# Pillow warns through Python's global filters, and those cannot be set for one thread alone.
+_READING = threading.Lock()
+
+
+def read_image(
+    source: Path | bytes, *, name: str = "the image"
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the pixels of an image file, upright.
+
+    Args:
+        source: The file, or what is in it. Threads take turns here: use processes to read faster.
+        name: What errors call an image given as bytes.
+
+    Raises:
+        DataError: The file is missing, broken, larger than Pillow's limit, or no image.
+    """
+    if isinstance(source, Path):
+        name = str(source)
+    try:
+        with _READING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _rgb(ImageOps.exif_transpose(image), name)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{name} has more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are read at most; "
+            "make it smaller first"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{name} is not an image in a format that can be read; convert it to PNG or JPEG"
+        ) from error
+    except Exception as error:  # a decoder may fail in any way on a broken file
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"could not read {name}: {error.strerror}; check the path") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name} is broken ({reason}); export or download it again") from error
+
+
+def _rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise DataError(
+                f"{name} has grey levels from {levels.min()} to {levels.max()}, where 16 bits "
+                "hold 0 to 65535; scale them first"
+            )
+        grey = ((levels + 128) // 257).astype(np.uint8)  # 65535 -> 255, to the nearest
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode not in _AS_THEY_ARE:
+        raise DataError(
+            f"{name} holds pixels of Pillow's mode {image.mode}, which have no fixed meaning in "
+            "RGB; convert it to 8-bit RGB first"
+        )
+    return np.array(image.convert("RGB"))
+
+
+def resize_shorter_side(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """Return the image with its shorter side `size` pixels long, in its own proportions."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    return _resize(pixels, round(height * size / shorter), round(width * size / shorter), filter)
+
+
+def resize(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Return the image squeezed into a square, whatever its proportions."""
+    return _resize(pixels, size, size, filter)
+
+
+def _resize(
+    pixels: UInt8[np.ndarray, "height width 3"], height: int, width: int, filter: ResamplingFilter
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling[filter.upper()])
+    return np.array(image)
+
+
+def center_crop(
+    pixels: UInt8[np.ndarray, "height width 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Return the middle `size` x `size` pixels.
+
+    Raises:
+        DataError: The image is smaller than that.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < size:
+        raise DataError(
+            f"cannot crop {size}x{size} pixels from an image of {width}x{height}; "
+            "resize it first, or crop less"
+        )
+    top, left = (height - size) // 2, (width - size) // 2
+    return pixels[top : top + size, left : left + size]
+
+
+def square(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Return the middle of the image as a square of `size` pixels, in its own proportions.
+
+    Source: Chen et al. 2020, section 3.1, as it prepares images for evaluation.
+    """
+    return center_crop(resize_shorter_side(pixels, size, filter), size)
+
+
+def to_grey(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Return the luminance of each pixel, three times over."""
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    of_red, of_green, of_blue = GREY_WEIGHTS
+    grey = (of_red * red + of_green * green + of_blue * blue + 32768) >> 16
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def image_grid(
+    images: UInt8[np.ndarray, "row column height width 3"],
+    *,
+    scale: int = 1,
+    gap: int = 2,
+    background: int = 255,
+) -> UInt8[np.ndarray, "grid_height grid_width 3"]:
+    """Return all images in one, in rows and columns.
+
+    Args:
+        images: What stands where.
+        scale: Side of the square that each pixel becomes.
+        gap: Pixels between neighbors; not enlarged.
+        background: Grey level of the gaps.
+    """
+    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    rows, columns, height, width, _ = images.shape
+    cells = np.full((rows, columns, height + gap, width + gap, 3), background, np.uint8)
+    cells[:, :, :height, :width] = images
+    grid = cells.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), 3)
+    return grid[: grid.shape[0] - gap, : grid.shape[1] - gap]
+
+
+def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Write an image, whole or not at all.
+
+    Raises:
+        DataError: The disk is full, or the place cannot be written to.
+    """
+    png = io.BytesIO()  # Pillow writing to the disk itself would not say why it failed
+    Image.fromarray(pixels).save(png, format="PNG")
+    with written_aside(path) as aside:
+        aside.write_bytes(png.getvalue())

@@ -1,0 +1,216 @@
+"""Palettes: the few hundred colors that stand in for all of them.
+
+A palette makes one token of each pixel. The published models share one of 512 colors,
+found by k-means over training pixels (Chen et al. 2020, section 3.2), so a 32x32 image
+is 1,024 tokens instead of 3,072 bytes.
+
+    palette = Palette.load(Path("palette-512.npy"))
+    tokens = palette.encode(image)  # (height, width), 0 <= token < 512
+    image = palette.decode(tokens)  # (height, width, 3), bytes
+
+A few colors are looked up one by one. Once many have been asked for, a table of all 2^24 is made
+and kept beside the palette's file, 34 MB, where every later process finds it; the tokens are the
+same either way. Everything here is NumPy on the CPU. The order in which a model reads the tokens
+is not decided here but in `igpt.pixels.tokenizer`.
+"""
+
+import contextlib
+import hashlib
+import io
+import threading
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8, UInt16, UInt32
+
+from igpt.errors import DataError
+from igpt.files import written_aside
+from igpt.pixels.nearest import Table, nearest, nearest_table
+
+_FEW_COLORS = 65_536
+"""Distinct colors up to which looking each one up is quicker than making the table."""
+
+_MAKING_TABLE = threading.Lock()
+
+
+class Palette:
+    """An ordered set of colors; it never changes, so tokens keep their meaning."""
+
+    colors: Float32[np.ndarray, "size 3"]
+    """Red, green and blue of each color, in [-1, 1]; read-only."""
+    rgb: UInt8[np.ndarray, "size 3"]
+    """The colors as bytes; read-only."""
+
+    def __init__(self, colors: np.ndarray) -> None:
+        """Take (size, 3) floats in [-1, 1], and refuse everything else.
+
+        Raises:
+            DataError: `colors` is no palette; the message says why.
+        """
+        _check(colors)
+        self.colors = colors.astype("<f4", order="C")
+        self.rgb = np.rint(127.5 * (self.colors.astype(np.float64) + 1)).astype(np.uint8)
+        self.colors.flags.writeable = self.rgb.flags.writeable = False
+        self._path: Path | None = None
+        self._table: Table | None = None
+        self._asked = 0
+
+    @property
+    def size(self) -> int:
+        """How many colors there are; tokens are less than this."""
+        return len(self.colors)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that tell this palette from others."""
+        return hashlib.sha256(self.colors.tobytes()).hexdigest()[:12]
+
+    @classmethod
+    def load(cls, path: Path) -> "Palette":
+        """Return the palette in an `.npy` file.
+
+        Raises:
+            DataError: The file is missing or broken, or holds something else.
+        """
+        try:
+            palette = cls(np.array(_map_array(path)))
+        except OSError as error:
+            raise DataError(
+                f"could not read the palette {path}: {error.strerror}; "
+                "fit one first, or give the path of another"
+            ) from error
+        except _BrokenArray as error:
+            raise DataError(
+                f"{path} is not a whole .npy file of numbers ({error}); "
+                "fit the palette again, or copy it again"
+            ) from error
+        except DataError as error:
+            raise DataError(f"{path} holds no palette: {error}") from error
+        palette._path = path
+        return palette
+
+    def save(self, path: Path) -> None:
+        """Write the palette as an `.npy` file, whole or not at all.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to.
+        """
+        _write_array(path, self.colors)
+        self._path = path
+
+    def encode(self, pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt16[np.ndarray, "*shape"]:
+        """Return the token of the nearest color for each pixel; of equally near ones the lowest.
+
+        Distances are those of `igpt.pixels.nearest`, exactly, whichever way they are found.
+        """
+        packed = pack_colors(pixels).reshape(-1)
+        if self._table is None:
+            distinct = _distinct(packed)
+            self._asked += distinct.size
+            if self._asked < _FEW_COLORS:
+                tokens = nearest(self.colors, unpack_colors(distinct))
+                return tokens[np.searchsorted(distinct, packed)].reshape(pixels.shape[:-1])
+            with _MAKING_TABLE:
+                if self._table is None:
+                    self._table = self._find_table()
+        return self._table.reshape(-1)[packed].reshape(pixels.shape[:-1])
+
+    def decode(self, tokens: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+        """Return the color of each token, as bytes.
+
+        Raises:
+            DataError: A token is not one of this palette's.
+
+        Source: the published code, rgb = round(127.5 * (color + 1)).
+        """
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.size:
+            raise DataError(
+                f"tokens of a {self.size}-color palette lie in [0, {self.size}), but these go "
+                f"from {tokens.min()} to {tokens.max()}; were they made with another palette?"
+            )
+        return self.rgb[tokens]
+
+    def _find_table(self) -> Table:
+        """Return the table from beside the palette's file, or make it and leave it there."""
+        if self._path is None:
+            return nearest_table(self.colors)
+        path = self._path.with_name(f"{self._path.stem}.{self.fingerprint}.table.npy")
+        try:
+            table = _map_array(path)
+            if table.shape == (256, 256, 256) and table.dtype == np.uint16 and self._agrees(table):
+                return table
+        except (OSError, _BrokenArray):
+            pass  # there is none, or none of use
+        table = nearest_table(self.colors)
+        with contextlib.suppress(DataError, OSError):  # the next process makes its own
+            _write_array(path, table)
+        return table
+
+    def _agrees(self, table: Table) -> bool:
+        """Try the table on colors from all over the cube: a damaged one seldom passes."""
+        sample = np.arange(0, 2**24, 65_521, dtype=np.uint32)
+        return np.array_equal(
+            table.reshape(-1)[sample], nearest(self.colors, unpack_colors(sample))
+        )
+
+
+def pack_colors(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt32[np.ndarray, "*shape"]:
+    """Return each color as one number below 2^24, red in its highest byte."""
+    packed = pixels[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        packed <<= 8
+        packed |= pixels[..., channel]
+    return packed
+
+
+def unpack_colors(packed: UInt32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Return the colors that `pack_colors` packed."""
+    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
+
+
+def _distinct(packed: UInt32[np.ndarray, " pixel"]) -> UInt32[np.ndarray, " color"]:
+    """Return what `np.unique` does, many times faster for many pixels."""
+    seen = np.zeros(2**24, bool)
+    seen[packed] = True
+    return np.flatnonzero(seen).astype(np.uint32)
+
+
+def _check(colors: np.ndarray) -> None:
+    if colors.dtype.kind != "f":
+        raise DataError(
+            f"a palette's colors are floats in [-1, 1], got {colors.dtype}; "
+            "divide bytes by 127.5 and subtract 1"
+        )
+    if colors.ndim != 2 or colors.shape[1] != 3 or not 2 <= len(colors) <= 65_536:
+        raise DataError(
+            f"a palette has the shape (size, 3) with 2 to 65,536 colors, got {colors.shape}; "
+            "give one row of red, green and blue for each color"
+        )
+    if not np.isfinite(colors).all():
+        raise DataError("a palette's colors are finite, but some of these are not; fit it again")
+    if np.abs(colors).max() > 1:
+        raise DataError(
+            f"a palette's colors lie in [-1, 1], but these go from {colors.min():g} to "
+            f"{colors.max():g}; divide bytes by 127.5 and subtract 1"
+        )
+
+
+class _BrokenArray(Exception):
+    """A file is not what `_write_array` writes."""
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """Return the array in an `.npy` file; its numbers are read when they are used."""
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except OSError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python: it may fail in any way
+        raise _BrokenArray(" ".join(str(error).split())) from error
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    npy = io.BytesIO()  # NumPy writing to the disk itself would not say why it failed
+    np.save(npy, array)
+    with written_aside(path) as aside:
+        aside.write_bytes(npy.getbuffer())

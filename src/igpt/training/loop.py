@@ -1,0 +1,146 @@
+"""The training loop: how the model learns, and nothing else.
+
+Logging, saving and measuring happen in `after_step`; objective and batches come in as functions. So
+pretraining and fine-tuning share this file, and a test can pass functions of its own.
+"""
+
+import contextlib
+import ctypes
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from igpt.data.batches import Batch
+from igpt.errors import IgptError
+from igpt.model.transformer import ImageGPT
+from igpt.objectives.autoregressive import Objective
+from igpt.training.config import TrainingConfig
+from igpt.training.schedule import learning_rate_at
+
+
+class TrainingDiverged(IgptError):
+    """The loss is no number any more; the weights are still those of the step before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """What one step measured, after its update."""
+
+    step: int
+    """Counted from 0; `step + 1` updates have been done."""
+    measures: dict[str, float]
+    """Losses in nats, `learning_rate` and, if gradients are clipped, `gradient_norm`."""
+
+
+def train(
+    model: ImageGPT,
+    optimizer: torch.optim.Optimizer,
+    *,
+    objective: Objective,
+    batch_at: Callable[[int], Batch],
+    config: TrainingConfig,
+    after_step: Callable[[StepDone], bool],
+    start: int = 0,
+) -> None:
+    """Update the model's weights from step `start` to the last, or until `after_step` says stop.
+
+    Args:
+        model: Network to fit, on the device to work on.
+        optimizer: Its optimizer; the learning rate is set at each step.
+        objective: Makes the losses of a batch.
+        batch_at: Returns the batch of a step.
+        config: Steps, rates, precision.
+        after_step: Called after each update; returns True to stop.
+        start: First step, 0 or where a resumed run goes on.
+
+    Raises:
+        TrainingDiverged: A loss is infinite or no number. It is seen before the update, so the
+            weights are those of the last good step.
+    """
+    keep_freed_memory()
+    if config.compile:
+        for block in model.blocks:
+            block.compile()
+    model.train()
+    for step in range(start, config.steps):
+        rate = learning_rate_at(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        batch = batch_at(step)
+        generator = torch.Generator().manual_seed(step_seed(config.seed, step))
+        measures = accumulate_gradients(model, objective, batch, config, generator)
+        if not math.isfinite(measures["loss"]):
+            raise TrainingDiverged(
+                f"the loss of step {step} is {measures['loss']}; the last good state is kept. Try "
+                f"a learning rate below {config.learning_rate:g}, or max_gradient_norm=1"
+            )
+        measures["learning_rate"] = rate
+        if config.max_gradient_norm is not None:
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+            measures["gradient_norm"] = norm.item()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if after_step(StepDone(step=step, measures=measures)):
+            return
+
+
+def accumulate_gradients(
+    model: ImageGPT,
+    objective: Objective,
+    batch: Batch,
+    config: TrainingConfig,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Add the gradients of the whole batch to the weights' and return its mean losses.
+
+    The batch passes in shares of `microbatch_size`, each weighted by its part of the images.
+    """
+    images = len(batch.tokens)
+    share = config.microbatch_size or images
+    device = model.device
+    sums: dict[str, torch.Tensor] = {}
+    for first in range(0, images, share):
+        tokens = batch.tokens[first : first + share].to(device, non_blocking=True)
+        labels = batch.labels
+        if labels is not None:
+            labels = labels[first : first + share].to(device, non_blocking=True)
+        with autocast(device, config.precision):
+            measures = objective(model, tokens, labels, generator)
+        weight = len(tokens) / images
+        (measures["loss"] * weight).backward()
+        for name, value in measures.items():
+            sums[name] = sums.get(name, 0) + value.detach() * weight
+    return {name: value.item() for name, value in sums.items()}
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which a forward pass runs at `precision`."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of a step's random numbers: a new stream for each step of each seed."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep memory that it frees, rather than give it back to the system.
+
+    A step on the CPU frees and asks for the same large blocks again and again; by default glibc
+    maps each anew, and faulting its pages in costs more than some of the arithmetic. Elsewhere
+    than on Linux with glibc this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 2**30)
+        libc.mallopt(trim_threshold, 2**31 - 1)

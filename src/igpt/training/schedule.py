@@ -1,0 +1,21 @@
+"""The learning rate as a function of the step."""
+
+import math
+
+from igpt.training.config import TrainingConfig
+
+
+def learning_rate_at(step: int, config: TrainingConfig) -> float:
+    """Return the learning rate of `step`, counted from 0.
+
+    It rises in a straight line over `warmup_steps`, reaching its peak at the last of them, then
+    follows half a cosine that would reach zero at step `steps`, or stays.
+
+    Source: Chen et al. 2020, appendix A.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,71 @@
+"""Small things that many tests need: a network, a palette, a store of made-up shapes."""
+
+import os
+
+# One thread a test process: two-thread PyTorch crawls when anything else runs beside it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from igpt.data.records import RecordStore, prepare_store
+from igpt.model.config import ModelConfig
+from igpt.model.transformer import ImageGPT
+from igpt.pixels.images import write_png
+from igpt.pixels.palette import Palette
+
+torch.set_num_threads(1)
+
+TINY = ModelConfig(image_size=4, colors=16, layers=3, width=24, heads=4)
+
+
+def random_model(config: ModelConfig = TINY, *, seed: int = 0, classes: int | None = None):
+    """Return a network whose every weight matters: heads and gains are random too."""
+    torch.manual_seed(seed)
+    model = ImageGPT(config, classes=classes)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "head" in name or "bias" in name:
+                parameter.normal_(std=0.3)
+            if "gain" in name:
+                parameter.uniform_(0.5, 1.5)
+            if "embedding" in name:
+                parameter.normal_(std=0.5)
+    return model.eval()
+
+
+def random_tokens(images: int = 2, *, config: ModelConfig = TINY, seed: int = 1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(config.colors, (images, config.positions), generator=generator)
+
+
+@pytest.fixture
+def tiny_palette() -> Palette:
+    return Palette(np.random.default_rng(0).uniform(-1, 1, (16, 3)).astype(np.float32))
+
+
+def write_shapes(folder: Path, *, images: int = 40, size: int = 8, seed: int = 0) -> Path:
+    """Write a folder of two classes: pictures bright at the top, and bright on the left."""
+    generator = np.random.default_rng(seed)
+    for number in range(images):
+        pixels = generator.integers(0, 80, (size, size, 3), dtype=np.uint8)
+        name = ("left", "top")[number % 2]
+        if name == "top":
+            pixels[: size // 2] += 150
+        else:
+            pixels[:, : size // 2] += 150
+        write_png(folder / name / f"{number:03}.png", pixels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_store(tmp_path_factory) -> RecordStore:
+    """A labelled store of 8x8 images with all three splits."""
+    folder = tmp_path_factory.mktemp("shapes")
+    source = write_shapes(folder / "images", images=80)
+    return prepare_store(
+        str(source), folder / "store", image_size=8, validation_fraction=0.2, test_fraction=0.2
+    )

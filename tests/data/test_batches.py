@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+
+from igpt.data.batches import Batch, TokenBatches, evaluation_batches
+from igpt.data.order import records_at_step
+from igpt.data.records import Records
+from igpt.pixels.palette import Palette
+from igpt.pixels.tokenizer import ImageTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ImageTokenizer:
+    """Black is token 0 and white is token 1."""
+    colors = np.array([[-1, -1, -1], [1, 1, 1]], dtype=np.float32)
+    return ImageTokenizer(Palette(colors), 4)
+
+
+def made_up_records(count: int, *, size: int = 4, labelled: bool = True) -> Records:
+    """Records whose first `n` pixels are white, where `n` is the number and label of the record."""
+    images = np.zeros((count, size * size, 3), dtype=np.uint8)
+    for number in range(count):
+        images[number, :number] = 255
+    return Records(
+        name="train",
+        images=images.reshape(count, size, size, 3),
+        labels=np.arange(count) if labelled else None,
+        class_names=None,
+    )
+
+
+def test_a_batch_holds_the_tokens_and_labels_of_the_records_of_its_step(tokenizer):
+    batch = TokenBatches(made_up_records(12), tokenizer, batch_size=4, seed=7).at(5)
+    numbers = records_at_step(5, records=12, batch_size=4, seed=7)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == numbers.tolist()
+    assert batch.tokens.shape == (4, 16)
+    assert batch.tokens.sum(1).tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("augmentation", ["none", "reflect-crop-flip"])
+def test_the_shares_of_the_ranks_make_up_the_batch_of_one(tokenizer, augmentation, ranks):
+    def batch(rank: int, ranks: int) -> Batch:
+        return TokenBatches(
+            made_up_records(12),
+            tokenizer,
+            batch_size=4,
+            seed=0,
+            augmentation=augmentation,
+            rank=rank,
+            ranks=ranks,
+        ).at(3)
+
+    whole = batch(0, 1)
+    for rank in range(ranks):
+        share = batch(rank, ranks)
+        torch.testing.assert_close(share.tokens, whole.tokens[rank::ranks])
+        torch.testing.assert_close(share.labels, whole.labels[rank::ranks])
+
+
+def test_a_step_has_the_same_batch_in_whatever_order_steps_are_asked_for(tokenizer):
+    batches = TokenBatches(
+        made_up_records(12), tokenizer, batch_size=4, seed=0, augmentation="flip"
+    )
+    forward = [batches.at(step).tokens for step in range(6)]
+    backward = [batches.at(step).tokens for step in reversed(range(6))][::-1]
+    torch.testing.assert_close(backward, forward)
+
+
+def test_evaluation_reads_every_record_once_and_in_order(tokenizer):
+    batches = list(evaluation_batches(made_up_records(10), tokenizer, batch_size=4))
+    assert [len(batch.tokens) for batch in batches] == [4, 4, 2]
+    assert torch.cat([batch.tokens.sum(1) for batch in batches]).tolist() == list(range(10))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(5, [4, 1]), (4, [4]), (99, [4, 4, 2])])
+def test_evaluation_stops_at_its_limit(tokenizer, limit, sizes):
+    batches = evaluation_batches(made_up_records(10), tokenizer, batch_size=4, limit=limit)
+    assert [len(batch.tokens) for batch in batches] == sizes
+
+
+def test_evaluation_shrinks_records_larger_than_the_model(tokenizer):
+    (batch,) = evaluation_batches(made_up_records(2, size=8), tokenizer, batch_size=2)
+    assert batch.tokens.shape == (2, 16)
+
+
+def test_unlabelled_records_give_batches_without_labels(tokenizer):
+    records = made_up_records(4, labelled=False)
+    assert TokenBatches(records, tokenizer, batch_size=4, seed=0).at(0).labels is None
+    assert next(evaluation_batches(records, tokenizer, batch_size=4)).labels is None

@@ -1,0 +1,277 @@
+import io
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from igpt.data.sources import SourceSplit, open_source, placed_digits
+from igpt.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def shades(split: SourceSplit) -> list[int]:
+    """The shade of every image, which tells which one it is."""
+    return [int(split.read(index)[0, 0, 0]) for index in range(len(split))]
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, shade, shade)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def save_parquet(path, *, image="img", label="label", labels=(0, 1, 0), kind=None):
+    """Save three images of shades 0 to 2, in the layout of the hub."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {image: [{"bytes": png(shade), "path": None} for shade in range(3)]}
+    features = {image: datasets.Image()}
+    if label:
+        columns[label] = list(labels)
+        features[label] = kind or datasets.ClassLabel(names=["cat", "dog"])
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    table.to_parquet(path)
+
+
+# Folders of image files
+
+
+def test_class_folders_are_the_labels_in_the_order_of_their_names(class_folders):
+    splits = open_source(str(class_folders))
+    assert list(splits) == ["train"]
+    train = splits["train"]
+    assert train.class_names == ("cat", "dog")
+    assert train.labels is not None
+    assert train.labels.tolist() == [0] * 10 + [1] * 10
+    assert shades(train) == list(range(20))
+    assert train.name_of(3).endswith("cat/03.png")
+
+
+def test_images_beside_each_other_have_no_labels(tmp_path, save_image):
+    for shade in range(3):
+        save_image(tmp_path / f"{shade}.png", shade)
+    train = open_source(str(tmp_path))["train"]
+    assert train.labels is None
+    assert train.class_names is None
+    assert shades(train) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev"])
+def test_folders_named_for_splits_are_splits(tmp_path, save_image, validation):
+    for shade, folder in enumerate(["train", validation, "test"]):
+        for kind in ("cat", "dog"):
+            save_image(tmp_path / folder / kind / "nested" / "a.png", shade)
+    save_image(tmp_path / "extra" / "a.png")
+    splits = open_source(str(tmp_path))
+    assert {name: shades(split) for name, split in splits.items()} == {
+        "train": [0, 0], "validation": [1, 1], "test": [2, 2]
+    }  # fmt: skip
+
+
+def test_only_image_files_are_images_whatever_the_case_of_their_ending(tmp_path, save_image):
+    save_image(tmp_path / "cat" / "a.PNG")
+    save_image(tmp_path / "dog" / "b.JPeG")
+    save_image(tmp_path / "dog" / "._b.png")
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "README.md").write_text("not an image")
+    (tmp_path / "empty").mkdir()
+    train = open_source(str(tmp_path))["train"]
+    assert [train.name_of(index).rsplit("/", 2)[1:] for index in range(len(train))] == [
+        ["cat", "a.PNG"], ["dog", "b.JPeG"]
+    ]  # fmt: skip
+    assert train.class_names == ("cat", "dog")
+
+
+def test_a_broken_file_is_refused_only_when_it_is_read(tmp_path, save_image):
+    save_image(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_text("not an image")
+    train = open_source(str(tmp_path))["train"]
+    assert train.read(0).shape == (8, 8, 3)
+    with pytest.raises(DataError, match=r"b\.jpg"):
+        train.read(1)
+
+
+def test_images_beside_class_folders_are_refused(class_folders, save_image):
+    save_image(class_folders / "stray.png")
+    with pytest.raises(DataError, match=r"images of its own \(stray.png\).*\(cat/\)"):
+        open_source(str(class_folders))
+
+
+def test_a_label_that_only_one_split_has_is_named(tmp_path, save_image):
+    for place in ("train/cat", "train/dog", "test/cat"):
+        save_image(tmp_path / place / "a.png")
+    with pytest.raises(DataError, match="train has the label 'dog' and test has not"):
+        open_source(str(tmp_path))
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path, save_image):
+    for place in ("train", "val", "valid"):
+        save_image(tmp_path / place / "a.png")
+    with pytest.raises(DataError, match="val and valid both mean validation"):
+        open_source(str(tmp_path))
+
+
+def test_a_source_without_a_training_split_is_refused(tmp_path, save_image):
+    save_image(tmp_path / "test" / "a.png")
+    with pytest.raises(DataError, match=r"no training split \(only test\)"):
+        open_source(str(tmp_path))
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"there is no folder .*gone; give a folder"):
+        open_source(str(tmp_path / "gone"))
+
+
+def test_a_file_that_is_no_data_set_is_refused(tmp_path, save_image):
+    with pytest.raises(DataError, match=r"is not a folder of images or a \.parquet file"):
+        open_source(str(save_image(tmp_path / "a.png")))
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["train/notes.txt"]])
+def test_a_folder_without_images_is_refused(tmp_path, files):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("not an image")
+    with pytest.raises(DataError, match=r"holds no images; looked for files that end in \.bmp"):
+        open_source(str(tmp_path))
+
+
+# Parquet and the hub
+
+
+def test_a_folder_laid_out_like_the_hub_gives_its_splits(tmp_path):
+    for split in ("train", "test"):
+        save_parquet(tmp_path / "set" / "plain_text" / f"{split}-00000-of-00001.parquet")
+    splits = open_source(str(tmp_path / "set"))
+    assert list(splits) == ["train", "test"]
+    for split in splits.values():
+        assert shades(split) == [0, 1, 2]
+        assert split.labels is not None
+        assert split.labels.tolist() == [0, 1, 0]
+        assert split.class_names == ("cat", "dog")
+    assert splits["test"].name_of(1).endswith("test record 1")
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "labels", "kind", "class_names"),
+    [
+        ("image", "fine_label", [1, 0, 1], None, ("cat", "dog")),
+        ("picture", "kind", [0, 1, 1], None, ("cat", "dog")),  # known by their types alone
+        ("img", "label", ["owl", "ant", "owl"], datasets.Value("string"), ("ant", "owl")),
+        ("img", "label", [7, 7, 3], datasets.Value("int64"), ("3", "7")),
+        ("img", None, [], None, None),
+    ],
+)
+def test_columns_are_found_by_name_and_type(tmp_path, image, label, labels, kind, class_names):
+    save_parquet(tmp_path / "a.parquet", image=image, label=label, labels=labels, kind=kind)
+    train = open_source(str(tmp_path / "a.parquet"))["train"]
+    assert shades(train) == [0, 1, 2]
+    assert train.class_names == class_names
+    if class_names is not None:
+        names = [class_names[number] for number in train.labels]
+        assert names == [class_names[x] if kind is None else str(x) for x in labels]
+
+
+def test_labels_that_are_withheld_make_a_split_unlabelled(tmp_path):
+    save_parquet(tmp_path / "set" / "train.parquet")
+    save_parquet(tmp_path / "set" / "test.parquet", labels=[-1, -1, -1])
+    splits = open_source(str(tmp_path / "set"))
+    assert splits["train"].labels is not None
+    assert splits["test"].labels is None
+
+
+def test_labels_for_some_records_only_are_refused(tmp_path):
+    save_parquet(tmp_path / "a.parquet", labels=[0, -1, 1])
+    with pytest.raises(DataError, match="labels for 2 of its 3 records"):
+        open_source(str(tmp_path / "a.parquet"))
+
+
+def test_a_table_without_images_is_refused(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column of images; its columns are text"):
+        open_source(str(tmp_path / "a.parquet"))
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(DataError, match=r"could not read .*a\.parquet") as caught:
+        open_source(str(tmp_path / "a.parquet"))
+    assert "\n" not in str(caught.value)
+
+
+def test_opening_says_nothing(tmp_path, capfd):
+    save_parquet(tmp_path / "a.parquet")
+    capfd.readouterr()
+    open_source(str(tmp_path / "a.parquet"))
+    assert capfd.readouterr() == ("", "")
+    assert not datasets.are_progress_bars_disabled()
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("Couldn't reach the hub\nTraceback ...")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(DataError, match=r"uoft-cs/cifar10 .* hub could not be reached") as caught:
+        open_source("uoft-cs/cifar10")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_the_hub_does_not_know_is_one_line(monkeypatch):
+    def unknown(*_, **__):
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unknown)
+    with pytest.raises(DataError, match=r"could not read a/b .* doesn't exist on the Hub"):
+        open_source("a/b")
+
+
+# Digits
+
+
+def test_no_digit_is_in_both_splits_and_each_split_has_its_share_of_every_kind():
+    splits = placed_digits(8, placements=1, seed=0)
+    train, test = splits["train"], splits["test"]
+    assert (len(train), len(test)) == (1437, 360)
+    digits = [{split.name_of(index) for index in range(len(split))} for split in splits.values()]
+    assert len(digits[0]) == 1437
+    assert not digits[0] & digits[1]
+    assert np.bincount(test.labels).tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
+
+
+def test_placements_of_a_digit_are_neighbors_and_show_it_in_different_places():
+    train = open_source("digits", image_size=16, placements=3, seed=0)["train"]
+    assert len(train) == 3 * 1437
+    assert train.copies == 3
+    assert train.read(0).shape == (16, 16, 3)
+    assert train.name_of(0) == train.name_of(2) != train.name_of(3)
+    assert train.labels[0] == train.labels[2]
+    first, second = train.read(0), train.read(1)
+    assert not np.array_equal(first, second)
+    assert sorted(first.ravel()) == sorted(second.ravel())  # moved, and nothing else
+
+
+def test_digits_are_white_on_black_in_three_equal_channels():
+    train = placed_digits(8, placements=1, seed=0)["train"]
+    images = np.stack([train.read(index) for index in range(100)])
+    assert images.max() == 255
+    assert np.median(images[:, :, 0]) == 0  # ink seldom touches the left edge
+    assert (images == images[..., :1]).all()
+
+
+def test_digits_depend_on_the_seed_alone():
+    def first(seed: int) -> np.ndarray:
+        return placed_digits(32, placements=2, seed=seed)["train"].read(0)
+
+    np.testing.assert_array_equal(first(0), first(0))
+    assert not np.array_equal(first(0), first(1))
+
+
+@pytest.mark.parametrize(("image_size", "placements"), [(7, 1), (8, 0)])
+def test_digits_that_have_no_place_are_refused(image_size, placements):
+    with pytest.raises(ConfigError, match="at least 8 and at least 1 placement"):
+        open_source("digits", image_size=image_size, placements=placements)

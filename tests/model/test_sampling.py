@@ -1,0 +1,104 @@
+import dataclasses
+
+import pytest
+import torch
+from tests.conftest import TINY, random_model, random_tokens
+
+from igpt.errors import ConfigError
+from igpt.model.sampling import SamplingConfig, continue_tokens, draw
+
+
+@torch.inference_mode()
+def sample_without_cache(model, given, config, generator):
+    """Every pixel from a full forward pass over all before it."""
+    tokens = given
+    while tokens.shape[1] < model.config.positions:
+        padded = torch.nn.functional.pad(tokens, (0, 1))  # row i sees only what is before i
+        color = draw(model(padded)[:, -1], config, generator)
+        tokens = torch.cat([tokens, color[:, None]], dim=1)
+    return tokens
+
+
+@pytest.mark.parametrize("given", [0, 1, 7, 15])
+@pytest.mark.parametrize(
+    "config",
+    [SamplingConfig(), SamplingConfig(temperature=0.0), SamplingConfig(top_k=3, top_p=0.8)],
+)
+def test_the_cache_changes_no_pixel(given, config):
+    model, start = random_model(), random_tokens(3)[:, :given]
+    ours = continue_tokens(model, start, config, generator=torch.Generator().manual_seed(5))
+    plain = sample_without_cache(model, start, config, torch.Generator().manual_seed(5))
+    assert torch.equal(ours, plain)
+    assert torch.equal(ours[:, :given], start)
+
+
+def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch):
+    model, tokens = random_model(), random_tokens(2)
+    seen = []
+
+    def follow(logits, config, generator):
+        seen.append(logits)
+        return tokens[:, 5 + len(seen) - 1]
+
+    monkeypatch.setattr("igpt.model.sampling.draw", follow)
+    continue_tokens(model, tokens[:, :5])
+    torch.testing.assert_close(torch.stack(seen, dim=1), model(tokens)[:, 5:])
+
+
+def test_a_whole_image_is_left_as_it_is():
+    tokens = random_tokens()
+    assert torch.equal(continue_tokens(random_model(), tokens), tokens)
+
+
+def test_no_temperature_means_the_likeliest():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
+    assert draw(logits, SamplingConfig(temperature=0.0), None).tolist() == [1, 0]
+
+
+def draws(logits, **settings):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.tensor(logits).log().expand(4000, -1)
+    colors = draw(rows, SamplingConfig(**settings), generator)
+    return torch.bincount(colors, minlength=len(logits)) / 4000
+
+
+def test_draws_follow_the_distribution():
+    torch.testing.assert_close(
+        draws([0.5, 0.3, 0.2]), torch.tensor([0.5, 0.3, 0.2]), atol=0.03, rtol=0
+    )
+
+
+def test_temperature_sharpens():
+    # Probabilities are squared at temperature 1/2: 25 : 9 : 4.
+    wanted = torch.tensor([25, 9, 4]) / 38
+    torch.testing.assert_close(draws([0.5, 0.3, 0.2], temperature=0.5), wanted, atol=0.03, rtol=0)
+
+
+def test_top_k_keeps_the_likeliest():
+    wanted = torch.tensor([0.3, 0.0, 0.5]) / 0.8
+    torch.testing.assert_close(draws([0.3, 0.2, 0.5], top_k=2), wanted, atol=0.03, rtol=0)
+
+
+def test_top_p_keeps_the_color_that_crosses_it():
+    # 0.5 alone is less than 0.6, so the second likeliest belongs, and the third does not.
+    wanted = torch.tensor([0.3, 0.0, 0.5]) / 0.8
+    torch.testing.assert_close(draws([0.3, 0.2, 0.5], top_p=0.6), wanted, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"top_k": 0}, "top_k must be at least 1"),
+        ({"top_p": 1.5}, r"top_p must lie in \(0, 1\]"),
+    ],
+)
+def test_settings_that_leave_nothing_to_draw_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SamplingConfig(**settings)
+
+
+def test_a_bert_network_cannot_draw():
+    model = random_model(dataclasses.replace(TINY, causal=False))
+    with pytest.raises(ConfigError, match="only an autoregressive model can draw"):
+        continue_tokens(model, random_tokens())

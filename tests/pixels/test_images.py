@@ -1,0 +1,249 @@
+import contextlib
+import errno
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from igpt.errors import DataError
+from igpt.pixels.images import (
+    center_crop,
+    image_grid,
+    read_image,
+    resize,
+    resize_shorter_side,
+    square,
+    to_grey,
+    write_png,
+)
+
+
+def random_pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(256, size=(*shape, 3), dtype=np.uint8)
+
+
+def encoded(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def test_a_png_is_read_as_it_was_written(tmp_path):
+    pixels = random_pixels(5, 7)
+    write_png(tmp_path / "a.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
+    np.testing.assert_array_equal(read_image((tmp_path / "a.png").read_bytes()), pixels)
+
+
+UPRIGHT = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+STORED = {  # how a camera that wrote this orientation stores the upright image
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.swapaxes(0, 1),
+    6: np.rot90(UPRIGHT, 1),
+    7: UPRIGHT[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90(UPRIGHT, -1),
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_an_image_is_upright_whatever_way_the_camera_was_held(orientation, format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    np.testing.assert_array_equal(read_image(encoded(image, format, exif=exif)), UPRIGHT)
+
+
+def test_grey_levels_stand_in_all_three_channels():
+    grey = random_pixels(4, 6)[..., 0]
+    read = read_image(encoded(Image.fromarray(grey)))
+    np.testing.assert_array_equal(read, np.stack([grey] * 3, axis=-1))
+
+
+def test_one_bit_is_black_or_white():
+    bits = Image.fromarray(random_pixels(4, 6)[..., 0]).convert("1")
+    read = read_image(encoded(bits))
+    np.testing.assert_array_equal(read[..., 1], np.where(np.asarray(bits), 255, 0))
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 51), (128, 153)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_parts_are_laid_on_white(mode, alpha, expected):
+    image = Image.new(mode, (2, 2), (51,) * (len(mode) - 1) + (alpha,))
+    assert abs(read_image(encoded(image)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "transparency", [1, b"\xff\x00"], ids=["one transparent index", "an alpha for each index"]
+)
+def test_indexed_colors_are_looked_up_and_the_transparent_one_is_white(transparency):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = read_image(encoded(image, transparency=transparency))
+    assert read.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_a_color_that_the_file_calls_transparent_is_white(mode):
+    black = (0, 0, 0) if mode == "RGB" else 0
+    image = Image.new(mode, (2, 1), black)
+    assert (read_image(encoded(image)) == 0).all()
+    assert (read_image(encoded(image, transparency=black)) == 255).all()
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_clipped(format):
+    levels = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
+    read = read_image(encoded(Image.fromarray(levels), format))
+    assert read[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+    assert read.shape == (1, 6, 3)
+
+
+def test_thirty_two_bit_levels_are_read_as_sixteen_or_refused():
+    levels = np.array([[0, 65535]], dtype=np.int32)
+    assert read_image(encoded(Image.fromarray(levels), "TIFF"))[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(DataError, match=r"photo has grey levels from 0 to 65536.*scale them"):
+        read_image(encoded(Image.fromarray(levels + np.int32([0, 1])), "TIFF"), name="photo")
+
+
+def test_cmyk_becomes_rgb():
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    read = read_image(encoded(image, "JPEG", quality=100))
+    assert abs(read.astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_an_animation_gives_its_first_frame(format):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert (read_image(data) == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_a_truncated_file_is_refused_in_one_line(format, tmp_path):
+    path = tmp_path / "half.img"
+    data = encoded(Image.fromarray(random_pixels(64, 64)), format)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"half\.img is (broken|not an image)") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_damage_raises_anything_but_a_data_error():
+    generator = np.random.default_rng(0)
+    image = Image.fromarray(random_pixels(16, 16))
+    for format in ("PNG", "JPEG", "GIF", "WEBP", "TIFF"):
+        whole = np.frombuffer(encoded(image, format), np.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            damaged[generator.integers(len(whole), size=5)] = generator.integers(256, size=5)
+            with contextlib.suppress(DataError):
+                assert read_image(damaged.tobytes()).ndim == 3
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / "notes.png").write_text("not a picture")
+    with pytest.raises(DataError, match=r"notes\.png is not an image.*PNG or JPEG"):
+        read_image(tmp_path / "notes.png")
+    with pytest.raises(DataError, match="row 7 is not an image"):
+        read_image(b"", name="row 7")
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(DataError, match=r"could not read .*gone\.png: No such file"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="Is a directory"):
+        read_image(tmp_path)
+
+
+def test_floating_point_images_are_refused():
+    image = Image.fromarray(np.zeros((2, 2), np.float32))
+    with pytest.raises(DataError, match=r"scan holds pixels of Pillow's mode F.*8-bit RGB"):
+        read_image(encoded(image, "TIFF"), name="scan")
+
+
+@pytest.mark.parametrize("limit", [99, 50], ids=["where Pillow warns", "where Pillow refuses"])
+def test_an_image_with_too_many_pixels_is_refused_without_a_warning(limit, monkeypatch):
+    data = encoded(Image.fromarray(random_pixels(11, 11)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match=f"poster has more than the {limit} pixels"):
+            read_image(data, name="poster")
+    assert not leaked
+
+
+def test_the_shorter_side_gets_the_size_and_the_proportions_stay():
+    assert resize_shorter_side(random_pixels(20, 50), 8).shape == (8, 20, 3)
+    assert resize_shorter_side(random_pixels(50, 20), 8).shape == (20, 8, 3)
+
+
+def test_the_default_filter_averages_areas():
+    pixels = random_pixels(8, 8)
+    means = pixels.reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))
+    assert abs(resize(pixels, 4) - means).max() <= 1
+
+
+@pytest.mark.parametrize("filter", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_every_filter_keeps_a_plain_color(filter):
+    pixels = np.full((13, 9, 3), 77, np.uint8)
+    assert (square(pixels, 5, filter) == 77).all()
+    assert resize(pixels, 5, filter).shape == (5, 5, 3)
+
+
+def test_the_middle_is_cropped():
+    pixels = random_pixels(6, 9)
+    np.testing.assert_array_equal(center_crop(pixels, 4), pixels[1:5, 2:6])
+    np.testing.assert_array_equal(square(pixels, 6), pixels[:, 1:7])
+
+
+def test_a_crop_larger_than_the_image_is_refused():
+    with pytest.raises(DataError, match="cannot crop 8x8 pixels from an image of 9x6"):
+        center_crop(random_pixels(6, 9), 8)
+
+
+def test_grey_is_pillows_luminance():
+    pixels = random_pixels(200, 200)
+    luminance = np.asarray(Image.fromarray(pixels).convert("L"))
+    np.testing.assert_array_equal(to_grey(pixels), np.stack([luminance] * 3, axis=-1))
+
+
+def test_a_grid_puts_each_image_in_its_row_and_column():
+    images = random_pixels(2, 3, 4, 5)
+    grid = image_grid(images, scale=2, gap=1, background=9)
+    assert grid.shape == (2 * 8 + 1, 3 * 10 + 2, 3)
+    np.testing.assert_array_equal(grid[9:17:2, 22:32:2], images[1, 2])
+    np.testing.assert_array_equal(grid[10:17:2, 23:32:2], images[1, 2])
+    assert (grid[8] == 9).all()
+    assert (grid[:, [10, 21]] == 9).all()
+
+
+def test_a_grid_needs_no_gap():
+    images = random_pixels(1, 2, 4, 5)
+    np.testing.assert_array_equal(image_grid(images, gap=0), np.hstack(images[0]))
+
+
+def test_a_full_disk_leaves_the_old_png_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    write_png(path, random_pixels(4, 4))
+    before = path.read_bytes()
+
+    def full(self, data):
+        self.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match=r"could not write .*a\.png: No space left"):
+        write_png(path, random_pixels(4, 4, seed=1))
+    assert [*tmp_path.iterdir()] == [path]
+    assert path.read_bytes() == before

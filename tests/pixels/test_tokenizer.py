@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from igpt.errors import DataError
+from igpt.pixels.palette import Palette
+from igpt.pixels.tokenizer import ImageTokenizer
+
+
+def four_color_tokenizer(image_size=2):
+    colors = np.array([[-1, -1, -1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    return ImageTokenizer(Palette(colors), image_size)
+
+
+BLACK, RED, GREEN, BLUE = [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]
+
+
+def test_tokens_run_along_the_rows_from_the_top():
+    images = np.array([[[RED, GREEN], [BLUE, BLACK]], [[BLACK, BLACK], [RED, RED]]], np.uint8)
+    tokens = four_color_tokenizer().encode(images)
+    assert tokens.dtype == torch.int64
+    assert tokens.tolist() == [[1, 2, 3, 0], [0, 0, 1, 1]]
+
+
+def test_an_image_in_the_palettes_colors_comes_back():
+    tokenizer = four_color_tokenizer(5)
+    tokens = torch.randint(4, (3, 25), generator=torch.Generator().manual_seed(0))
+    images = tokenizer.decode(tokens)
+    assert images.shape == (3, 5, 5, 3)
+    assert torch.equal(tokenizer.encode(images), tokens)
+    np.testing.assert_array_equal(tokenizer.decode(tokens.numpy()), images)
+
+
+def test_positions_and_colors_follow_from_size_and_palette():
+    tokenizer = four_color_tokenizer(32)
+    assert (tokenizer.positions, tokenizer.colors) == (1024, 4)
+
+
+def test_no_images_are_no_tokens():
+    tokenizer = four_color_tokenizer()
+    tokens = tokenizer.encode(np.zeros((0, 2, 2, 3), np.uint8))
+    assert tokens.shape == (0, 4)
+    assert tokenizer.decode(tokens).shape == (0, 2, 2, 3)
+
+
+def test_images_of_another_size_are_refused():
+    message = "reads 2x2 images, but these are 4x3; prepare them again with --image-size 2"
+    with pytest.raises(DataError, match=message):
+        four_color_tokenizer().encode(np.zeros((1, 3, 4, 3), np.uint8))
+
+
+def test_tokens_of_another_size_or_palette_are_refused():
+    with pytest.raises(DataError, match="a 2x2 image has 4 tokens, but these have 9"):
+        four_color_tokenizer().decode(torch.zeros(1, 9, dtype=torch.long))
+    with pytest.raises(DataError, match=r"4-color palette lie in \[0, 4\)"):
+        four_color_tokenizer().decode(torch.full((1, 4), 4))
