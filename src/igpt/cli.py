@@ -9,12 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from igpt import __version__
 from igpt.errors import IgptError
+
+if TYPE_CHECKING:
+    from igpt.pixels.images import ResamplingFilter
 
 _PATH = click.Path(path_type=Path)
 
@@ -103,8 +106,10 @@ _FILTER = click.option(
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="igpt")
 def _igpt() -> None:
-    """Generative pretraining from pixels: images become tokens, a transformer learns to predict
-    them, and its middle layers turn out to know what is in the picture.
+    """Generative pretraining from pixels.
+
+    Images become tokens, a transformer learns to predict them, and its middle layers turn out to
+    know what is in the picture.
     """
 
 
@@ -214,8 +219,9 @@ def palette_fit(
 
     report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
     table = (
-        f"{out}: {report['size']} colors; on {report['images']} images of {report['split']} the mean "
-        f"squared error is {report['mean_squared_error']:.2f} (PSNR {report['psnr_db']:.2f} dB)\n"
+        f"{out}: {report['size']} colors; on {report['images']} images of {report['split']} the "
+        f"mean squared error is {report['mean_squared_error']:.2f}, "
+        f"the PSNR {report['psnr_db']:.2f} dB\n"
         f"{out.with_suffix('.png')}: original | quantized"
     )
     _print(report, as_json, table)
@@ -339,7 +345,8 @@ def probe(
         f"{row['penalty']:7.0e}  {'yes' if row['converged'] else 'NO'}"
         for row in result["layers"]
     ]
-    lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
+    if result["raw_pixels"] is not None:
+        lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
     lines.append(
         f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
     )
@@ -394,35 +401,57 @@ def finetune(
 
 @_igpt.command()
 @click.argument("run", type=_PATH)
-@click.argument("images", type=_PATH, nargs=-1, required=True)
+@click.argument("images", type=_PATH, nargs=-1)
+@click.option("--data", type=_PATH, help="Complete test images of this store instead of files.")
+@click.option("--count", type=int, default=8, show_default=True, help="With --data: how many.")
 @click.option("--rows", type=int, help="Rows that are given; half of them by default.")
 @click.option("--samples", type=int, default=4, show_default=True, help="Completions of each.")
-@click.option("--out", type=_PATH, default=Path("completions"), show_default=True)
+@click.option(
+    "--out",
+    type=_PATH,
+    default=Path("completions"),
+    show_default=True,
+    help="Folder for the pictures.",
+)
 @_FILTER
 @_SAMPLING
 @_DEVICE
 def complete(
     run: Path,
     images: tuple[Path, ...],
+    data: Path | None,
+    count: int,
     rows: int | None,
     samples: int,
     out: Path,
-    filter: str,
+    filter: "ResamplingFilter",
     temperature: float,
     top_k: int | None,
     top_p: float | None,
     seed: int,
     device: str,
 ) -> None:
-    """Finish half-seen IMAGES; writes a grid, given | completions | original, and each by itself."""
-    from igpt.experiments.pictures import complete_files
+    """Finish half-seen IMAGES, as a grid and each by itself.
+
+    With --data instead of IMAGES, test images of a record store are finished, and the grid is kept
+    as completions.png in the run, where the report finds it.
+    """
+    from igpt.experiments.pictures import complete_files, complete_records
     from igpt.model.sampling import SamplingConfig
 
+    if bool(images) == (data is not None):
+        raise click.UsageError("give either IMAGES or --data, and not both")
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
-    written = complete_files(
-        run, images, out, rows=rows, samples=samples, filter=filter, sampling=sampling, seed=seed,
-        device=device,
-    )  # fmt: skip
+    if data is not None:
+        written = complete_records(
+            run, data, count=count, rows=rows, samples=samples, sampling=sampling, seed=seed,
+            device=device,
+        )  # fmt: skip
+    else:
+        written = complete_files(
+            run, images, out, rows=rows, samples=samples, filter=filter, sampling=sampling,
+            seed=seed, device=device,
+        )  # fmt: skip
     click.echo(f"{written}: given | {samples} completions | original, a row an image")
 
 
@@ -474,7 +503,7 @@ def features(run: Path, data: Path, layers: tuple[int, ...], out: Path, device: 
 @click.argument("runs", type=_PATH, nargs=-1, required=True)
 @click.option("--out", type=_PATH, default=Path("report.html"), show_default=True)
 def report(runs: tuple[Path, ...], out: Path) -> None:
-    """Tell about RUNS on one page that needs nothing else: figures, curves, pictures, provenance."""
+    """Tell about RUNS on one page that needs nothing else."""
     from igpt.experiments.report import write_report
 
     write_report(runs, out)

@@ -31,16 +31,17 @@ from igpt.errors import ConfigError, DataError
 
 Features = Float[np.ndarray, "record feature"]
 Labels = Integer[np.ndarray, " label"]
-Records = tuple[Float[np.ndarray, "_ feature"], Integer[np.ndarray, " _"]]
+Records = tuple[Float[np.ndarray, "_record _feature"], Integer[np.ndarray, " _record"]]
 """Features and labels of the same records."""
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-"""Penalties to choose from: CIFAR-10's raw pixels do best with 1e-3, mean-pooled features of order
-one with 1e-6 (45,000 records) to 1e-2 (250 records); a factor of ten costs them under a point."""
+"""Penalties to choose from. With 45,000 records of CIFAR-10, raw pixels do best with 1e-3 (16x16)
+or 1e-2 (32x32) and mean-pooled random convolutions with 1e-6; with 40 to 250 records, raw pixels
+do best with 1e-1 to 1 and the convolutions with 1e-3 to 1e-2."""
 
 TOLERANCE = 1e-5
 """A tenth of scikit-learn's default. For features of order one the objective is then within 1e-7
-of its minimum, and going on to 1e-8 changed one prediction in 10,000."""
+of its minimum, and going on to 1e-8 moves the test accuracy by 0.0001 at most."""
 
 
 class LinearProbe:
@@ -108,14 +109,14 @@ class LinearProbe:
     def _fit(
         self, matrix: "_Matrix", labels: np.ndarray, start: "LinearProbe | None"
     ) -> "LinearProbe":
-        self.classes_, targets = np.unique(labels, return_inverse=True)
-        weight = np.zeros((len(self.classes_), matrix.rows.shape[1]))
-        intercept = np.zeros(len(self.classes_))
+        classes, targets = np.unique(labels, return_inverse=True)
+        weight = np.zeros((len(classes), matrix.rows.shape[1]))
+        intercept = np.zeros(len(classes))
         if start is not None:
-            _, here, there = np.intersect1d(self.classes_, start.classes_, return_indices=True)
+            _, here, there = np.intersect1d(classes, start.classes_, return_indices=True)
             weight[here], intercept[here] = start.weight_[there], start.intercept_[there]
 
-        objective = _Objective(matrix, targets, len(self.classes_), self.l2)
+        objective = _Objective(matrix, targets, len(classes), self.l2)
 
         def stop_when_converged(point: np.ndarray) -> None:  # just evaluated there
             if objective.gradient_norm <= self.tolerance:
@@ -123,23 +124,20 @@ class LinearProbe:
 
         point = objective.point(weight, intercept)
         value, _ = objective(point)
-        before, self.iterations_ = np.inf, 0
-        while (  # L-BFGS gives up when a line search fails; a fresh start often goes on
-            objective.gradient_norm > self.tolerance
-            and self.iterations_ < self.max_iterations
-            and value < before
-        ):
-            left = self.max_iterations - self.iterations_
+        before, left = np.inf, self.max_iterations
+        # L-BFGS gives up where rounding defeats a line search; a fresh start may yet go on.
+        while objective.gradient_norm > self.tolerance and left > 0 and value < before:
             options = {"maxiter": left, "maxfun": 30 * left, "maxcor": 20, "ftol": 0, "gtol": 0}
             found = minimize(
                 objective, point, jac=True, method="L-BFGS-B",
                 callback=stop_when_converged, options=options,
             )  # fmt: skip
-            self.iterations_ += found.nit
-            point, before = found.x, value
+            point, before, left = found.x, value, left - found.nit
             value, _ = objective(point)
 
+        self.classes_ = classes
         self.weight_, self.intercept_ = objective.weights(point)
+        self.iterations_ = self.max_iterations - left
         self.objective_ = value
         self.gradient_norm_ = objective.gradient_norm
         self.converged_ = self.gradient_norm_ <= self.tolerance

@@ -8,7 +8,7 @@ would have had.
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from igpt.data.batches import Batch
 from igpt.experiments.run import Interrupted, RunFolder, StopSignals
@@ -20,18 +20,9 @@ from igpt.training.metrics import MetricsFile, Progress
 from igpt.training.optimizer import build_optimizer
 from igpt.training.state import Checkpoints
 
-
-class Validate(Protocol):
-    """Measures the network now and then."""
-
-    def __call__(self, updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
-        """Return measures for the record, and whether to stop here.
-
-        Args:
-            updates: Updates done.
-            memory: The run's memory, saved with its state; to be changed in place.
-        """
-        ...
+Validate = Callable[[int, dict[str, Any]], tuple[dict[str, float], bool]]
+"""Updates done and the run's memory (saved with its state, to be changed in place) to measures for
+the record, and whether to stop here."""
 
 
 def fit(

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
+from igpt.data.batches import images_at_size
+from igpt.data.records import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
-from igpt.experiments.run import choose_device
-from igpt.model.pretrained import load
+from igpt.experiments.run import RunFolder, choose_device
+from igpt.model.pretrained import Pretrained, load
 from igpt.model.sampling import SamplingConfig
 from igpt.pixels.images import (
     DEFAULT_FILTER,
@@ -50,20 +53,64 @@ def complete_files(
     pretrained = load(path, device=choose_device(device))
     size = pretrained.model.config.image_size
     pixels = np.stack([square(read_image(file), size, filter) for file in images])
-    rows = size // 2 if rows is None else rows
-    completions = complete_images(
-        pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
-        title="complete",
-    )  # fmt: skip
+    completions, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
     for number, (file, made) in enumerate(zip(images, completions, strict=True), start=1):
         same_name = sum(other.stem == file.stem for other in images) > 1
         name = f"{number}-{file.stem}" if same_name else file.stem
         for sample, completion in enumerate(made, start=1):
             write_png(out / f"{name}-{sample}.png", completion)
+    write_png(out / "completions.png", picture)
+    return out / "completions.png"
+
+
+def complete_records(
+    path: Path,
+    data: Path,
+    *,
+    count: int = 8,
+    rows: int | None = None,
+    samples: int = 4,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Complete `count` test images, drawn by seed, into `completions.png` of a run.
+
+    Returns:
+        The path of the picture: given | completions | original, a row an image.
+
+    Raises:
+        CheckpointError: No run at `path`.
+        ConfigError: No such number of rows, or the network is not autoregressive.
+        DataError: No test split, or images smaller than the network's.
+    """
+    run = RunFolder.open(path)
+    pretrained = load(path, device=choose_device(device))
+    records = RecordStore.open(data).split("test")
+    chosen = np.random.default_rng(seed).permutation(len(records))[:count]
+    size = pretrained.model.config.image_size
+    pixels = np.concatenate([images_at_size(records, size, slice(i, i + 1)) for i in chosen])
+    _, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
+    write_png(run.path / "completions.png", picture)
+    return run.path / "completions.png"
+
+
+def _complete(
+    pretrained: Pretrained,
+    pixels: UInt8[np.ndarray, "image height width 3"],
+    rows: int | None,
+    samples: int,
+    sampling: SamplingConfig | None,
+    seed: int,
+) -> tuple[UInt8[np.ndarray, "image sample height width 3"], UInt8[np.ndarray, "_ _ 3"]]:
+    size = pretrained.model.config.image_size
+    rows = size // 2 if rows is None else rows
+    completions = complete_images(
+        pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
+        title="complete",
+    )  # fmt: skip
     cells = completion_rows(pretrained, pixels, completions, rows=rows)
-    picture = out / "completions.png"
-    write_png(picture, image_grid(cells, scale=max(1, _SHOWN_SIZE // size)))
-    return picture
+    return completions, image_grid(cells, scale=max(1, _SHOWN_SIZE // size))
 
 
 def sample_file(

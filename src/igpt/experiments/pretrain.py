@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from igpt.data.batches import TokenBatches, images_at_size
-from igpt.data.records import RecordStore
+from igpt.data.records import Records, RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.likelihood import evaluate
@@ -25,9 +25,11 @@ from igpt.experiments.run import (
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
+from igpt.pixels.fit import distortion_picture
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 
+_QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
 _PICTURED_SAMPLES = 3  # ... and how often each
 
@@ -78,6 +80,8 @@ def pretrain(
         palette=colors,
         device=chosen,
     )
+    images = images_at_size(_held_out(store), recipe.model.image_size, slice(_QUANTIZED))
+    write_png(run.path / "palette.png", distortion_picture(colors, images))
     parameters = recipe.model.parameters
     run.say(
         f"{run.path}: {parameters:,} weights on {chosen}, {recipe.training.steps:,} steps of "
@@ -140,6 +144,10 @@ def _check(recipe: Recipe, store: RecordStore) -> None:
         )
 
 
+def _held_out(store: RecordStore) -> Records:
+    return store.split("validation" if "validation" in store.splits else "train")
+
+
 def _fit(
     run: RunFolder,
     recipe: Recipe,
@@ -160,7 +168,7 @@ def _fit(
         seed=training.seed,
         augmentation=recipe.augmentation,
     )
-    held_out = store.split("validation") if "validation" in store.splits else store.split("train")
+    held_out = _held_out(store)
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
         measured = evaluate(pretrained, held_out, images=training.validation_images)

@@ -45,7 +45,8 @@ def probe_run(
         seed: Seed of the fresh weights.
 
     Returns:
-        `raw_pixels` (test accuracy of logistic regression on the same images' pixels),
+        `raw_pixels` (test accuracy of logistic regression on the same images' pixels; None with
+        `untrained`, where it would only be the same again),
         `best_layer`, `test_accuracy` (of the best layer) and `layers`, a list with `layer`,
         `validation_accuracy`, `test_accuracy`, `penalty`, `converged`, `gradient_norm`.
 
@@ -62,7 +63,7 @@ def probe_run(
     splits = [store.split(name) for name in SPLITS]
     for split in splits:
         split.require_labels()
-    probed = _probe(pretrained, splits, layers)
+    probed = _probe(pretrained, splits, layers, compare=not untrained)
     if (path / "recipe.json").is_file():
         name = "probe-untrained.json" if untrained else "probe.json"
         RunFolder.open(path).write(name, probed)
@@ -70,7 +71,7 @@ def probe_run(
 
 
 def _probe(
-    pretrained: Pretrained, splits: list[Records], layers: Sequence[int] | None
+    pretrained: Pretrained, splits: list[Records], layers: Sequence[int] | None, *, compare: bool
 ) -> dict[str, Any]:
     if layers is None:
         layers = range(pretrained.model.config.layers + 1)
@@ -80,10 +81,12 @@ def _probe(
         for split in splits
     ]
     size = pretrained.model.config.image_size
-    bar = tqdm(total=len(layers) + 1, desc="probes", unit="fit", disable=None)
+    raw = None
+    bar = tqdm(total=len(layers) + compare, desc="probes", unit="fit", disable=None)
     with bar:
-        raw = _fit([raw_pixels(split, size) for split in splits], splits)
-        bar.update()
+        if compare:
+            raw = _fit([raw_pixels(split, size) for split in splits], splits)
+            bar.update()
         found = []
         for place in range(len(layers)):
             found.append(_fit([part[:, place] for part in features], splits))
@@ -91,13 +94,13 @@ def _probe(
             bar.set_postfix(best=f"{max(result.test_accuracy for result in found):.1%}")
     best = max(range(len(layers)), key=lambda place: found[place].validation_accuracy)
     return {
-        "raw_pixels": raw.test_accuracy,
+        "raw_pixels": raw and raw.test_accuracy,
         "best_layer": layers[best],
         "test_accuracy": found[best].test_accuracy,
         "layers": [
             {"layer": layer, **_told(result)} for layer, result in zip(layers, found, strict=True)
         ],
-        "raw_pixels_fit": _told(raw),
+        "raw_pixels_fit": raw and _told(raw),
         "penalties": list(PENALTIES),
         "records": {split.name: len(split) for split in splits},
     }

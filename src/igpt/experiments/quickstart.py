@@ -13,6 +13,7 @@ from igpt.data.records import prepare_store
 from igpt.experiments import finetune, pretrain
 from igpt.experiments.evaluate import evaluate_run
 from igpt.experiments.palette import fit_palette_file
+from igpt.experiments.pictures import complete_records
 from igpt.experiments.probe import probe_run
 from igpt.experiments.recipes import find_recipe, with_settings
 from igpt.experiments.report import write_report
@@ -61,6 +62,7 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
         fitted = finetune.resume(tuned, device=device)
     else:
         fitted = finetune.finetune(run, data=data, out=tuned, config=recipe.finetune, device=device)
+    complete_records(run, data, seed=seed, device=device)
     write_report([run, tuned], out / "report.html")
     summary = {
         "raw_pixel_accuracy": probed["raw_pixels"],

@@ -136,7 +136,7 @@ RECIPES: dict[str, Recipe] = {
     "igpt-m-bert": _paper("igpt-m", learning_rate=0.003, causal=False),
     "igpt-l-bert": _paper("igpt-l", learning_rate=0.001, causal=False),
 }  # fmt: skip
-"""The recipes by name. The paper's are those of its table 5; images and steps from its section 3."""
+"""The recipes by name; the paper's rates are those of its table 5, the steps of its section 3."""
 
 
 def find_recipe(name: str) -> Recipe:

@@ -20,6 +20,7 @@ What a batch of logits costs is decided in `igpt.objectives`; what to draw from 
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -84,7 +85,8 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, head, position, feature)
         causal = self.causal
         if cache is not None:
-            assert causal and (cache.length == 0 or q.shape[2] == 1)
+            assert causal
+            assert cache.length == 0 or q.shape[2] == 1
             causal = cache.length == 0  # a single new position may see everything before it
             k, v = cache.append(k, v)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -277,6 +279,4 @@ class ImageGPT(nn.Module):
         hidden: Bool[Tensor, "batch position"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
         """Return n^L, from which both heads read."""
-        for state in self.states(tokens, hidden):  # holding one at a time
-            final = state
-        return final
+        return deque(self.states(tokens, hidden), maxlen=1).pop()  # holds one at a time

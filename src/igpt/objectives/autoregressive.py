@@ -10,7 +10,7 @@ batch can be averaged by their sizes. Random choices come from the generator alo
 seeds from the step; a step can then be repeated exactly.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +19,8 @@ from torch import Tensor
 
 from igpt.model.transformer import ImageGPT
 
-
-class Objective(Protocol):
-    """A batch of tokens to its losses; the one named `loss` is to be made small."""
-
-    def __call__(
-        self,
-        model: ImageGPT,
-        tokens: Int[Tensor, "batch position"],
-        labels: Int[Tensor, " batch"] | None,
-        generator: torch.Generator,
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Return the losses of a batch, differentiable in the model's weights."""
-        ...
+Objective = Callable[[ImageGPT, Tensor, Tensor | None, torch.Generator], dict[str, Tensor]]
+"""Model, tokens, labels or None, and generator to named losses, of which `loss` is to fall."""
 
 
 def color_losses(

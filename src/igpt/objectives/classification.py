@@ -78,14 +78,20 @@ class Classification:
         hidden = None
         if joint and not model.config.causal:
             hidden = random_mask(tokens, generator, self.mask_probability)
-        for number, state in enumerate(model.states(tokens, hidden)):
+        read = final = None
+        for number, final in enumerate(model.states(tokens, hidden)):
             if number == layer:
-                class_loss = F.cross_entropy(_read_class(model, state), labels)
+                read = final
                 if not joint:
-                    return {"loss": class_loss, "class_loss": class_loss}
+                    break
+        assert read is not None
+        assert final is not None
+        class_loss = F.cross_entropy(_read_class(model, read), labels)
+        if not joint:
+            return {"loss": class_loss, "class_loss": class_loss}
         if hidden is None:
-            pixel_loss = color_losses(model.color_head(state), tokens).mean()
+            pixel_loss = color_losses(model.color_head(final), tokens).mean()
         else:
-            pixel_loss = hidden_color_loss(model, state, tokens, hidden)
+            pixel_loss = hidden_color_loss(model, final, tokens, hidden)
         loss = class_loss + self.pixel_coefficient * pixel_loss
         return {"loss": loss, "class_loss": class_loss, "pixel_loss": pixel_loss}

@@ -36,7 +36,7 @@ GREY_WEIGHTS = (19595, 38470, 7471)
 _AS_THEY_ARE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"}
 
 # Pillow warns through Python's global filters, and those cannot be set for one thread alone.
-_READING = threading.Lock()
+_OPENING = threading.Lock()
 
 
 def read_image(
@@ -45,7 +45,7 @@ def read_image(
     """Return the pixels of an image file, upright.
 
     Args:
-        source: The file, or what is in it. Threads take turns here: use processes to read faster.
+        source: The file, or what is in it.
         name: What errors call an image given as bytes.
 
     Raises:
@@ -54,11 +54,12 @@ def read_image(
     if isinstance(source, Path):
         name = str(source)
     try:
-        with _READING, warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():  # reads the header, where the size is checked
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return _rgb(ImageOps.exif_transpose(image), name)
+            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        with opened as image:
+            return _rgb(ImageOps.exif_transpose(image), name)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

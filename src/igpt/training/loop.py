@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -118,7 +119,7 @@ def accumulate_gradients(
     return {name: value.item() for name, value in sums.items()}
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Return the context in which a forward pass runs at `precision`."""
     if precision == "float32":
         return contextlib.nullcontext()
