@@ -156,7 +156,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
     return {
         "igpt": igpt.__version__,
         "commit": _commit(),
-        "command": shlex.join(["igpt", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in libraries},

@@ -1,0 +1,260 @@
+"""What the command line says, above all when something is wrong: one line, exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from igpt.cli import main
+from igpt.pixels.images import write_png
+from tests.conftest import write_shapes
+
+TINY_RUN = (
+    "model.image_size=4", "model.layers=2", "model.width=16", "training.batch_size=8",
+    "training.warmup_steps=2", "training.validate_every=50", "training.learning_rate=0.003",
+    "finetune.training.validate_every=10", "finetune.training.batch_size=8",
+    "finetune.training.learning_rate=0.003",
+)  # fmt: skip
+
+
+@pytest.fixture
+def igpt(capsys):
+    """Run a command here and return its exit code, output and complaints."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return stop.value.code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def refused(igpt):
+    """Run a command that must fail, and return the one line it says."""
+
+    def run(*arguments):
+        code, out, told = igpt(*arguments)
+        assert code == 2
+        assert out == ""
+        *_, line = told.splitlines()
+        assert line.startswith("igpt: ")
+        assert "Traceback" not in told
+        return line
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder in which the README's commands have been run, at toy size."""
+    folder = tmp_path_factory.mktemp("made")
+    write_shapes(folder / "images", images=80)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        assert stop.value.code == 0
+
+    settings = [f"--set={setting}" for setting in TINY_RUN]
+    run("data", "prepare", folder / "images", "--image-size", 8, "--out", folder / "store",
+        "--validation-fraction", 0.2, "--test-fraction", 0.2)  # fmt: skip
+    run("palette", "fit", folder / "store", "--size", 16, "--out", folder / "palette.npy")
+    run("pretrain", "digits-quickstart", "--data", folder / "store", "--palette",
+        folder / "palette.npy", "--out", folder / "run", "--steps", 60, *settings)  # fmt: skip
+    run("evaluate", folder / "run", "--data", folder / "store", "--split", "test")
+    run("probe", folder / "run", "--data", folder / "store")
+    run("probe", folder / "run", "--data", folder / "store", "--untrained")
+    run("finetune", folder / "run", "--data", folder / "store", "--out", folder / "tuned",
+        "--steps", 60)  # fmt: skip
+    return folder
+
+
+def test_every_step_leaves_its_file(made, igpt):
+    report = json.loads((made / "palette.json").read_text())
+    assert report["size"] == 16
+    assert (made / "palette.png").is_file()
+    evaluation = json.loads((made / "run" / "evaluation.json").read_text())
+    assert evaluation["test"]["images"] == 16
+    assert 0 < evaluation["test"]["nats_per_pixel"] < np.log(16)
+    assert json.loads((made / "tuned" / "finetune.json").read_text())["test_accuracy"] > 0.8
+
+
+def test_probe_json_tells_of_every_layer(made):
+    probe = json.loads((made / "run" / "probe.json").read_text())
+    assert [row["layer"] for row in probe["layers"]] == [0, 1, 2]
+    for row in probe["layers"]:
+        assert {"validation_accuracy", "test_accuracy", "penalty", "converged"} <= row.keys()
+    best = max(probe["layers"], key=lambda row: row["validation_accuracy"])
+    assert (probe["best_layer"], probe["test_accuracy"]) == (best["layer"], best["test_accuracy"])
+    assert probe["raw_pixels"] > 0.8
+    assert json.loads((made / "run" / "probe-untrained.json").read_text())["raw_pixels"] is None
+
+
+def test_figures_come_as_json_too(made, igpt):
+    code, out, _ = igpt("evaluate", made / "run", "--data", made / "store", "--json")
+    assert code == 0
+    assert json.loads(out)["bits_per_pixel"] > 0
+    _, out, _ = igpt("probe", made / "run", "--data", made / "store", "--layer", 1, "--json")
+    assert json.loads(out)["best_layer"] == 1
+    _, out, _ = igpt("pretrain", "--resume", made / "run", "--json")
+    assert json.loads(out)["step"] == 59
+    _, out, _ = igpt("finetune", "--resume", made / "tuned", "--json")
+    assert json.loads(out)["layer"] == 2
+
+
+def test_images_are_completed_sampled_and_described(made, igpt, tmp_path):
+    write_png(tmp_path / "a.png", np.full((9, 12, 3), 200, dtype=np.uint8))
+    arguments = ("complete", made / "run", tmp_path / "a.png", "--rows", 2, "--samples", 3)
+    code, _, _ = igpt(*arguments, "--out", tmp_path / "out")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a-1.png",
+        "a-2.png",
+        "a-3.png",
+        "completions.png",
+    ]
+    igpt(*arguments, "--out", tmp_path / "again")
+    for path in (tmp_path / "out").iterdir():  # the same seed draws the same pixels
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    assert igpt("complete", made / "run", "--data", made / "store", "--count", 2)[0] == 0
+    assert (made / "run" / "completions.png").is_file()
+    assert igpt("sample", made / "run", "--samples", 3, "--out", tmp_path / "s.png")[0] == 0
+    assert (tmp_path / "s.png").is_file()
+    code, _, _ = igpt(
+        "features", made / "run", "--data", made / "store", "--layer", 1, "--out",
+        tmp_path / "f.npz",
+    )  # fmt: skip
+    assert code == 0
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["test_features"].shape == (16, 1, 16)
+        assert arrays["test_labels"].shape == (16,)
+        assert arrays["class_names"].tolist() == ["left", "top"]
+
+
+def test_the_report_is_one_page(made, igpt, tmp_path):
+    code, _, _ = igpt("report", made / "run", made / "tuned", "--out", tmp_path / "report.html")
+    assert code == 0
+    assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_help_and_version_come_without_complaint(igpt):
+    assert igpt("--help")[0] == 0
+    assert igpt("probe", "--help")[0] == 0
+    code, out, _ = igpt("--version")
+    assert (code, out.startswith("igpt, version ")) == (0, True)
+
+
+def test_recipes_are_listed_and_shown(igpt):
+    code, out, _ = igpt("recipes")
+    assert code == 0
+    assert "cifar10-tiny" in out
+    _, out, _ = igpt("recipes", "igpt-s")
+    assert json.loads(out)["model"]["width"] == 512
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prob"], "there is no command 'prob'; did you mean 'probe'"),
+        (["data", "prepar"], "there is no command 'prepar'; did you mean 'prepare'"),
+        (["evaluate", "x", "--dta", "y"], "No such option '--dta'. Did you mean '--data'?"),
+        (["evaluate"], "Missing argument 'RUN'"),
+        (["evaluate", "x"], "Missing option '--data'"),
+        (["recipes", "igpt-z"], "there is no recipe 'igpt-z'; did you mean 'igpt-"),
+        (["pretrain", "cifar-tiny"], "did you mean 'cifar10-tiny'"),
+        (["pretrain"], "missing RECIPE (see igpt recipes), or --resume RUN"),
+        (["pretrain", "cifar10-tiny"], "a new run wants --data, --palette and --out"),
+        (["pretrain", "cifar10-tiny", "--resume", "r"], "goes on with the run as it is"),
+        (["pretrain", "cifar10-tiny", "--steps", "x"], "'x' is not a valid integer"),
+        (["pretrain", "cifar10-tiny", "--set", "model.layer=3"], "did you mean 'layers'"),
+        (["pretrain", "--resume", "nowhere"], "nowhere holds no run (no recipe.json)"),
+        (["finetune"], "fine-tuning wants RUN, --data and --out, or --resume RUN"),
+        (["finetune", "--resume", "nowhere"], "nowhere holds no run"),
+        (["complete", "run"], "give either IMAGES or --data, and not both"),
+        (["evaluate", "nowhere", "--data", "x"], "nowhere holds no model"),
+        (["report", "nowhere"], "nowhere holds no run"),
+        (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
+        (["data", "prepare", "./nowhere", "--image-size", "8", "--out", "o"], "nowhere"),
+        (["palette", "fit", "nowhere", "--out", "p.npy"], "nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    arguments, message, refused, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_combinations_with_a_run_are_told(made, refused, tmp_path):
+    run, store = made / "run", made / "store"
+    assert "no device 'cud'" in refused("evaluate", run, "--data", store, "--device", "cud")
+    assert "between 0 and 2 for this network, got 7" in refused(
+        "probe", run, "--data", store, "--layer", 7
+    )
+    assert "rows must lie between 0 and 3" in refused("complete", run, "--data", store, "--rows", 4)
+    assert "did you mean" in refused("evaluate", run, "--data", store, "--split", "tset")
+    assert "already holds a run; choose another --out" in refused(
+        "pretrain", "cifar10-tiny", "--data", store, "--palette", made / "palette.npy",
+        "--out", run,
+    )  # fmt: skip
+    assert "written as .npz" in refused(
+        "features", run, "--data", store, "--out", tmp_path / "f.npy"
+    )
+    assert "written as .npy" in refused("palette", "fit", store, "--out", tmp_path / "p")
+    assert "for 16x16 images" in refused(
+        "pretrain", "cifar10-tiny", "--data", store, "--palette", made / "palette.npy",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    (tmp_path / "no.png").write_text("not a picture")
+    assert "no.png is not an image" in refused("complete", run, tmp_path / "no.png")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((16, 4), dtype=np.float32), "(16, 4)"),
+        (np.full((16, 3), np.nan, dtype=np.float32), "nan"),
+    ],
+)
+def test_a_palette_that_is_none_is_told(made, refused, tmp_path, array, message):
+    np.save(tmp_path / "p.npy", array)
+    line = refused(
+        "pretrain", "cifar10-tiny", "--data", made / "store", "--palette", tmp_path / "p.npy",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert message in line.lower()
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_without_labels_cannot_be_probed_or_fine_tuned(made, refused, tmp_path):
+    images = tmp_path / "images"
+    for number in range(20):
+        write_png(images / f"{number}.png", np.full((8, 8, 3), number * 9, dtype=np.uint8))
+    with pytest.raises(SystemExit):
+        main(["data", "prepare", str(images), "--image-size", "8", "--out", str(tmp_path / "s")])
+    assert "has no labels" in refused("probe", made / "run", "--data", tmp_path / "s")
+    line = refused("finetune", made / "run", "--data", tmp_path / "s", "--out", tmp_path / "tuned")
+    assert "has no labels" in line
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
+    code = (
+        "import igpt.data.records as r\n"
+        "def stop(*a, **k): raise KeyboardInterrupt\n"
+        "r.prepare_store = stop\n"
+        "from igpt.cli import main\n"
+        "main(['data', 'prepare', 'digits', '--image-size', '8', '--out', 'store'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1].startswith("igpt: stopped")
+    assert "Traceback" not in done.stderr

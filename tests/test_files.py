@@ -1,0 +1,63 @@
+import errno
+import json
+
+import pytest
+
+from igpt.errors import DataError, IgptError, nearest_name
+from igpt.files import write_json, written_aside
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"x": 1})
+    assert json.loads(path.read_text()) == {"x": 1}
+    with pytest.raises(RuntimeError), written_aside(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"x": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["b.json"]
+
+
+def test_a_folder_replaces_the_one_before(tmp_path):
+    for content in ("old", "new"):
+        with written_aside(tmp_path / "folder") as aside:
+            aside.mkdir()
+            (aside / content).write_text(content)
+    assert [file.name for file in (tmp_path / "folder").iterdir()] == ["new"]
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    with written_aside(tmp_path / "folder") as aside:
+        aside.mkdir()
+    with (
+        pytest.raises(DataError, match="No space left on device"),
+        written_aside(tmp_path / "folder") as aside,
+    ):
+        aside.mkdir()
+        monkeypatch.setattr(
+            type(aside),
+            "replace",
+            lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_refuses_is_one_line(tmp_path, number):
+    with (
+        pytest.raises(DataError, match=r"could not write .*; free some space or choose another"),
+        written_aside(tmp_path / "x") as aside,
+    ):
+        aside.write_text("half")
+        raise OSError(number, "refused")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_ours_are_value_errors():
+    assert issubclass(IgptError, ValueError)
+
+
+def test_the_nearest_name_is_offered_or_else_all():
+    assert nearest_name("cifr10", ["cifar10", "digits"]) == "; did you mean 'cifar10'?"
+    assert nearest_name("xyz", ["cifar10", "digits"]) == "; choose from cifar10, digits"
