@@ -12,6 +12,7 @@ from a run appear in the page only, escaped, and never in a plot.
 """
 
 import base64
+import functools
 import io
 import json
 import math
@@ -29,7 +30,7 @@ from jaxtyping import Float64
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from PIL import Image
 
 from igpt.errors import CheckpointError, ConfigError
@@ -44,7 +45,9 @@ from igpt.training.metrics import read_metrics
 
 _COLORS = ("#2b6ca3", "#c8642b", "#3d8c5f", "#8f5aa8", "#b8962a", "#c2487a", "#3a9aa8", "#7a6a58")
 _INK, _MUTED = "#1f2933", "#7b8794"
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
 _POINTS = 1000  # of a curve that are drawn; a long run has a million
+_GAP = 225  # grey between swatches, so that white can be seen
 _STRIP = 6  # pictures that show how the samples changed
 
 # The numbers that a result must hold to be told of.
@@ -97,17 +100,13 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        return self.finetune is not None or (self.pretrains and self.steps >= self.training.steps)
+        return bool(self.finetune) or (self.pretrains and self.steps >= self.training.steps)
 
     @property
     def speed(self) -> float | None:
         """Tokens a second, in the middle of what was measured."""
         speeds = self.curve("tokens_per_second")[1]
         return float(np.median(speeds)) if len(speeds) else None
-
-    @property
-    def recipe_json(self) -> str:
-        return json.dumps(self.settings, indent=2)
 
     def curve(self, name: str) -> Float64[np.ndarray, "2 point"]:
         """Return the updates done at each measurement of `name`, and what was measured."""
@@ -153,8 +152,9 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        percent="{:.1%}".format, count="{:,}".format, duration=_duration, quote=_quote
-    )
+        percent="{:.1%}".format, count="{:,}".format, duration=_duration, quote=shlex.quote,
+        json=functools.partial(json.dumps, indent=2),
+    )  # fmt: skip
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text())
     with matplotlib.rc_context():  # the reader's own matplotlib settings decide nothing
         matplotlib.rcdefaults()
@@ -165,35 +165,32 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             "accuracy": _accuracy_plot([run for run in told if not run.pretrains]),
             "probe": _probe_plot([run for run in told if run.probe]),
         }
-    page = template.render(
-        runs=told,
-        plots=plots,
-        palettes=_palettes(told),
-        log=math.log,
-    )
+    page = template.render(runs=told, plots=plots, palettes=_palettes(told), log=math.log)
     with written_aside(out) as aside:
         aside.write_text(page, encoding="utf-8")
 
 
 def _read_runs(paths: Sequence[Path]) -> list[_Run]:
-    paths = list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
-    names = [path.resolve().name for path in paths]
+    unique: dict[Path, Path] = {}
+    for path in paths:
+        unique.setdefault(path.resolve(), path)
+    names = [resolved.name for resolved in unique]
     colors = list(_COLORS)
-    if len(paths) > len(colors):
-        rainbow = matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.9, len(paths)))
+    if len(unique) > len(colors):
+        rainbow = matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.9, len(unique)))
         colors = [matplotlib.colors.to_hex(color) for color in rainbow]
     return [
         _read_run(path, label=name if names.count(name) == 1 else str(path), color=color)
-        for path, name, color in zip(paths, names, colors, strict=False)
+        for path, name, color in zip(unique.values(), names, colors, strict=False)
     ]
 
 
 def _read_run(path: Path, *, label: str, color: str) -> _Run:
     folder = RunFolder.open(path)
     settings = _read(folder, "recipe.json")
-    if settings.get("kind") not in ("pretrain", "finetune") or not isinstance(
-        settings.get("data"), dict
-    ):
+    known = settings.get("kind") in ("pretrain", "finetune")
+    data = settings.get("data")
+    if not known or not isinstance(data, dict) or not {"path", "sha256"} <= data.keys():
         raise CheckpointError(f"{path / 'recipe.json'} is no run's recipe; restore it")
     try:
         recipe = recipe_of(settings)
@@ -208,18 +205,13 @@ def _read_run(path: Path, *, label: str, color: str) -> _Run:
     for split in evaluation:
         _check(evaluation[split], _EVALUATION, path / "evaluation.json")
     return _Run(
-        folder=folder,
-        label=label,
-        color=color,
-        settings=settings,
-        recipe=recipe,
-        metrics=metrics,
-        evaluation=evaluation,
+        folder=folder, label=label, color=color, settings=settings, recipe=recipe,
+        metrics=metrics, evaluation=evaluation,
         probe=_read_probe(folder, "probe.json"),
         untrained=_read_probe(folder, "probe-untrained.json"),
         finetune=_read(folder, "finetune.json", _FINETUNE),
         provenance=_read(folder, "provenance.json"),
-    )
+    )  # fmt: skip
 
 
 def _read_probe(folder: RunFolder, name: str) -> dict[str, Any]:
@@ -248,13 +240,10 @@ def _read(folder: RunFolder, name: str, numbers: Sequence[str] = ()) -> dict[str
 def _check(value: Any, numbers: Sequence[str], file: Path) -> dict[str, Any]:
     known = value if isinstance(value, dict) else {}
     missing = [name for name in numbers if not isinstance(known.get(name), (int, float))]
-    if missing or not isinstance(value, dict):
-        raise CheckpointError(
-            f"{file} is damaged: it should hold an object"
-            + (f" with a number as {missing[0]!r}" if missing else "")
-            + "; remove it and measure again"
-        )
-    return value
+    if missing or known is not value:
+        what = f"a number as {missing[0]!r}" if missing else "an object"
+        raise CheckpointError(f"{file} is damaged: it lacks {what}; restore or remove it")
+    return known
 
 
 def _palettes(runs: list[_Run]) -> list[dict[str, Any]]:
@@ -277,9 +266,10 @@ def _swatches(palette: Palette) -> str:
     """Return all colors, dark to light, as a `data:` address."""
     order = np.argsort(palette.rgb.astype(np.int64) @ np.array(GREY_WEIGHTS), kind="stable")
     columns = min(palette.size, 32 if palette.size <= 1024 else 128)
-    cells = np.full((math.ceil(palette.size / columns) * columns, 3), 255, dtype=np.uint8)
+    cells = np.full((math.ceil(palette.size / columns) * columns, 3), _GAP, dtype=np.uint8)
     cells[: palette.size] = palette.rgb[order]
-    grid = image_grid(cells.reshape(-1, columns, 1, 1, 3), scale=20 if columns <= 32 else 6)
+    scale = 20 if columns <= 32 else 5
+    grid = image_grid(cells.reshape(-1, columns, 1, 1, 3), scale=scale, background=_GAP)
     png = io.BytesIO()
     Image.fromarray(grid).save(png, format="PNG")
     return _png_address(png.getvalue())
@@ -321,7 +311,7 @@ def _accuracy_plot(runs: list[_Run]) -> Markup | None:
         drawn = drawn or len(steps) > 0
         if run.finetune:
             _draw_ring(axes, run.finetune["best_step"], run.finetune["validation_accuracy"], run)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(_PERCENT)
     axes.margins(y=0.12)
     return _svg(figure, "Validation accuracy over steps of fine-tuning") if drawn else None
 
@@ -330,7 +320,7 @@ def _probe_plot(runs: list[_Run]) -> Markup | None:
     if not runs:
         return None
     figure, axes = _plot("layer", "test accuracy")
-    raw = {run.probe["raw_pixels"]: run for run in runs}
+    raw = {run.probe["raw_pixels"]: run for run in runs if run.probe["raw_pixels"] is not None}
     for run in runs:
         for probe, style, fill in ((run.untrained, "o:", "white"), (run.probe, "o-", run.color)):
             rows = sorted(probe.get("layers", []), key=lambda row: row["layer"])
@@ -341,15 +331,15 @@ def _probe_plot(runs: list[_Run]) -> Markup | None:
         _draw_ring(axes, run.probe["best_layer"], run.probe["test_accuracy"], run)
     axes.margins(y=0.12)
     for accuracy, run in raw.items():
-        if accuracy is not None:
-            color = _MUTED if len(raw) == 1 else run.color
-            _draw_level(axes, accuracy, f"raw pixels {accuracy:.1%}", color)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+        alone = len(raw) == 1
+        text = f"raw pixels {accuracy:.1%}" if alone else ""  # several would overlap
+        _draw_level(axes, accuracy, text, _MUTED if alone else run.color)
+    axes.yaxis.set_major_formatter(_PERCENT)
     return _svg(figure, "Accuracy of a linear classifier on the features of each layer")
 
 
 def _plot(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.8, 3.1), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=x, ylabel=y)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -361,11 +351,11 @@ def _plot(x: str, y: str) -> tuple[Figure, Axes]:
 def _draw_smoothed(axes: Axes, run: _Run, name: str) -> Float64[np.ndarray, " point"]:
     """Draw a measure of every step, faintly, and its running mean; return the mean."""
     steps, values = run.curve(name)
-    window = np.ones(max(1, len(values) // 40))
-    smooth = values
-    if len(values):  # the mean is over fewer at both ends, rather than over zeros beyond them
-        smooth = np.convolve(values, window, "same")
-        smooth /= np.convolve(np.ones(len(values)), window, "same")
+    place = np.arange(len(values))
+    reach = np.minimum(place, len(values) // 80)  # less at the start, where the loss falls fast
+    first, end = place - reach, np.minimum(place + reach + 1, len(values))
+    sums = np.concatenate([[0], np.cumsum(values)])
+    smooth = (sums[end] - sums[first]) / (end - first)
     every = slice(None, None, max(1, math.ceil(len(values) / _POINTS)))
     axes.plot(steps[every], values[every], color=run.color, lw=0.7, alpha=0.3)
     axes.plot(steps[every], smooth[every], color=run.color, lw=1.8)
@@ -376,11 +366,12 @@ def _draw_level(axes: Axes, y: float, text: str, color: str) -> None:
     axes.axhline(y, color=color, lw=1.1, ls=(0, (5, 3)), zorder=1)
     axes.annotate(
         text, (1, y), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="bottom", color=color, fontsize=8.5,
+        ha="right", va="bottom", color=color, fontsize=8.5, zorder=6,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
     )  # fmt: skip
 
 
-def _draw_ring(axes: Axes, x: float, y: float, run: _Run) -> None:
+def _draw_ring(axes: Axes, x: int, y: float, run: _Run) -> None:
     axes.plot(x, y, "o", mfc="none", mec=run.color, mew=1.6, ms=11, zorder=5)
 
 
@@ -396,10 +387,6 @@ def _svg(figure: Figure, title: str) -> Markup:
 
 def _png_address(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _quote(place: object) -> str:
-    return shlex.quote(str(place))
 
 
 def _duration(seconds: float) -> str:
