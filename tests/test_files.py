@@ -43,6 +43,14 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
+    with pytest.raises(DataError, match="there is a folder of that name"):
+        write_json(tmp_path / "thesis", 1)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_disk_that_refuses_is_one_line(tmp_path, number):
     with (

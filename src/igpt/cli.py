@@ -213,7 +213,7 @@ def palette_fit(
 ) -> None:
     """Fit a palette to the train split of STORE, by k-means.
 
-    Beside it: OUT.json with the distortion it causes, and OUT.png, original | quantized.
+    Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
     """
     from igpt.experiments.palette import fit_palette_file
 
@@ -222,7 +222,7 @@ def palette_fit(
         f"{out}: {report['size']} colors; on {report['images']} images of {report['split']} the "
         f"mean squared error is {report['mean_squared_error']:.2f}, "
         f"the PSNR {report['psnr_db']:.2f} dB\n"
-        f"{out.with_suffix('.png')}: original | quantized"
+        f"{out.with_suffix('.png')}: originals above quantized"
     )
     _print(report, as_json, table)
 

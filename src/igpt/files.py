@@ -39,6 +39,8 @@ def written_aside(path: Path) -> Iterator[Path]:
         for file in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
             _flush(file)
         if path.is_dir():
+            if not aside.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
             path.rename(replaced)
         aside.replace(path)
     except OSError as error:

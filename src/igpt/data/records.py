@@ -19,6 +19,7 @@ paper does to choose hyperparameters (10 % of CIFAR-10, section 3.1); "train+val
 back in.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -26,7 +27,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -62,6 +63,11 @@ class Records:
     def __len__(self) -> int:
         """Count the records."""
         return len(self.images)
+
+    def first(self, count: int) -> "Records":
+        """Return the first `count` records, or all if there are fewer."""
+        labels = None if self.labels is None else self.labels[:count]
+        return dataclasses.replace(self, images=self.images[:count], labels=labels)
 
     def require_labels(self) -> Int64[np.ndarray, " record"]:
         """Return the labels.
@@ -292,7 +298,9 @@ def prepare_store(
                 "pillow": PIL.__version__,
             },
         )
-        fields = {name: value for name, value in asdict(store).items() if name != "path"}
+        fields = {
+            name: value for name, value in dataclasses.asdict(store).items() if name != "path"
+        }
         write_json(aside / "store.json", {"format": FORMAT, **fields})
     return store
 

@@ -1,7 +1,7 @@
 """Image features: the mean over all positions of every layer's normalized state.
 
 f^l = mean over i of n^l_i, for l = 0 (the embeddings, normalized) to L (the final norm), all in one
-pass over the images, with the start embedding in its place (Chen et al. 2020, section 3.4).
+pass over the images, with the start embedding in its place (Chen et al. 2020, section 2.4).
 """
 
 from collections.abc import Sequence

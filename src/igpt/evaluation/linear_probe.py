@@ -1,7 +1,7 @@
 """Linear probes: how far a linear map from frozen features gets in telling the classes apart.
 
 The paper scores each layer by multinomial logistic regression, fitted with L-BFGS (Chen et al.
-2020, section 3.4). `LinearProbe` is that regression; `probe_features` chooses its penalty on the
+2020, section 2.4). `LinearProbe` is that regression; `probe_features` chooses its penalty on the
 validation records and reads the test records once.
 
     probe = LinearProbe(l2=1e-3).fit(features, labels)

@@ -1,7 +1,7 @@
 """Probing a run: what a linear classifier reads from every layer, beside raw pixels.
 
 Each layer's features are fitted on the train split, the penalty chosen on validation, the fit
-repeated on both together, and the test split measured once (Chen et al. 2020, section 3.4). The
+repeated on both together, and the test split measured once (Chen et al. 2020, section 2.4). The
 best layer is the one best on *validation*; its test accuracy is then reported.
 """
 

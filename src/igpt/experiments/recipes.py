@@ -21,7 +21,7 @@ from igpt.training.config import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """How a pretrained network learns classes (Chen et al. 2020, section 3.5 and appendix A)."""
+    """How a pretrained network learns classes (Chen et al. 2020, section 2.3 and appendix A.1.1)."""
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
@@ -34,6 +34,9 @@ class FinetuneConfig:
     """Weight of the pixel loss beside the class loss; 0 for classification alone."""
     layer: int | None = None
     """Layer that the class head reads; the last by default."""
+    head_start_images: int = 0
+    """Fit the class head, as a linear probe, to so many training images before fine-tuning begins
+    (Kumar et al. 2022); 0 for the paper's head, which starts at zero and needs more steps."""
     patience: int = 8
     """Stop once validation accuracy has not risen this many measurements in a row."""
     augmentation: Augmentation = "reflect-crop-flip"
@@ -136,7 +139,7 @@ RECIPES: dict[str, Recipe] = {
     "igpt-m-bert": _paper("igpt-m", learning_rate=0.003, causal=False),
     "igpt-l-bert": _paper("igpt-l", learning_rate=0.001, causal=False),
 }  # fmt: skip
-"""The recipes by name; the paper's rates are those of its table 5, the steps of its section 3."""
+"""The recipes by name; the paper's rates are those of its table 5, the steps of section 3.4."""
 
 
 def find_recipe(name: str) -> Recipe:

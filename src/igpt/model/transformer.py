@@ -128,7 +128,7 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch position width"]:
         """Return the next residual stream from this one, `h`, and its norm, `n`.
 
-        The norm comes in from outside since it is also the layer's feature (section 3.4).
+        The norm comes in from outside since it is also the layer's feature (section 2.4).
         """
         h = h + self.attention(n, cache)
         return h + self.mlp(self.mlp_norm(h))
@@ -242,7 +242,7 @@ class ImageGPT(nn.Module):
 
         One after the other, so that whoever pools them need not hold them all.
 
-        Source: Chen et al. 2020, section 3.4.
+        Source: Chen et al. 2020, section 2.4.
         """
         h = self.embed(tokens, hidden)
         for block in self.blocks:

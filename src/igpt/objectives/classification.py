@@ -2,7 +2,7 @@
 
 The class head reads the mean over all positions of one layer's normalized state, by default the
 final norm's, through one projection without bias. The paper adds the generative loss
-(section 3.5: L_GEN + L_CLF), which its code weighs by a coefficient.
+(section 2.3: L_GEN + L_CLF), which its code weighs by a coefficient.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Classification:
     ) -> dict[str, Float[Tensor, ""]]:
         """Return `loss` and its parts, `class_loss` and `pixel_loss`, in nats.
 
-        Source: Chen et al. 2020, section 3.5.
+        Source: Chen et al. 2020, section 2.3.
         """
         assert labels is not None
         layer = check_layer(model, self.layer)

@@ -187,7 +187,7 @@ def _check(colors: np.ndarray) -> None:
             "give one row of red, green and blue for each color"
         )
     if not np.isfinite(colors).all():
-        raise DataError("a palette's colors are finite, but these hold NaN or infinity; fit it again")
+        raise DataError("these colors hold NaN or infinity, where numbers are wanted; fit it again")
     if np.abs(colors).max() > 1:
         raise DataError(
             f"a palette's colors lie in [-1, 1], but these go from {colors.min():g} to "

@@ -11,7 +11,7 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
     It rises in a straight line over `warmup_steps`, reaching its peak at the last of them, then
     follows half a cosine that would reach zero at step `steps`, or stays.
 
-    Source: Chen et al. 2020, appendix A.
+    Source: Chen et al. 2020, appendix A.1.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps

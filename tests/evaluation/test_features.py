@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TINY, random_model
+
+from igpt.data.records import Records
+from igpt.errors import ConfigError, DataError
+from igpt.evaluation.features import extract_features
+from igpt.model.pretrained import Pretrained
+from igpt.pixels.tokenizer import ImageTokenizer
+
+
+def records(images=7, size=4):
+    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    return Records(name="test", images=pixels, labels=None, class_names=None)
+
+
+@pytest.fixture(params=["causal", "bert"])
+def pretrained(request, tiny_palette):
+    config = dataclasses.replace(TINY, causal=request.param == "causal")
+    return Pretrained(model=random_model(config), tokenizer=ImageTokenizer(tiny_palette, 4))
+
+
+def test_features_are_the_mean_normalized_states_of_every_layer(pretrained):
+    found = extract_features(pretrained, records(), batch_size=3)
+    tokens = pretrained.tokenizer.encode(records().images)
+    with torch.no_grad():
+        _, states = pretrained.model(tokens, return_states=True)
+    wanted = np.stack([state.mean(dim=1).numpy() for state in states], axis=1)
+    assert found.shape == (7, 4, 24)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # A normalized state has a mean square of gain²: the first layer's, before its gain, of one.
+    gain = pretrained.model.blocks[0].attention_norm.gain.detach()
+    square = (states[0].detach() / gain).pow(2).mean(dim=-1)
+    torch.testing.assert_close(square, torch.ones_like(square), atol=1e-3, rtol=0)
+
+
+def test_some_layers_are_those_layers_of_all(pretrained):
+    every = extract_features(pretrained, records())
+    some = extract_features(pretrained, records(), layers=[3, 1])
+    assert np.array_equal(some, every[:, [3, 1]])
+
+
+def test_larger_images_are_made_smaller(pretrained):
+    small = records()
+    large = dataclasses.replace(small, images=small.images.repeat(2, axis=1).repeat(2, axis=2))
+    assert np.array_equal(extract_features(pretrained, large), extract_features(pretrained, small))
+
+
+def test_a_layer_that_is_not_there_and_images_too_small_are_refused(pretrained):
+    with pytest.raises(ConfigError, match="between 0 and 3 for this network, got 4"):
+        extract_features(pretrained, records(), layers=[4])
+    with pytest.raises(DataError):
+        extract_features(pretrained, records(size=2))

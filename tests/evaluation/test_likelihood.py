@@ -1,0 +1,75 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TINY, random_model
+from tests.evaluation.test_features import records
+
+from igpt.evaluation.likelihood import evaluate, pixel_losses
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.masked import random_mask
+from igpt.pixels.tokenizer import ImageTokenizer
+
+
+@pytest.fixture
+def pretrained(tiny_palette):
+    return Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
+
+
+def pixel_by_pixel(pretrained, images):
+    """Every pixel's cost from a pass over what is before it, in float64."""
+    model = pretrained.model.double()
+    costs = []
+    for tokens in pretrained.tokenizer.encode(images):
+        of_image = []
+        for i, token in enumerate(tokens):
+            with torch.no_grad():
+                row = model(tokens[None, : i + 1])[0, i].numpy()
+            of_image.append(-math.log(np.exp(row[token]) / np.exp(row).sum()))
+        costs.append(of_image)
+    model.float()
+    return np.array(costs)
+
+
+def test_likelihood_is_the_mean_over_all_pixels_or_all_but_the_first(pretrained):
+    wanted = pixel_by_pixel(pretrained, records().images)
+    for batch_size in (1, 3, 64):
+        found = evaluate(pretrained, records(), batch_size=batch_size)
+        assert found.objective == "autoregressive"
+        assert found.images == 7
+        assert found.nats_per_pixel == pytest.approx(wanted.mean(), rel=1e-5)
+        assert found.bits_per_pixel == pytest.approx(wanted.mean() / math.log(2), rel=1e-5)
+        assert found.nats_per_pixel_from_second == pytest.approx(wanted[:, 1:].mean(), rel=1e-5)
+    few = evaluate(pretrained, records(), images=2)
+    assert (few.images, few.nats_per_pixel) == (2, pytest.approx(wanted[:2].mean(), rel=1e-5))
+
+
+def test_each_pixel_s_loss_can_be_had(pretrained):
+    tokens = pretrained.tokenizer.encode(records().images)
+    np.testing.assert_allclose(
+        pixel_losses(pretrained.model, tokens).numpy(),
+        pixel_by_pixel(pretrained, records().images),
+        rtol=1e-4,
+    )
+
+
+def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
+    bert = Pretrained(
+        model=random_model(dataclasses.replace(TINY, causal=False)),
+        tokenizer=ImageTokenizer(tiny_palette, 4),
+    )
+    found = evaluate(bert, records(), seed=3)
+    tokens = bert.tokenizer.encode(records().images)
+    hidden = random_mask(tokens, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        chances = bert.model(tokens, hidden).double().log_softmax(dim=-1)
+    wanted = []
+    for image in range(7):
+        places = hidden[image].nonzero().flatten()
+        costs = [-chances[image, i, tokens[image, i]].item() for i in places]
+        wanted.append(sum(costs) / max(1, len(costs)))
+    assert found.nats_per_pixel == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert found.nats_per_pixel_from_second is None
+    assert found == evaluate(bert, records(), seed=3)
