@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from igpt.data.records import RecordStore as RecordStore
     from igpt.data.records import prepare_store as prepare_store
     from igpt.errors import IgptError as IgptError
+    from igpt.evaluation.classifier import predict as predict
     from igpt.evaluation.completion import complete_images as complete_images
     from igpt.evaluation.completion import sample_images as sample_images
     from igpt.evaluation.features import extract_features as extract_features
     from igpt.evaluation.likelihood import evaluate as evaluate
     from igpt.evaluation.linear_probe import LinearProbe as LinearProbe
     from igpt.experiments.finetune import finetune as finetune
-    from igpt.experiments.finetune import predict as predict
     from igpt.experiments.pretrain import pretrain as pretrain
     from igpt.experiments.probe import probe_run as probe_run
     from igpt.experiments.recipes import RECIPES as RECIPES
@@ -65,7 +65,7 @@ _PLACES = {
     "finetune": "igpt.experiments.finetune",
     "fit_palette": "igpt.pixels.fit",
     "load": "igpt.model.pretrained",
-    "predict": "igpt.experiments.finetune",
+    "predict": "igpt.evaluation.classifier",
     "prepare_store": "igpt.data.records",
     "pretrain": "igpt.experiments.pretrain",
     "probe_run": "igpt.experiments.probe",

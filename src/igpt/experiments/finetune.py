@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from tqdm import tqdm
 
-from igpt.data.batches import TokenBatches, evaluation_batches
+from igpt.data.batches import TokenBatches
 from igpt.data.records import Records, RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.experiments.fitting import fit
@@ -31,42 +30,9 @@ from igpt.experiments.run import (
     seed_everything,
 )
 from igpt.model.pretrained import Pretrained, load
-from igpt.objectives.classification import Classification, check_layer, class_logits
+from igpt.objectives.classification import Classification, check_layer
 
 _HEAD_PENALTY = 1e-4  # gentle, so that the head leaves the network room to move
-
-
-@torch.inference_mode()
-def predict(
-    pretrained: Pretrained,
-    records: Records,
-    *,
-    limit: int | None = None,
-    batch_size: int = 64,
-    title: str | None = None,
-) -> Int64[np.ndarray, " image"]:
-    """Return the class number of the first `limit` images, or of all.
-
-    Args:
-        pretrained: Network with a class head, and its tokenizer.
-        records: Images.
-        limit: How many.
-        batch_size: Images at a time.
-        title: What to call the progress bar; None for no bar.
-    """
-    model = pretrained.model.eval()
-    count = len(records) if limit is None else min(limit, len(records))
-    classes = []
-    bar = tqdm(total=count, desc=title, unit="image", disable=None if title else True)
-    with bar:
-        for batch in evaluation_batches(
-            records, pretrained.tokenizer, batch_size=batch_size, limit=count
-        ):
-            tokens = batch.tokens.to(model.device)
-            logits = class_logits(model, tokens, layer=pretrained.class_layer)
-            classes.append(logits.argmax(dim=1).cpu().numpy())
-            bar.update(len(tokens))
-    return np.concatenate(classes)
 
 
 def finetune(
@@ -190,13 +156,13 @@ def _fit(
         _start_head(pretrained, batches.records.first(config.head_start_images))
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
-        accuracy = _accuracy(pretrained, validation, limit=training.validation_images)
-        if accuracy > memory.get("validation_accuracy", -1.0):
-            memory.update(validation_accuracy=accuracy, best_updates=updates, without_gain=0)
+        found = accuracy(pretrained, validation, limit=training.validation_images)
+        if found > memory.get("validation_accuracy", -1.0):
+            memory.update(validation_accuracy=found, best_updates=updates, without_gain=0)
             pretrained.save(run.model)
         else:
             memory["without_gain"] += 1
-        return {"validation_accuracy": accuracy}, memory["without_gain"] >= config.patience
+        return {"validation_accuracy": found}, memory["without_gain"] >= config.patience
 
     memory = fit(
         run,
@@ -217,7 +183,7 @@ def _fit(
     if run.read("finetune.json") is None:
         best = load(run.path, device=device)
         result = {
-            "test_accuracy": _accuracy(best, store.split("test"), title="test"),
+            "test_accuracy": accuracy(best, store.split("test"), title="test"),
             "validation_accuracy": memory["validation_accuracy"],
             "best_step": memory["best_updates"],
             "steps": memory["updates"],
@@ -249,10 +215,3 @@ def _start_head(pretrained: Pretrained, records: Records) -> None:
     head = pretrained.model.class_head
     assert head is not None
     head.weight[torch.from_numpy(probe.classes_)] = torch.from_numpy(weight).to(head.weight)
-
-
-def _accuracy(
-    pretrained: Pretrained, records: Records, *, limit: int | None = None, title: str | None = None
-) -> float:
-    classes = predict(pretrained, records, limit=limit, title=title)
-    return float((classes == records.require_labels()[: len(classes)]).mean())

@@ -21,7 +21,7 @@ from igpt.training.config import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """How a pretrained network learns classes (Chen et al. 2020, section 2.3 and appendix A.1.1)."""
+    """How a pretrained network learns classes (Chen et al. 2020, sections 2.3, A.1)."""
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(

@@ -12,7 +12,7 @@ Schedule = Literal["cosine", "constant"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1.1)."""
+    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1)."""
 
     steps: int = 1_000_000
     """Optimizer updates in all."""

@@ -1,0 +1,58 @@
+"""What a fine-tuned network says an image is, and how often it is right."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from tqdm import tqdm
+
+from igpt.data.batches import evaluation_batches
+from igpt.data.records import Records
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.classification import class_logits
+
+
+@torch.inference_mode()
+def predict(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    limit: int | None = None,
+    batch_size: int = 64,
+    title: str | None = None,
+) -> Int64[np.ndarray, " image"]:
+    """Return the class number of the first `limit` images, or of all.
+
+    Args:
+        pretrained: Network with a class head, and its tokenizer.
+        records: Images.
+        limit: How many.
+        batch_size: Images at a time.
+        title: What to call the progress bar; None for no bar.
+    """
+    model = pretrained.model.eval()
+    count = len(records) if limit is None else min(limit, len(records))
+    classes = []
+    bar = tqdm(total=count, desc=title, unit="image", disable=None if title else True)
+    with bar:
+        for batch in evaluation_batches(
+            records, pretrained.tokenizer, batch_size=batch_size, limit=count
+        ):
+            tokens = batch.tokens.to(model.device)
+            logits = class_logits(model, tokens, layer=pretrained.class_layer)
+            classes.append(logits.argmax(dim=1).cpu().numpy())
+            bar.update(len(tokens))
+    return np.concatenate(classes)
+
+
+def accuracy(
+    pretrained: Pretrained, records: Records, *, limit: int | None = None, title: str | None = None
+) -> float:
+    """Return the share of the first `limit` images, or of all, whose class is told rightly.
+
+    Arguments as in `predict`.
+
+    Raises:
+        DataError: The records have no labels.
+    """
+    classes = predict(pretrained, records, limit=limit, title=title)
+    return float((classes == records.require_labels()[: len(classes)]).mean())
