@@ -64,11 +64,6 @@ class Records:
         """Count the records."""
         return len(self.images)
 
-    def first(self, count: int) -> "Records":
-        """Return the first `count` records, or all if there are fewer."""
-        labels = None if self.labels is None else self.labels[:count]
-        return dataclasses.replace(self, images=self.images[:count], labels=labels)
-
     def require_labels(self) -> Int64[np.ndarray, " record"]:
         """Return the labels.
 

@@ -9,15 +9,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from igpt.data.batches import TokenBatches
-from igpt.data.records import Records, RecordStore
+from igpt.data.records import RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
-from igpt.evaluation.features import extract_features
-from igpt.evaluation.linear_probe import LinearProbe
 from igpt.experiments.fitting import fit
 from igpt.experiments.pretrain import recipe_of
 from igpt.experiments.recipes import FinetuneConfig, Recipe
@@ -31,8 +28,6 @@ from igpt.experiments.run import (
 )
 from igpt.model.pretrained import Pretrained, load
 from igpt.objectives.classification import Classification, check_layer
-
-_HEAD_PENALTY = 1e-4  # gentle, so that the head leaves the network room to move
 
 
 def finetune(
@@ -152,8 +147,6 @@ def _fit(
         augmentation=config.augmentation,
     )
     validation = store.split("validation")
-    if config.head_start_images and not (run.path / "state").exists():
-        _start_head(pretrained, batches.records.first(config.head_start_images))
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
         found = accuracy(pretrained, validation, limit=training.validation_images)
@@ -197,21 +190,3 @@ def _fit(
             f"{result['best_step']} (validation {result['validation_accuracy']:.1%})"
         )
     return run
-
-
-@torch.no_grad()
-def _start_head(pretrained: Pretrained, records: Records) -> None:
-    """Put a linear probe's weights into the class head.
-
-    The head has no intercept. Pooled features differ little from their mean, so the probe's
-    intercept is spread over the direction of that mean, where it changes every image's logits by
-    about the same.
-    """
-    layer = check_layer(pretrained.model, pretrained.class_layer)
-    features = extract_features(pretrained, records, layers=[layer], title="class head")[:, 0]
-    probe = LinearProbe(l2=_HEAD_PENALTY).fit(features, records.require_labels())
-    mean = features.mean(axis=0, dtype=np.float64)
-    weight = probe.weight_ + np.outer(probe.intercept_, mean / (mean @ mean))
-    head = pretrained.model.class_head
-    assert head is not None
-    head.weight[torch.from_numpy(probe.classes_)] = torch.from_numpy(weight).to(head.weight)

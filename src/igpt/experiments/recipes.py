@@ -34,9 +34,6 @@ class FinetuneConfig:
     """Weight of the pixel loss beside the class loss; 0 for classification alone."""
     layer: int | None = None
     """Layer that the class head reads; the last by default."""
-    head_start_images: int = 0
-    """Fit the class head, as a linear probe, to so many training images before fine-tuning begins
-    (Kumar et al. 2022); 0 for the paper's head, which starts at zero and needs more steps."""
     patience: int = 8
     """Stop once validation accuracy has not risen this many measurements in a row."""
     augmentation: Augmentation = "reflect-crop-flip"
@@ -88,12 +85,12 @@ RECIPES: dict[str, Recipe] = {
         description="placed digits on 12x12 pixels; two minutes on two cores",
         model=ModelConfig(image_size=12, colors=8, layers=4, width=96, heads=4),
         training=TrainingConfig(
-            steps=900, batch_size=32, learning_rate=5e-3, warmup_steps=50, validate_every=300,
-            validation_images=200, checkpoint_every=300,
+            steps=1000, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=250,
+            validation_images=200, checkpoint_every=250,
         ),
         finetune=FinetuneConfig(
             training=TrainingConfig(
-                steps=200, batch_size=32, learning_rate=5e-4, warmup_steps=0, schedule="constant",
+                steps=300, batch_size=16, learning_rate=5e-4, warmup_steps=0, schedule="constant",
                 validate_every=50, validation_images=1000, checkpoint_every=100,
             ),
             augmentation="none",
