@@ -153,3 +153,12 @@ def test_bfloat16_stays_near_float32():
         losses.append([done.measures["loss"] for done in fit(config)[1]])
     assert losses[0] == pytest.approx(losses[1], rel=0.03)
     assert losses[0] != losses[1]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_the_same():
+    losses = []
+    for compiled in (False, True):
+        config = TrainingConfig(steps=20, learning_rate=0.003, warmup_steps=2, compile=compiled)
+        losses.append([done.measures["loss"] for done in fit(config)[1]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -203,7 +203,7 @@ def probe_features(
         ConfigError: There is no penalty, or one is not positive.
         DataError: Features are not finite, or features and labels do not fit together.
 
-    Source: Chen et al. 2020, sections 3.1 and 3.4.
+    Source: Chen et al. 2020, sections 2.4 and 3.1.
     """
     if not penalties:
         raise ConfigError("probe_features needs a penalty or more to choose from, got none")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 from tqdm import tqdm
 
@@ -80,16 +81,16 @@ def _probe(
         extract_features(pretrained, split, layers=layers, title=f"features of {split.name}")
         for split in splits
     ]
-    size = pretrained.model.config.image_size
+    size, device = pretrained.model.config.image_size, pretrained.model.device
     raw = None
     bar = tqdm(total=len(layers) + compare, desc="probes", unit="fit", disable=None)
     with bar:
         if compare:
-            raw = _fit([raw_pixels(split, size) for split in splits], splits)
+            raw = _fit([raw_pixels(split, size) for split in splits], splits, device)
             bar.update()
         found = []
         for place in range(len(layers)):
-            found.append(_fit([part[:, place] for part in features], splits))
+            found.append(_fit([part[:, place] for part in features], splits, device))
             bar.update()
             bar.set_postfix(best=f"{max(result.test_accuracy for result in found):.1%}")
     best = max(range(len(layers)), key=lambda place: found[place].validation_accuracy)
@@ -112,11 +113,11 @@ def raw_pixels(records: Records, size: int) -> Float32[np.ndarray, "image value"
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(127.5) - 1
 
 
-def _fit(features: list[np.ndarray], splits: list[Records]) -> ProbeResult:
+def _fit(features: list[np.ndarray], splits: list[Records], device: torch.device) -> ProbeResult:
     train, validation, test = (
         (part, split.require_labels()) for part, split in zip(features, splits, strict=True)
     )
-    return probe_features(train, validation, test)
+    return probe_features(train, validation, test, device=str(device))
 
 
 def _told(result: ProbeResult) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""What only a GPU can show: `pytest -m gpu`. Skipped where there is none."""
+
+import dataclasses
+
+import pytest
+import torch
+from tests.conftest import random_model, random_tokens
+
+from igpt.data.batches import Batch
+from igpt.model.config import ModelConfig
+from igpt.model.sampling import SamplingConfig, continue_tokens
+from igpt.objectives.autoregressive import autoregressive
+from igpt.objectives.masked import masked
+from igpt.training.config import TrainingConfig
+from igpt.training.loop import train
+from igpt.training.optimizer import build_optimizer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+CONFIG = ModelConfig(image_size=16, colors=64, layers=4, width=128, heads=4)
+
+
+def losses(*, device="cuda", objective=autoregressive, **settings):
+    config = TrainingConfig(steps=30, learning_rate=1e-3, warmup_steps=3, **settings)
+    shape = dataclasses.replace(CONFIG, causal=objective is autoregressive)
+    model = random_model(shape).to(device)
+    found = []
+
+    def after_step(done):
+        found.append(done.measures["loss"])
+        return False
+
+    train(
+        model,
+        build_optimizer(model, config),
+        objective=objective,
+        batch_at=lambda step: Batch(
+            tokens=random_tokens(8, config=shape, seed=step % 5), labels=None
+        ),
+        config=config,
+        after_step=after_step,
+    )
+    return found
+
+
+@pytest.mark.parametrize("objective", [autoregressive, masked])
+def test_a_gpu_learns_what_a_cpu_learns(objective):
+    cpu = losses(device="cpu", objective=objective)
+    assert losses(objective=objective) == pytest.approx(cpu, rel=0.01)
+
+
+@pytest.mark.parametrize("objective", [autoregressive, masked])
+def test_bfloat16_stays_near_float32(objective):
+    wanted = losses(objective=objective)
+    found = losses(objective=objective, precision="bfloat16")
+    assert found == pytest.approx(wanted, rel=0.03)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_blocks_learn_the_same(precision):
+    wanted = losses(precision=precision)
+    assert losses(precision=precision, compile=True) == pytest.approx(wanted, rel=0.03)
+
+
+def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch):
+    model, tokens = random_model(CONFIG).cuda(), random_tokens(4, config=CONFIG).cuda()
+    seen = []
+
+    def follow(logits, config, generator):
+        seen.append(logits)
+        return tokens[:, 99 + len(seen)]
+
+    monkeypatch.setattr("igpt.model.sampling.draw", follow)
+    continue_tokens(model, tokens[:, :100])
+    torch.testing.assert_close(
+        torch.stack(seen, dim=1), model(tokens)[:, 100:], atol=1e-3, rtol=1e-3
+    )
+
+
+def test_the_likeliest_completion_is_that_of_the_cpu():
+    model, given = random_model(CONFIG), random_tokens(4, config=CONFIG)[:, :128]
+    config = SamplingConfig(temperature=0.0)
+    wanted = continue_tokens(model, given, config)
+    found = continue_tokens(model.cuda(), given.cuda(), config).cpu()
+    assert (found == wanted).float().mean() > 0.95  # a near tie may fall the other way
