@@ -99,8 +99,14 @@ def test_figures_come_as_json_too(made, igpt):
     code, out, _ = igpt("evaluate", made / "run", "--data", made / "store", "--json")
     assert code == 0
     assert json.loads(out)["bits_per_pixel"] > 0
+    kept = (made / "run" / "probe.json").read_bytes()
     _, out, _ = igpt("probe", made / "run", "--data", made / "store", "--layer", 1, "--json")
     assert json.loads(out)["best_layer"] == 1
+    assert (made / "run" / "probe.json").read_bytes() == kept  # one layer does not replace all
+    _, out, _ = igpt("evaluate", made / "run", "--data", made / "store", "--images", 3, "--json")
+    assert json.loads(out)["images"] == 3
+    kept = json.loads((made / "run" / "evaluation.json").read_text())
+    assert kept["test"]["images"] == 16
     _, out, _ = igpt("pretrain", "--resume", made / "run", "--json")
     assert json.loads(out)["step"] == 59
     _, out, _ = igpt("finetune", "--resume", made / "tuned", "--json")
@@ -145,6 +151,10 @@ def test_the_report_is_one_page(made, igpt, tmp_path):
 def test_help_and_version_come_without_complaint(igpt):
     assert igpt("--help")[0] == 0
     assert igpt("probe", "--help")[0] == 0
+    for alone in ([], ["data"]):
+        code, out, told = igpt(*alone)
+        assert (code, told) == (2, "")
+        assert len(out.splitlines()) > 5
     code, out, _ = igpt("--version")
     assert (code, out.startswith("igpt, version ")) == (0, True)
 
@@ -175,6 +185,16 @@ def test_recipes_are_listed_and_shown(igpt):
         (["pretrain", "--resume", "nowhere"], "nowhere holds no run (no recipe.json)"),
         (["finetune"], "fine-tuning wants RUN, --data and --out, or --resume RUN"),
         (["finetune", "--resume", "nowhere"], "nowhere holds no run"),
+        (
+            ["finetune", "r", "--data", "d", "--out", "o", "--set", "training.steps=3"],
+            "did you mean --set finetune.training.steps=3?",
+        ),
+        (["pretrain", "cifar10-tiny", "--set", "model.colors=9"], "follows the palette"),
+        (["evaluate", "x", "--data", "y", "--images", "0"], "0 is not in the range x>=1"),
+        (["evaluate", "x", "--data", "y", "--seed", "-1"], "-1 is not in the range x>=0"),
+        (["palette", "fit", "x", "--size", "1", "--out", "p.npy"], "not in the range 2<=x<=65536"),
+        (["complete", "run", "--data", "d", "--out", "o"], "--out and --filter go with IMAGES"),
+        (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["complete", "run"], "give either IMAGES or --data, and not both"),
         (["evaluate", "nowhere", "--data", "x"], "nowhere holds no model"),
         (["report", "nowhere"], "nowhere holds no run"),

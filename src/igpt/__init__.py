@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from igpt.evaluation.completion import sample_images as sample_images
     from igpt.evaluation.features import extract_features as extract_features
     from igpt.evaluation.likelihood import evaluate as evaluate
+    from igpt.evaluation.likelihood import pixel_losses as pixel_losses
     from igpt.evaluation.linear_probe import LinearProbe as LinearProbe
     from igpt.experiments.finetune import finetune as finetune
     from igpt.experiments.pretrain import pretrain as pretrain
@@ -65,6 +66,7 @@ _PLACES = {
     "finetune": "igpt.experiments.finetune",
     "fit_palette": "igpt.pixels.fit",
     "load": "igpt.model.pretrained",
+    "pixel_losses": "igpt.evaluation.likelihood",
     "predict": "igpt.evaluation.classifier",
     "prepare_store": "igpt.data.records",
     "pretrain": "igpt.experiments.pretrain",

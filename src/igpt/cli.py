@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except click.exceptions.Abort:
         code = _complain("stopped", code=130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
     except click.ClickException as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "igpt")
         message = " ".join(error.format_message().split())
@@ -78,7 +81,8 @@ _DATA = click.option("--data", type=_PATH, required=True, help="Record store to 
 _DEVICE = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...; auto: a GPU if any."
 )
-_SEED = click.option("--seed", type=int, default=0, show_default=True)
+_COUNT = click.IntRange(min=1)
+_SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 _SECONDS = click.option(
     "--seconds", type=float, help="Stop after so long, saved; go on later with --resume."
@@ -94,9 +98,10 @@ _SAMPLING = _options(
     click.option("--top-p", type=float, help="Draw from the likeliest colors of this probability."),
     _SEED,
 )  # fmt: skip
+_FILTERS = ("box", "bilinear", "hamming", "bicubic", "lanczos")
 _FILTER = click.option(
     "--filter",
-    type=click.Choice(["box", "bilinear", "hamming", "bicubic", "lanczos"]),
+    type=click.Choice(_FILTERS),
     default="box",
     show_default=True,
     help="How to resample; all are antialiased.",
@@ -148,7 +153,9 @@ def data() -> None:
 
 @data.command("prepare")
 @click.argument("source")
-@click.option("--image-size", type=int, required=True, help="Side of the stored images, in pixels.")
+@click.option(
+    "--image-size", type=_COUNT, required=True, help="Side of the stored images, in pixels."
+)
 @click.option("--out", type=_PATH, required=True, help="Folder of the new store.")
 @_FILTER
 @click.option(
@@ -168,7 +175,7 @@ def data() -> None:
 @_SEED
 @click.option("--strict", is_flag=True, help="Refuse broken files rather than skip and count them.")
 @click.option("--enlarge", is_flag=True, help="Allow images smaller than --image-size.")
-@click.option("--limit", type=int, help="Take only the first so many images of each split.")
+@click.option("--limit", type=_COUNT, help="Use only so many images of each split, drawn by seed.")
 @click.option(
     "--placements",
     type=int,
@@ -196,10 +203,16 @@ def palette() -> None:
 
 @palette.command("fit")
 @click.argument("store", type=_PATH)
-@click.option("--size", type=int, default=512, show_default=True, help="Number of colors.")
+@click.option(
+    "--size",
+    type=click.IntRange(2, 65536),
+    default=512,
+    show_default=True,
+    help="Number of colors.",
+)
 @click.option("--out", type=_PATH, required=True, help="The palette file, .npy.")
 @click.option("--grey", is_flag=True, help="Levels of grey instead of colors.")
-@click.option("--image-size", type=int, help="Fit at this size, if not the store's own.")
+@click.option("--image-size", type=_COUNT, help="Fit at this size, if not the store's own.")
 @_SEED
 @_JSON
 def palette_fit(
@@ -233,7 +246,7 @@ def palette_fit(
 @click.option("--palette", type=_PATH, help="Palette file.")
 @click.option("--out", type=_PATH, help="Folder of the new run.")
 @click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
-@click.option("--steps", type=int, help="Short for --set training.steps=...")
+@click.option("--steps", type=_COUNT, help="Short for --set training.steps=...")
 @_SETTINGS
 @_SECONDS
 @_DEVICE
@@ -271,6 +284,8 @@ def pretrain(
 
         if recipe is None:
             raise click.UsageError("missing RECIPE (see igpt recipes), or --resume RUN")
+        if any(setting.startswith("model.colors=") for setting in settings):
+            raise click.UsageError("model.colors follows the palette; fit one with --size instead")
         chosen = with_settings(find_recipe(recipe), settings)
         if data is None or palette is None or out is None:
             raise click.UsageError("a new run wants --data, --palette and --out")
@@ -289,7 +304,7 @@ def pretrain(
 @click.argument("run", type=_PATH)
 @_DATA
 @click.option("--split", default="test", show_default=True, help="train, validation or test.")
-@click.option("--images", type=int, help="Measure only the first so many.")
+@click.option("--images", type=_COUNT, help="Measure only the first so many.")
 @_SEED
 @_DEVICE
 @_JSON
@@ -358,7 +373,7 @@ def probe(
 @click.option("--data", type=_PATH, help="Labelled record store.")
 @click.option("--out", type=_PATH, help="Folder of the new run.")
 @click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
-@click.option("--steps", type=int, help="Short for --set finetune.training.steps=...")
+@click.option("--steps", type=_COUNT, help="Short for --set finetune.training.steps=...")
 @_SETTINGS
 @_SECONDS
 @_DEVICE
@@ -388,6 +403,12 @@ def finetune(
     else:
         if run is None or data is None or out is None:
             raise click.UsageError("fine-tuning wants RUN, --data and --out, or --resume RUN")
+        for setting in settings:
+            if not setting.startswith("finetune."):
+                raise click.UsageError(
+                    f"fine-tuning reads the recipe's finetune part only; did you mean "
+                    f"--set finetune.{setting}?"
+                )
         from igpt.experiments.recipes import with_settings
 
         recipe = with_settings(finetuning.recipe_for(run), settings)
@@ -403,28 +424,26 @@ def finetune(
 @click.argument("run", type=_PATH)
 @click.argument("images", type=_PATH, nargs=-1)
 @click.option("--data", type=_PATH, help="Complete test images of this store instead of files.")
-@click.option("--count", type=int, default=8, show_default=True, help="With --data: how many.")
+@click.option("--count", type=_COUNT, help="With --data: how many; 8 by default.")
 @click.option("--rows", type=int, help="Rows that are given; half of them by default.")
-@click.option("--samples", type=int, default=4, show_default=True, help="Completions of each.")
+@click.option("--samples", type=_COUNT, default=4, show_default=True, help="Completions of each.")
 @click.option(
-    "--out",
-    type=_PATH,
-    default=Path("completions"),
-    show_default=True,
-    help="Folder for the pictures.",
+    "--out", type=_PATH, help="With IMAGES: folder for the pictures; completions/ by default."
 )
-@_FILTER
+@click.option(
+    "--filter", type=click.Choice(_FILTERS), help="With IMAGES: how to resample; box by default."
+)
 @_SAMPLING
 @_DEVICE
 def complete(
     run: Path,
     images: tuple[Path, ...],
     data: Path | None,
-    count: int,
+    count: int | None,
     rows: int | None,
     samples: int,
-    out: Path,
-    filter: "ResamplingFilter",
+    out: Path | None,
+    filter: "ResamplingFilter | None",
     temperature: float,
     top_k: int | None,
     top_p: float | None,
@@ -441,15 +460,20 @@ def complete(
 
     if bool(images) == (data is not None):
         raise click.UsageError("give either IMAGES or --data, and not both")
+    if data is not None and (out or filter):
+        raise click.UsageError("--out and --filter go with IMAGES; --data writes into the run")
+    if images and count:
+        raise click.UsageError("--count goes with --data")
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
     if data is not None:
         written = complete_records(
-            run, data, count=count, rows=rows, samples=samples, sampling=sampling, seed=seed,
+            run, data, count=count or 8, rows=rows, samples=samples, sampling=sampling, seed=seed,
             device=device,
         )  # fmt: skip
     else:
         written = complete_files(
-            run, images, out, rows=rows, samples=samples, filter=filter, sampling=sampling,
+            run, images, out or Path("completions"), rows=rows, samples=samples,
+            filter=filter or "box", sampling=sampling,
             seed=seed, device=device,
         )  # fmt: skip
     click.echo(f"{written}: given | {samples} completions | original, a row an image")
@@ -457,7 +481,7 @@ def complete(
 
 @_igpt.command()
 @click.argument("run", type=_PATH)
-@click.option("--samples", type=int, default=16, show_default=True)
+@click.option("--samples", type=_COUNT, default=16, show_default=True)
 @click.option("--out", type=_PATH, default=Path("samples.png"), show_default=True)
 @_SAMPLING
 @_DEVICE

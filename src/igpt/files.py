@@ -7,6 +7,7 @@ to the disk, then renamed. A reader therefore never sees half a file, whenever t
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,23 @@ _CANNOT_WRITE = {
 
 
 @contextmanager
+def refusals_told(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal to write `path` into one line for the user.
+
+    Raises:
+        DataError: The disk is full, or the place cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise DataError(
+            f"could not write {path}: {error.strerror}; free some space or choose another place"
+        ) from error
+
+
+@contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
@@ -34,21 +52,16 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".partial-{os.getpid()}-{path.name}")  # keeps the file's ending
     replaced = path.with_name(f".replaced-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        for file in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
-            _flush(file)
-        if path.is_dir():
-            if not aside.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-            path.rename(replaced)
-        aside.replace(path)
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        raise DataError(
-            f"could not write {path}: {error.strerror}; free some space or choose another place"
-        ) from error
+        with refusals_told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            for file in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
+                _flush(file)
+            if path.is_dir():
+                if not aside.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+                path.rename(replaced)
+            aside.replace(path)
     finally:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
@@ -65,6 +78,28 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left half-written in `folder`, under `name` or any name."""
+    wanted = re.escape(name) if name else ".*"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = re.fullmatch(rf"\.(?:partial|replaced)-(\d+)-{wanted}", path.name)
+        if match and not _is_running(int(match[1])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing; only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # this process has only begun, so nothing there is its own
 
 
 def write_json(path: Path, value: Any) -> None:

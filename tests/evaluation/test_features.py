@@ -41,6 +41,8 @@ def test_some_layers_are_those_layers_of_all(pretrained):
     every = extract_features(pretrained, records())
     some = extract_features(pretrained, records(), layers=[3, 1])
     assert np.array_equal(some, every[:, [3, 1]])
+    twice = extract_features(pretrained, records(), layers=[2, 2])
+    assert np.array_equal(twice, every[:, [2, 2]])
 
 
 def test_larger_images_are_made_smaller(pretrained):

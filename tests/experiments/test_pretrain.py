@@ -19,6 +19,7 @@ from igpt.experiments.pretrain import pretrain, resume
 from igpt.experiments.recipes import FinetuneConfig, Recipe
 from igpt.experiments.run import Interrupted
 from igpt.model.config import ModelConfig
+from igpt.objectives.autoregressive import autoregressive
 from igpt.training.config import TrainingConfig
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
@@ -189,12 +190,23 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(given, tmp_path
     assert (run / "state" / f"step-{done:06d}").is_dir()
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_state(given, tmp_path):
-    wild = dataclasses.replace(
-        RECIPE, training=dataclasses.replace(RECIPE.training, learning_rate=1e30, warmup_steps=0)
-    )
-    with pytest.raises(TrainingDiverged, match=r"the loss of step \d+ is (nan|inf)"):
-        pretrain(wild, out=tmp_path / "run", **given)
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(given, tmp_path, monkeypatch):
+    seen = []
+
+    def breaks_at_step_six(model, tokens, labels, generator):
+        losses = autoregressive(model, tokens)
+        seen.append(0)
+        return {"loss": losses["loss"] * (float("nan") if len(seen) == 7 else 1)}
+
+    monkeypatch.setattr("igpt.experiments.pretrain.autoregressive", breaks_at_step_six)
+    with pytest.raises(TrainingDiverged, match=r"the loss of step 6 is nan; the last good state"):
+        pretrain(RECIPE, out=tmp_path / "run", **given)
+    for name, weight in igpt.load(tmp_path / "run").model.state_dict().items():
+        assert weight.isfinite().all(), name
+    monkeypatch.undo()
+    whole = pretrain(RECIPE, out=tmp_path / "whole", **given)
+    resume(tmp_path / "run", device="cpu")
+    assert losses(tmp_path / "run") == losses(whole.path)
 
 
 def test_a_place_that_holds_a_run_is_refused(given, tmp_path):
@@ -241,6 +253,41 @@ def test_resuming_with_other_images_or_another_recipe_is_refused(given, shapes_s
     run.write("recipe.json", settings)
     with pytest.raises(CheckpointError, match="saved under another configuration"):
         resume(run.path, device="cpu")
+
+
+def test_a_palette_that_was_swapped_and_data_that_moved_are_told(given, tmp_path, monkeypatch):
+    run = pretrain(RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    other = np.linspace(-1, 1, 48, dtype=np.float32).reshape(16, 3)
+    np.save(run.path / "palette.npy", other)
+    with pytest.raises(CheckpointError, match="is not the palette this run began with"):
+        resume(run.path, device="cpu")
+    settings = run.read("recipe.json")
+    settings["data"]["path"] = "gone"
+    run.write("recipe.json", settings)
+    with pytest.raises(CheckpointError, match=r"were at gone, where nothing is .* with --data"):
+        resume(run.path, device="cpu")
+
+
+def test_the_table_of_colors_lies_beside_the_palettes_and_nothing_else_is_left(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("igpt.pixels.palette._FEW_COLORS", 1)
+    run = pretrain(RECIPE, out=tmp_path / "runs" / "run", seconds=0.0, **given)
+    igpt.load(run.path).tokenizer.encode(np.zeros((1, 4, 4, 3), dtype=np.uint8))
+    assert [path.name for path in run.path.parent.iterdir()] == ["run"]
+    assert len(list(given["palette"].parent.glob("palette.*.table.npy"))) == 1
+    assert len(list(run.path.glob("palette.*.table.npy"))) == 1
+    assert len(list(run.model.iterdir())) == 3
+
+
+def test_what_a_killed_run_left_half_written_is_removed(given, tmp_path):
+    run = pretrain(RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for leftover in (run.path / "state", run.path):
+        (leftover / f".partial-{dead.pid}-step-000004").mkdir()
+    resume(run.path, device="cpu", seconds=0.0)
+    assert not list(run.path.rglob(".partial-*"))
 
 
 def test_a_full_disk_while_saving_is_one_line_and_keeps_the_last_state(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from igpt.errors import CheckpointError, ConfigError, DataError
-from igpt.experiments.recipes import RECIPES
+from igpt.experiments.recipes import RECIPES, with_settings
 from igpt.experiments.report import write_report
 from igpt.files import write_json
 from igpt.pixels.images import write_png
 
-RECIPE = RECIPES["digits-quickstart"]
+RECIPE = with_settings(RECIPES["digits-quickstart"], ["training.steps=900"])
 DATA = {"path": "data/digits", "sha256": "57a79cc51254a403"}
 
 
@@ -21,7 +21,14 @@ def write_run(path: Path, palette, *, steps: int = 900, **settings) -> Path:
     """Write a pretraining run that has trained so far, and measured nothing."""
     write_json(
         path / "recipe.json",
-        {"kind": "pretrain", "name": "digits", **RECIPE.to_dict(), "data": DATA, **settings},
+        {
+            "kind": "pretrain",
+            "name": "digits",
+            **RECIPE.to_dict(),
+            "data": DATA,
+            "palette": palette.fingerprint,
+            **settings,
+        },
     )
     write_json(
         path / "provenance.json",
@@ -42,7 +49,12 @@ def write_finetuned(path: Path, palette) -> Path:
     settings = {"kind": "finetune", "from": "runs/a", "model": RECIPE.to_dict()["model"]}
     write_json(
         path / "recipe.json",
-        {**settings, "finetune": RECIPE.to_dict()["finetune"], "data": DATA},
+        {
+            **settings,
+            "finetune": RECIPE.to_dict()["finetune"],
+            "data": DATA,
+            "palette": palette.fingerprint,
+        },
     )
     palette.save(path / "palette.npy")
     write_metrics(

@@ -38,6 +38,11 @@ def test_a_loaded_model_is_the_saved_one(pretrained, folder):
         assert all(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
+def test_others_may_read_the_weights(folder):
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1  # safetensors by itself would write for us alone
+
+
 def test_nothing_in_the_folder_is_pickled(folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",

@@ -5,6 +5,7 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.data.batches import Batch
+from igpt.errors import ConfigError
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
 from igpt.training.config import TrainingConfig
@@ -129,6 +130,15 @@ def test_a_loss_that_is_no_number_stops_before_it_harms_the_weights():
         assert torch.equal(weight, kept[name])
 
 
+def test_gradients_that_are_no_numbers_stop_it_too():
+    def steep(model, tokens, labels, generator):
+        loss = autoregressive(model, tokens)["loss"]
+        return {"loss": loss + (model.token_embedding * 0).sum().sqrt()}  # whose slope at 0 is inf
+
+    with pytest.raises(TrainingDiverged, match=r"the gradient norm of step 0 is (nan|inf)"):
+        fit(TrainingConfig(steps=2), objective=steep)
+
+
 def test_hidden_pixels_are_those_of_the_step_whenever_it_is_taken():
     bert = random_model(type(TINY)(**{**TINY.to_dict(), "causal": False}))
     weights = {name: p.clone() for name, p in bert.state_dict().items()}
@@ -162,3 +172,9 @@ def test_compiled_blocks_learn_the_same():
         config = TrainingConfig(steps=20, learning_rate=0.003, warmup_steps=2, compile=compiled)
         losses.append([done.measures["loss"] for done in fit(config)[1]])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_compiling_without_a_compiler_is_one_line(monkeypatch):
+    monkeypatch.setattr("igpt.training.loop.shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs a compiler .*g\+\+.* install one"):
+        fit(TrainingConfig(steps=1, compile=True))

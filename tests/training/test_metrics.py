@@ -1,8 +1,11 @@
+import errno
 import json
 
+import pytest
 import torch
 
-from igpt.training.metrics import MetricsFile, Progress, read_metrics
+from igpt.errors import DataError
+from igpt.training.metrics import MetricsFile, Progress, peak_flops, read_metrics
 
 
 def test_resuming_drops_the_lines_after_the_state_and_a_cut_one(tmp_path):
@@ -51,3 +54,40 @@ def test_mfu_is_the_flops_done_over_the_peak(monkeypatch):
     )
     # One step a second: 64 tokens of 100 FLOP, a tenth of the peak.
     assert progress.update(0, {"loss": 1.0})["mfu"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", None),
+        ("Tesla T4", 65e12),
+        ("NVIDIA T400", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+    ],
+)
+def test_the_peak_is_that_of_this_very_device_or_unknown(monkeypatch, name, peak):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda")) == peak
+    assert peak_flops(torch.device("cpu")) is None
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", first_step=0)
+
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    metrics._file.close()
+    metrics._file = Full()
+    with pytest.raises(DataError, match=r"metrics\.jsonl: No space left .*; free some space"):
+        metrics.write({"step": 0})
+    metrics.close()

@@ -22,8 +22,8 @@ back in.
 import dataclasses
 import json
 import os
-import re
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +40,7 @@ from tqdm import tqdm
 import igpt
 from igpt.data.sources import SourceSplit, open_source
 from igpt.errors import ConfigError, DataError, nearest_name
-from igpt.files import write_json, written_aside
+from igpt.files import remove_abandoned, write_json, written_aside
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, square
 
 FORMAT = 1
@@ -92,6 +92,8 @@ class RecordStore:
     class_names: tuple[str, ...] | None
     counts: dict[str, int]
     """Records in each split."""
+    checksums: dict[str, int]
+    """CRC-32 of each split's pixels, which tells these images from others."""
     labelled: tuple[str, ...]
     """The splits that have labels."""
     skipped: int
@@ -236,7 +238,7 @@ def prepare_store(
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
     source = open_source(location, image_size=image_size, placements=placements, seed=seed)
     plan = _plan(source, validation_fraction, test_fraction, seed=seed, limit=limit)
-    _remove_abandoned(out)
+    remove_abandoned(out.parent, out.name)
 
     def read(split: SourceSplit, index: int) -> UInt8[np.ndarray, "size size 3"] | DataError:
         """Return the record, or why it has to be skipped."""
@@ -256,12 +258,13 @@ def prepare_store(
 
     with written_aside(out) as aside:
         counts: dict[str, int] = {}
+        checksums: dict[str, int] = {}
         labelled: list[str] = []
         skipped: list[DataError] = []
         for name, (split, indices) in plan.items():
             folder = aside / name
             folder.mkdir(parents=True)
-            kept, broken = _write_images(
+            kept, broken, checksum = _write_images(
                 folder / "images.npy", partial(read, split), indices, size=image_size
             )
             skipped += broken
@@ -269,6 +272,7 @@ def prepare_store(
                 shutil.rmtree(folder)
                 continue
             counts[name] = len(kept)
+            checksums[name] = checksum
             if split.labels is not None:
                 labelled.append(name)
                 np.save(folder / "labels.npy", split.labels[kept])
@@ -284,6 +288,7 @@ def prepare_store(
             seed=seed,
             class_names=source["train"].class_names,
             counts=counts,
+            checksums=checksums,
             labelled=tuple(labelled),
             skipped=len(skipped),
             first_skipped=tuple(str(error) for error in skipped[:_FIRST_SKIPPED]),
@@ -357,17 +362,21 @@ def _write_images(
     indices: list[int],
     *,
     size: int,
-) -> tuple[list[int], list[DataError]]:
-    """Write what `read` gives for `indices` to one array; return those written, and the errors.
+) -> tuple[list[int], list[DataError], int]:
+    """Write what `read` gives for `indices` to one array.
+
+    Returns:
+        The indices written, the errors of the others, and the CRC-32 of the pixels.
 
     The file is written front to back rather than through a memory map: on a full disk, writing to
     a map kills the process. Its header is put right when the number of records is known.
     """
     kept: list[int] = []
     broken: list[DataError] = []
+    checksum = 0
     with (
         path.open("wb") as file,
-        tqdm(total=len(indices), desc=path.parent.name, unit=" images") as progress,
+        tqdm(total=len(indices), desc=path.parent.name, unit="image", disable=None) as progress,
     ):
         _write_header(file, (len(indices), size, size, 3))
         start_of_records = file.tell()
@@ -375,13 +384,14 @@ def _write_images(
             if isinstance(record, DataError):
                 broken.append(record)
             else:
-                file.write(record.tobytes())
+                file.write(pixels := record.tobytes())
+                checksum = zlib.crc32(pixels, checksum)
                 kept.append(index)
             progress.update()
         file.seek(0)
         _write_header(file, (len(kept), size, size, 3))
         assert file.tell() == start_of_records
-    return kept, broken
+    return kept, broken, checksum
 
 
 def _read_ahead(
@@ -422,22 +432,3 @@ def _load_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
             "prepare the store again"
         )
     return array
-
-
-def _remove_abandoned(out: Path) -> None:
-    """Remove what was left of `out` by processes that were killed while they prepared it."""
-    siblings = out.parent.iterdir() if out.parent.is_dir() else ()
-    for path in siblings:
-        match = re.fullmatch(rf"\.partial-(\d+)-{re.escape(out.name)}", path.name)
-        if match and not _is_running(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing; only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()  # this process has only begun, so the folder is not its own

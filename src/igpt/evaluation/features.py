@@ -44,7 +44,7 @@ def extract_features(
     model = pretrained.model.eval()
     if layers is None:
         layers = range(model.config.layers + 1)
-    wanted = {check_layer(model, layer): place for place, layer in enumerate(layers)}
+    wanted = [check_layer(model, layer) for layer in layers]
     features = np.empty((len(records), len(wanted), model.config.width), dtype=np.float32)
     done = 0
     bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
@@ -53,8 +53,9 @@ def extract_features(
             tokens = batch.tokens.to(model.device)
             for layer, state in enumerate(model.states(tokens)):
                 if layer in wanted:
-                    pooled = state.mean(dim=1, dtype=torch.float32)
-                    features[done : done + len(tokens), wanted[layer]] = pooled.cpu().numpy()
+                    pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
+                    places = [place for place, other in enumerate(wanted) if other == layer]
+                    features[done : done + len(tokens), places] = pooled[:, None]
                 if layer == max(wanted):
                     break
             done += len(tokens)

@@ -74,11 +74,11 @@ def evaluate(
         ):
             tokens = batch.tokens.to(model.device)
             if model.config.causal:
-                losses = color_losses(model(tokens), tokens).double()
+                losses = pixel_losses(model, tokens).double()
                 total += losses.mean(dim=1).sum().item()
                 first_pixels += losses[:, 0].sum().item()
             else:
-                hidden = random_mask(tokens, generator)
+                hidden = random_mask(tokens, generator, pretrained.mask_probability)
                 final = model.final_state(tokens, hidden)
                 total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
             bar.update(len(tokens))

@@ -25,7 +25,7 @@ def evaluate_run(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Measure a run's likelihood on a split and return (and, for a run, keep) it.
+    """Measure a run's likelihood on a split and return it; of a whole split, the run keeps it.
 
     `evaluation.json` holds the newest result of each split, by the split's name.
 
@@ -41,7 +41,7 @@ def evaluate_run(
             evaluate(pretrained, records, images=images, seed=seed, progress=True)
         ),
     }
-    if (path / "recipe.json").is_file():
+    if images is None and (path / "recipe.json").is_file():
         run = RunFolder.open(path)
         run.write("evaluation.json", {**(run.read("evaluation.json") or {}), split: result})
     return result

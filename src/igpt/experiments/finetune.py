@@ -28,6 +28,7 @@ from igpt.experiments.run import (
 )
 from igpt.model.pretrained import Pretrained, load
 from igpt.objectives.classification import Classification, check_layer
+from igpt.training.loop import check_compiler
 
 
 def finetune(
@@ -62,6 +63,7 @@ def finetune(
     pretrained = load(source)
     store = RecordStore.open(data)
     check_layer(pretrained.model, config.layer)
+    check_compiler(config.training, chosen)
     _check(store, pretrained)
     if config.training.batch_size > len(store.split("train")):
         raise ConfigError(
@@ -79,9 +81,8 @@ def finetune(
         },
         palette=pretrained.palette,
         device=chosen,
+        pretrained=pretrained,  # so that the run can go on when the source is gone
     )
-    # What a resumed run needs to begin again even if the source is gone.
-    pretrained.save(run.path / "pretrained")
     return _fit(run, config, store, chosen, seconds)
 
 
@@ -161,7 +162,11 @@ def _fit(
         run,
         pretrained,
         training=training,
-        objective=Classification(pixel_coefficient=config.pixel_coefficient, layer=config.layer),
+        objective=Classification(
+            pixel_coefficient=config.pixel_coefficient,
+            layer=config.layer,
+            mask_probability=pretrained.mask_probability,
+        ),
         batch_at=batches.at,
         validate=validate,
         publish=False,

@@ -12,6 +12,7 @@ from typing import Any
 
 from igpt.data.batches import Batch
 from igpt.experiments.run import Interrupted, RunFolder, StopSignals
+from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.training.config import TrainingConfig
@@ -61,6 +62,8 @@ def fit(
     checkpoints = Checkpoints(
         run.path / "state", keep=training.keep_checkpoints, fingerprint=run.fingerprint
     )
+    for folder in (run.path, checkpoints.folder):
+        remove_abandoned(folder)
     start, memory = checkpoints.restore(model, optimizer)
     if memory.get("finished"):
         return memory
@@ -83,9 +86,9 @@ def fit(
         memory.update(
             updates=updates, seconds=spent_before + time.monotonic() - began, finished=finished
         )
-        checkpoints.save(updates, model, optimizer, memory)
-        if publish:
+        if publish:  # first, so that a state which says "finished" never has an older model
             pretrained.save(run.model)
+        checkpoints.save(updates, model, optimizer, memory)
         saved = time.monotonic()
 
     def after_step(done: StepDone) -> bool:
@@ -93,7 +96,8 @@ def fit(
         speeds = progress.update(done.step, done.measures)
         line = {"step": done.step, **done.measures, **speeds}
         finished = updates == training.steps
-        if finished or updates % training.validate_every == 0:
+        validated = finished or updates % training.validate_every == 0
+        if validated:
             measured, enough = validate(updates, memory)
             model.train()
             line.update(measured)
@@ -109,7 +113,8 @@ def fit(
         late = time.monotonic() - saved >= training.checkpoint_minutes * 60
         out_of_time = seconds is not None and time.monotonic() - began >= seconds
         stop = finished or signals.received is not None or out_of_time
-        if stop or late or updates % training.checkpoint_every == 0:
+        # `validate` may have kept this step's weights as the best: the memory must say so too.
+        if stop or late or validated or updates % training.checkpoint_every == 0:
             save(updates, finished=finished)
         return stop
 

@@ -43,6 +43,8 @@ def fit_palette_file(
     """
     if out.suffix != ".npy":
         raise ConfigError(f"a palette is written as .npy, got --out {out}; try {out}.npy")
+    if not 2 <= size <= 65536:
+        raise ConfigError(f"a palette has 2 to 65536 colors, got --size {size}")
     records = RecordStore.open(store)
     side = image_size or records.image_size
     palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)

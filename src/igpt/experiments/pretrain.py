@@ -28,6 +28,7 @@ from igpt.objectives.masked import masked
 from igpt.pixels.fit import distortion_picture
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
+from igpt.training.loop import check_compiler
 
 _QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
@@ -68,6 +69,7 @@ def pretrain(
     )
     chosen = choose_device(device)
     _check(recipe, store)
+    check_compiler(recipe.training, chosen)
     run = RunFolder.create(
         out,
         settings={
@@ -158,7 +160,7 @@ def _fit(
 ) -> RunFolder:
     training = recipe.training
     seed_everything(training.seed)
-    pretrained = Pretrained.build(recipe.model, palette)
+    pretrained = Pretrained.build(recipe.model, palette, mask_probability=recipe.mask_probability)
     pretrained.model.to(device)
     tokenizer = pretrained.tokenizer
     batches = TokenBatches(
@@ -181,7 +183,6 @@ def _fit(
             cells = completion_rows(pretrained, images, drawn, rows=rows)
             picture = image_grid(cells, scale=max(1, 96 // recipe.model.image_size))
             write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
-        memory["validation_nats_per_pixel"] = measured.nats_per_pixel
         return {"validation_nats_per_pixel": measured.nats_per_pixel}, False
 
     objective = (

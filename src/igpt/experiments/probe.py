@@ -35,7 +35,7 @@ def probe_run(
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Probe a run's network and return (and, for a run, keep) the accuracies.
+    """Probe a run's network and return the accuracies; of all layers, the run keeps them.
 
     Args:
         path: Run or model folder; a run gets `probe.json`, or `probe-untrained.json`.
@@ -65,7 +65,7 @@ def probe_run(
     for split in splits:
         split.require_labels()
     probed = _probe(pretrained, splits, layers, compare=not untrained)
-    if (path / "recipe.json").is_file():
+    if layers is None and (path / "recipe.json").is_file():
         name = "probe-untrained.json" if untrained else "probe.json"
         RunFolder.open(path).write(name, probed)
     return probed
@@ -92,7 +92,7 @@ def _probe(
         for place in range(len(layers)):
             found.append(_fit([part[:, place] for part in features], splits, device))
             bar.update()
-            bar.set_postfix(best=f"{max(result.test_accuracy for result in found):.1%}")
+            bar.set_postfix(best=f"{max(result.validation_accuracy for result in found):.1%}")
     best = max(range(len(layers)), key=lambda place: found[place].validation_accuracy)
     return {
         "raw_pixels": raw and raw.test_accuracy,

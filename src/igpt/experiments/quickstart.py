@@ -5,11 +5,14 @@ little about which digit it is; a network that has learned to predict the next p
 The experiments that chose canvas, network and time are in `docs/log.md`.
 """
 
+import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from igpt.data.records import prepare_store
+from igpt.errors import ConfigError
 from igpt.experiments import finetune, pretrain
 from igpt.experiments.evaluate import evaluate_run
 from igpt.experiments.palette import fit_palette_file
@@ -17,6 +20,7 @@ from igpt.experiments.pictures import complete_records
 from igpt.experiments.probe import probe_run
 from igpt.experiments.recipes import find_recipe, with_settings
 from igpt.experiments.report import write_report
+from igpt.experiments.run import RunFolder
 from igpt.files import write_json
 
 RECIPE = "digits-quickstart"
@@ -26,8 +30,7 @@ PLACEMENTS = 4
 def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, Any]:
     """Run palette, pretraining, probes, fine-tuning, completions and report on digits.
 
-    What is in `out` already is not done again, so an interrupted quickstart goes on where it
-    stopped.
+    An interrupted quickstart goes on where it stopped; a finished one is only told again.
 
     Args:
         out: Folder for everything.
@@ -36,8 +39,11 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
 
     Returns:
         What `summary.json` holds: `raw_pixel_accuracy`, `untrained_accuracy`, `best_layer`,
-        `best_layer_accuracy`, `fine_tuned_accuracy`, `test_nats_per_pixel`, `seconds` (of this
-        call).
+        `best_layer_accuracy`, `fine_tuned_accuracy`, `test_nats_per_pixel`, `seconds` (of the call
+        that finished it).
+
+    Raises:
+        ConfigError: `out` holds a quickstart of another seed, or something else.
     """
     began = time.monotonic()
     recipe = with_settings(
@@ -45,23 +51,38 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     )
     data, palette = out / "data", out / "palette.npy"
     run, tuned = out / "pretrain", out / "finetune"
+    if run.exists():
+        settings = RunFolder.open(run).settings
+        if settings["training"]["seed"] != seed:
+            raise ConfigError(
+                f"{out} holds a quickstart with seed {settings['training']['seed']}, not {seed}; "
+                "choose another --out"
+            )
+    if (out / "summary.json").is_file() and (out / "report.html").is_file():
+        return json.loads((out / "summary.json").read_text())
 
+    _say(1, f"images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
     if not (data / "store.json").exists():
         size = recipe.model.image_size
         prepare_store("digits", data, image_size=size, placements=PLACEMENTS, seed=seed)
     if not palette.exists():
         fit_palette_file(data, palette, size=recipe.model.colors, grey=True, seed=seed)
+    _say(2, "pretraining: predict the next pixel, without any label")
     if run.exists():
         pretrain.resume(run, device=device)
     else:
         pretrain.pretrain(recipe, name=RECIPE, data=data, palette=palette, out=run, device=device)
+    _say(3, "likelihood of test images")
     evaluation = evaluate_run(run, data=data, device=device)
+    _say(4, "linear probes of every layer, of raw pixels and of the network untrained")
     probed = probe_run(run, data=data, device=device)
-    untrained = probe_run(run, data=data, untrained=True, device=device)
+    untrained = probe_run(run, data=data, untrained=True, device=device, seed=seed)
+    _say(5, "fine-tuning: now with labels")
     if tuned.exists():
         fitted = finetune.resume(tuned, device=device)
     else:
         fitted = finetune.finetune(run, data=data, out=tuned, config=recipe.finetune, device=device)
+    _say(6, "half-seen digits, completed; report")
     complete_records(run, data, seed=seed, device=device)
     write_report([run, tuned], out / "report.html")
     summary = {
@@ -75,6 +96,10 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     }
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _say(stage: int, text: str) -> None:
+    print(f"[{stage}/6] {text}", file=sys.stderr, flush=True)
 
 
 def summary_table(summary: dict[str, Any], out: Path) -> str:

@@ -14,8 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from igpt.data.augment import Augmentation
 from igpt.errors import ConfigError, nearest_name
-from igpt.model.config import SIZES, ModelConfig
-from igpt.objectives.masked import MASK_PROBABILITY
+from igpt.model.config import MASK_PROBABILITY, SIZES, ModelConfig
 from igpt.training.config import TrainingConfig
 
 
@@ -38,6 +37,13 @@ class FinetuneConfig:
     """Stop once validation accuracy has not risen this many measurements in a row."""
     augmentation: Augmentation = "reflect-crop-flip"
 
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        if not self.pixel_coefficient >= 0:
+            raise ConfigError(f"pixel_coefficient cannot be under 0, got {self.pixel_coefficient}")
+        if self.patience < 1:
+            raise ConfigError(f"patience must be at least 1, got {self.patience}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -51,6 +57,13 @@ class Recipe:
     """For a network that is not causal: how many of the pixels are hidden."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """What `igpt finetune` does with the run."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        if not 0 < self.mask_probability < 1:
+            raise ConfigError(
+                f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""

@@ -163,7 +163,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             "loss": _loss_plot([run for run in told if run.pretrains]),
             "class_loss": _class_loss_plot([run for run in told if not run.pretrains]),
             "accuracy": _accuracy_plot([run for run in told if not run.pretrains]),
-            "probe": _probe_plot([run for run in told if run.probe]),
+            "probe": _probe_plot([run for run in told if run.pretrains and run.probe]),
         }
     page = template.render(runs=told, plots=plots, palettes=_palettes(told), log=math.log)
     with written_aside(out) as aside:

@@ -34,7 +34,8 @@ import torch
 import igpt
 from igpt.data.records import RecordStore
 from igpt.errors import CheckpointError, ConfigError, IgptError
-from igpt.files import write_json, written_aside
+from igpt.files import refusals_told, write_json, written_aside
+from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 
 
@@ -54,9 +55,15 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, *, settings: dict[str, Any], palette: Palette, device: torch.device
+        cls,
+        path: Path,
+        *,
+        settings: dict[str, Any],
+        palette: Palette,
+        device: torch.device,
+        pretrained: Pretrained | None = None,
     ) -> "RunFolder":
-        """Make the folder with its settings and provenance.
+        """Make the folder with its settings and provenance, and the network it starts from if any.
 
         Raises:
             ConfigError: There is something at `path` already.
@@ -64,7 +71,9 @@ class RunFolder:
         refuse_existing(path)
         with written_aside(path) as aside:
             aside.mkdir()
-            write_json(aside / "recipe.json", settings)
+            write_json(aside / "recipe.json", {**settings, "palette": palette.fingerprint})
+            if pretrained is not None:
+                pretrained.save(aside / "pretrained")
             write_json(aside / "provenance.json", provenance(device))
             palette.save(aside / "palette.npy")
         return cls(path)
@@ -111,8 +120,17 @@ class RunFolder:
 
     @property
     def palette(self) -> Palette:
-        """The palette the run was given."""
-        return Palette.load(self.path / "palette.npy")
+        """The palette the run was given.
+
+        Raises:
+            CheckpointError: Another lies in its place.
+        """
+        palette = Palette.load(self.path / "palette.npy")
+        if palette.fingerprint != self.settings.get("palette"):
+            raise CheckpointError(
+                f"{self.path / 'palette.npy'} is not the palette this run began with; restore it"
+            )
+        return palette
 
     @property
     def metrics(self) -> Path:
@@ -132,7 +150,8 @@ class RunFolder:
     def say(self, text: str) -> None:
         """Print a line and keep it in `log.txt`."""
         print(text, file=sys.stderr, flush=True)
-        with (self.path / "log.txt").open("a") as file:
+        log = self.path / "log.txt"
+        with refusals_told(log), log.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
 
@@ -218,7 +237,7 @@ def seed_everything(seed: int) -> None:
 
 
 def describe_data(store: RecordStore, location: Path) -> dict[str, Any]:
-    """Return which images a run was given: the place and what tells them from others."""
+    """Return which images a run was given: the place, and what tells them from others."""
     text = (store.path / "store.json").read_text()
     return {"path": str(location), "sha256": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
@@ -231,6 +250,11 @@ def reopen_data(described: dict[str, Any], location: Path | None) -> RecordStore
         CheckpointError: Other images than the run began with.
     """
     place = location or Path(described["path"])
+    if not place.exists():
+        raise CheckpointError(
+            f"the run's images were at {place}, where nothing is now, seen from this folder; tell "
+            "their place with --data"
+        )
     store = RecordStore.open(place)
     if describe_data(store, place)["sha256"] != described["sha256"]:
         raise CheckpointError(

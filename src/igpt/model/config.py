@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from igpt.errors import ConfigError, nearest_name
 
+MASK_PROBABILITY = 0.15
+"""Share of the pixels that are hidden from a network that is not causal (section 2.1: 15 %)."""
+
 Initialization = Literal["sparse-transformer", "released"]
 
 

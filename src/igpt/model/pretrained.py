@@ -21,7 +21,7 @@ from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import write_json, written_aside
-from igpt.model.config import ModelConfig
+from igpt.model.config import MASK_PROBABILITY, ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_matching, write_tensors
 from igpt.pixels.palette import Palette
@@ -40,9 +40,13 @@ class Pretrained:
     """Names of the class head's classes, if it has one."""
     class_layer: int | None = None
     """Layer that the class head reads; None for the last."""
+    mask_probability: float = MASK_PROBABILITY
+    """How many pixels were hidden in training, if the network is not causal."""
 
     @classmethod
-    def build(cls, config: ModelConfig, palette: Palette) -> "Pretrained":
+    def build(
+        cls, config: ModelConfig, palette: Palette, *, mask_probability: float = MASK_PROBABILITY
+    ) -> "Pretrained":
         """Return a network with fresh weights for this palette.
 
         Raises:
@@ -51,9 +55,13 @@ class Pretrained:
         if palette.size != config.colors:
             raise ConfigError(
                 f"the network has {config.colors} colors, but the palette has {palette.size}; "
-                f"set model.colors={palette.size} or fit another palette"
+                f"give it {palette.size} colors, or fit a palette of {config.colors}"
             )
-        return cls(model=ImageGPT(config), tokenizer=ImageTokenizer(palette, config.image_size))
+        return cls(
+            model=ImageGPT(config),
+            tokenizer=ImageTokenizer(palette, config.image_size),
+            mask_probability=mask_probability,
+        )
 
     @property
     def palette(self) -> Palette:
@@ -91,6 +99,7 @@ class Pretrained:
                     "model": self.model.config.to_dict(),
                     "class_names": self.class_names,
                     "class_layer": self.class_layer,
+                    "mask_probability": self.mask_probability,
                 },
             )
 
@@ -118,6 +127,7 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
         config = ModelConfig.from_dict(settings["model"])
         names, class_layer = settings["class_names"], settings["class_layer"]
         found = settings["format"]
+        mask_probability = settings.get("mask_probability", MASK_PROBABILITY)
     except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is no model's config: {error}") from error
     if found != FORMAT:
@@ -126,6 +136,9 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
             "install the igpt that wrote it"
         )
     palette = Palette.load(folder / "palette.npy")
+    beside = folder.parent / "palette.npy"
+    if beside.is_file() and (of_run := Palette.load(beside)).fingerprint == palette.fingerprint:
+        palette = of_run  # whose table of all colors need not be made again for each new model
     if palette.size != config.colors:
         raise CheckpointError(
             f"{folder} has a palette of {palette.size} colors, but its network has "
@@ -142,4 +155,5 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
         tokenizer=ImageTokenizer(palette, config.image_size),
         class_names=tuple(names) if names else None,
         class_layer=class_layer,
+        mask_probability=mask_probability,
     )

@@ -18,12 +18,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     Raises:
         DataError: The disk is full or the place cannot be written to.
     """
+    path.touch()
+    mode = path.stat().st_mode  # as other files have it; safetensors' own would be for us alone
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # safetensors wraps the system's error in its own
         raise DataError(
             f"could not write {path.name}: {error}; free some space or choose another place"
         ) from error
+    path.chmod(mode)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from igpt.errors import ConfigError
+from igpt.model.config import MASK_PROBABILITY
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
-from igpt.objectives.masked import MASK_PROBABILITY, hidden_color_loss, random_mask
+from igpt.objectives.masked import hidden_color_loss, random_mask
 
 
 def class_logits(

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from igpt.model.config import MASK_PROBABILITY
 from igpt.model.transformer import ImageGPT
-
-MASK_PROBABILITY = 0.15
 
 
 def random_mask(

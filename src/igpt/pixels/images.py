@@ -110,15 +110,6 @@ def resize_shorter_side(
     return _resize(pixels, round(height * size / shorter), round(width * size / shorter), filter)
 
 
-def resize(
-    pixels: UInt8[np.ndarray, "height width 3"],
-    size: int,
-    filter: ResamplingFilter = DEFAULT_FILTER,
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Return the image squeezed into a square, whatever its proportions."""
-    return _resize(pixels, size, size, filter)
-
-
 def _resize(
     pixels: UInt8[np.ndarray, "height width 3"], height: int, width: int, filter: ResamplingFilter
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:

@@ -96,7 +96,6 @@ class Palette:
             DataError: The disk is full, or the place cannot be written to.
         """
         _write_array(path, self.colors)
-        self._path = path
 
     def encode(self, pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt16[np.ndarray, "*shape"]:
         """Return the token of the nearest color for each pixel; of equally near ones the lowest.

@@ -7,6 +7,7 @@ pretraining and fine-tuning share this file, and a test can pass functions of it
 import contextlib
 import ctypes
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from igpt.data.batches import Batch
-from igpt.errors import IgptError
+from igpt.errors import ConfigError, IgptError
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
 from igpt.training.config import TrainingConfig
@@ -34,7 +35,7 @@ class StepDone:
     step: int
     """Counted from 0; `step + 1` updates have been done."""
     measures: dict[str, float]
-    """Losses in nats, `learning_rate` and, if gradients are clipped, `gradient_norm`."""
+    """Losses in nats, `learning_rate`, and `gradient_norm` before any clipping."""
 
 
 def train(
@@ -59,10 +60,12 @@ def train(
         start: First step, 0 or where a resumed run goes on.
 
     Raises:
-        TrainingDiverged: A loss is infinite or no number. It is seen before the update, so the
-            weights are those of the last good step.
+        ConfigError: `config.compile` without a compiler.
+        TrainingDiverged: A loss or gradient is infinite or no number. It is seen before the
+            update, so the weights are those of the last good step.
     """
     keep_freed_memory()
+    check_compiler(config, model.device)
     if config.compile:
         for block in model.blocks:
             block.compile()
@@ -75,19 +78,36 @@ def train(
         batch = batch_at(step)
         generator = torch.Generator().manual_seed(step_seed(config.seed, step))
         measures = accumulate_gradients(model, objective, batch, config, generator)
-        if not math.isfinite(measures["loss"]):
-            raise TrainingDiverged(
-                f"the loss of step {step} is {measures['loss']}; the last good state is kept. Try "
-                f"a learning rate below {config.learning_rate:g}, or max_gradient_norm=1"
-            )
-        measures["learning_rate"] = rate
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        measures |= {"learning_rate": rate, "gradient_norm": norm.item()}
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(measures[name]):
+                raise TrainingDiverged(
+                    f"the {name.replace('_', ' ')} of step {step} is {measures[name]}; the last "
+                    "good state is kept. In a new run, try a learning rate below "
+                    f"{config.learning_rate:g}, or training.max_gradient_norm=1"
+                )
         if config.max_gradient_norm is not None:
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
-            measures["gradient_norm"] = norm.item()
+            nn.utils.clip_grads_with_norm_(model.parameters(), config.max_gradient_norm, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if after_step(StepDone(step=step, measures=measures)):
             return
+
+
+def check_compiler(config: TrainingConfig, device: torch.device) -> None:
+    """See that there is a compiler, if one is needed.
+
+    Raises:
+        ConfigError: `config.compile`, and no compiler that torch could use on this device.
+    """
+    compilers = ("g++", "clang++", "cl") if device.type == "cpu" else ("gcc", "clang", "cc", "cl")
+    if config.compile and not any(map(shutil.which, compilers)):
+        raise ConfigError(
+            f"training.compile=true needs a compiler ({', '.join(compilers)}), and none was "
+            "found; install one, or set training.compile=false"
+        )
 
 
 def accumulate_gradients(

@@ -4,7 +4,9 @@ The file is the record; `igpt report` reads it. On a terminal there is a bar; in
 plain line now and then.
 """
 
+import contextlib
 import json
+import re
 import sys
 import time
 from collections import deque
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from igpt.files import refusals_told, written_aside
+
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
-    "H100": 989e12,
+    "H100 80GB HBM3": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
     "L4": 121e12,
@@ -29,7 +33,8 @@ PEAK_FLOPS = {
 }
 """Dense 16-bit matrix peak, FLOP/s, by a part of the device's name; the makers' data sheets.
 
-Without sparsity, and with float32 accumulation where a card has two figures. H100 is the SXM form.
+Without sparsity, and with float32 accumulation where a card has two figures. "H100 80GB HBM3" is
+the SXM form.
 """
 
 _LOG_SECONDS = 30.0
@@ -40,7 +45,10 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    for part, peak in PEAK_FLOPS.items():
+        if re.search(rf"\b{re.escape(part)}\b(?!.*Laptop)", name):
+            return peak
+    return None
 
 
 class MetricsFile:
@@ -53,18 +61,24 @@ class MetricsFile:
         are dropped, and so is a last line that was cut off.
         """
         kept = [line for line in read_metrics(path) if line["step"] < first_step]
-        aside = path.with_name(f".partial-{path.name}")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        aside.replace(path)
+        with written_aside(path) as aside:
+            aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._path = path
         self._file = path.open("a", buffering=1)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add a line."""
-        self._file.write(json.dumps(line) + "\n")
+        """Add a line.
+
+        Raises:
+            DataError: The disk is full.
+        """
+        with refusals_told(self._path):
+            self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of by then
+            self._file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
