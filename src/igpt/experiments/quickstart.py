@@ -24,7 +24,7 @@ from igpt.experiments.run import RunFolder
 from igpt.files import write_json
 
 RECIPE = "digits-quickstart"
-PLACEMENTS = 4
+PLACEMENTS = 3
 
 
 def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, Any]:
