@@ -108,7 +108,7 @@ def summary_table(summary: dict[str, Any], out: Path) -> str:
         ("raw pixels, logistic regression", f"{summary['raw_pixel_accuracy']:.1%}"),
         ("network untrained, best layer", f"{summary['untrained_accuracy']:.1%}"),
         (f"pretrained, layer {summary['best_layer']}", f"{summary['best_layer_accuracy']:.1%}"),
-        ("fine-tuned", f"{summary['fine_tuned_accuracy']:.1%}"),
+        ("fine-tuned for a minute", f"{summary['fine_tuned_accuracy']:.1%}"),
         ("test loss", f"{summary['test_nats_per_pixel']:.4f} nats per pixel"),
         ("time", f"{summary['seconds']:.0f} s"),
     ]
