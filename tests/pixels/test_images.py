@@ -13,7 +13,6 @@ from igpt.pixels.images import (
     center_crop,
     image_grid,
     read_image,
-    resize,
     resize_shorter_side,
     square,
     to_grey,
@@ -191,14 +190,14 @@ def test_the_shorter_side_gets_the_size_and_the_proportions_stay():
 def test_the_default_filter_averages_areas():
     pixels = random_pixels(8, 8)
     means = pixels.reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))
-    assert abs(resize(pixels, 4) - means).max() <= 1
+    assert abs(square(pixels, 4) - means).max() <= 1
 
 
 @pytest.mark.parametrize("filter", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
 def test_every_filter_keeps_a_plain_color(filter):
     pixels = np.full((13, 9, 3), 77, np.uint8)
     assert (square(pixels, 5, filter) == 77).all()
-    assert resize(pixels, 5, filter).shape == (5, 5, 3)
+    assert square(pixels, 5, filter).shape == (5, 5, 3)
 
 
 def test_the_middle_is_cropped():
