@@ -147,7 +147,7 @@ def test_tokens_of_another_palette_are_refused(tokens):
         (np.zeros(3), r"got \(3,\)"),
         (np.zeros((1, 3)), "2 to 65,536 colors"),
         (np.zeros((65_537, 3)), r"got \(65537, 3\)"),
-        (np.full((2, 3), np.nan), "finite"),
+        (np.full((2, 3), np.nan), "NaN or infinity"),
         (np.full((2, 3), 1e300), r"lie in \[-1, 1\]"),
         (np.array([[0, 1, 2], [255, 0, 0.0]]), "go from 0 to 255; divide bytes by 127.5"),
     ],
@@ -224,8 +224,8 @@ def test_no_damage_to_a_palette_file_raises_anything_but_a_data_error(tmp_path):
 def with_table(tmp_path, monkeypatch):
     """A saved palette of 5 colors whose table lies beside it, pixels, and their tokens."""
     monkeypatch.setattr(palette_module, "_FEW_COLORS", 1)
-    palette, pixels = Palette(random_colors(5)), random_pixels(300)
-    palette.save(tmp_path / "p.npy")
+    Palette(random_colors(5)).save(tmp_path / "p.npy")
+    palette, pixels = Palette.load(tmp_path / "p.npy"), random_pixels(300)
     tokens = palette.encode(pixels)
     return tmp_path / f"p.{palette.fingerprint}.table.npy", pixels, tokens
 
@@ -273,8 +273,8 @@ def test_another_palette_under_the_same_name_gets_its_own_table(tmp_path, monkey
 
 def test_a_folder_that_cannot_be_written_means_no_table_file(tmp_path, monkeypatch):
     monkeypatch.setattr(palette_module, "_FEW_COLORS", 1)
-    palette, pixels = Palette(random_colors(5)), random_pixels(300)
-    palette.save(tmp_path / "p.npy")
+    Palette(random_colors(5)).save(tmp_path / "p.npy")
+    palette, pixels = Palette.load(tmp_path / "p.npy"), random_pixels(300)
 
     def full(self, data):
         self.open("wb").close()
