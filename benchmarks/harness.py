@@ -1,0 +1,243 @@
+"""Two ways to do one thing, timed against each other in one run.
+
+    ours, peer = Contender("igpt", step), Contender("transformers", peer_step)
+    write_row("training-step", "training step ...", race([ours, peer], rounds=5), ours="igpt")
+
+Contenders take turns, so that whatever slows the machine down slows them alike. Each is warmed up
+first; a round is disturbed, dropped and counted if its processor time is far below what its threads
+had while undisturbed: then somebody else had the processor. Figures are medians. Every benchmark
+checks that its contenders give the same answer before it times them, writes one JSON file a row
+into benchmarks/results/, and `python benchmarks/results.py` makes benchmarks/RESULTS.md of them.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = ("igpt", "torch", "transformers", "numpy", "scipy", "scikit-learn", "pillow")
+_DISTURBED = 0.8
+"""A round counts only with this share of the processor time per second of the calmest round."""
+
+
+@dataclass
+class Contender:
+    """One way to do the thing."""
+
+    name: str
+    run: Callable[[], Any]
+    """Does it once."""
+    units: float = 1.0
+    """How many of what is counted (images, steps, tokens) one run makes."""
+    repeats: int = 1
+    """Runs in one round, for what is too quick to time once."""
+    seconds: list[float] = field(default_factory=list)
+    """Of each round, for one run."""
+    loads: list[float] = field(default_factory=list)
+    """Processor seconds a second of each round."""
+
+    def time_once(self, device: torch.device) -> None:
+        """Run a round and keep its time."""
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(self.repeats):
+            self.run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.seconds.append(wall / self.repeats)
+        self.loads.append(cpu / wall)
+
+    def result(self, device: torch.device) -> dict[str, Any]:
+        """Return the median and spread of the undisturbed rounds."""
+        kept = self.seconds
+        if device.type == "cpu":
+            calm = max(self.loads)
+            kept = [
+                second
+                for second, load in zip(self.seconds, self.loads, strict=True)
+                if load >= _DISTURBED * calm
+            ]
+        median = statistics.median(kept)
+        return {
+            "name": self.name,
+            "seconds": median,
+            "per_second": self.units / median,
+            "fastest": min(kept),
+            "slowest": max(kept),
+            "rounds": len(kept),
+            "disturbed": len(self.seconds) - len(kept),
+        }
+
+
+def race(
+    contenders: Sequence[Contender],
+    *,
+    rounds: int = 5,
+    warmup: int = 1,
+    device: torch.device | str = "cpu",
+) -> list[dict[str, Any]]:
+    """Let the contenders take turns and return each one's result, in their order."""
+    device = torch.device(device)
+    for contender in contenders:
+        for _ in range(warmup):
+            contender.run()
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.time_once(device)
+    return [contender.result(device) for contender in contenders]
+
+
+def write_row(
+    row: str,
+    title: str,
+    results: Sequence[dict[str, Any]],
+    *,
+    ours: str,
+    reach: str = "",
+    unit: str = "runs",
+    notes: Sequence[str] = (),
+    figures: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Print a row of the table, with the ratio of each peer's time to ours, and keep it as JSON.
+
+    Args:
+        row: Number of the row in the table and a short name, `06-tokenize`: the file's name.
+        title: What was done, on what.
+        results: What `race` returned (several races put together are well too).
+        ours: Name of our contender, which the others are compared with.
+        reach: What was hoped for, in words.
+        unit: What `units` counts.
+        notes: Sentences to stand under the row: what was checked, why it falls short.
+        figures: Anything else measured, such as memory.
+    """
+    (base,) = (result for result in results if result["name"] == ours)
+    for result in results:
+        result["ratio"] = result["seconds"] / base["seconds"]
+    value = {
+        "row": row,
+        "title": title,
+        "reach": reach,
+        "unit": unit,
+        "ours": ours,
+        "command": "python " + " ".join(_shown_arguments()),
+        "results": list(results),
+        "figures": figures or {},
+        "notes": list(notes),
+        "machine": machine(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{row}.json").write_text(json.dumps(value, indent=2) + "\n")
+    print(f"{title}  [reach: {reach or '-'}]")
+    for result in results:
+        print(
+            f"  {result['name']:38} {result['seconds'] * 1e3:12.3f} ms "
+            f"({result['fastest'] * 1e3:.3f} to {result['slowest'] * 1e3:.3f}; "
+            f"{result['rounds']} rounds, {result['disturbed']} dropped) "
+            f"{result['per_second']:12.1f} {unit}/s  {result['ratio']:8.2f}x ours' time",
+            flush=True,
+        )
+    for name, figure in value["figures"].items():
+        print(f"  {name}: {figure}")
+    return value
+
+
+def _shown_arguments() -> list[str]:
+    return [f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on: processor, threads, allocator settings, versions, commit."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    settings = ("MALLOC_", "LD_PRELOAD", "OMP_", "KMP_", "OPENBLAS_", "MKL_")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": versions,
+        "environment": {
+            name: value for name, value in os.environ.items() if name.startswith(settings)
+        },
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = ""
+    name = platform.processor() or platform.machine()
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+            if line.startswith("flags"):
+                flags = line
+    widest = next((f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in flags), "")
+    return f"{name} ({widest})" if widest else name
+
+
+def _commit() -> str | None:
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    done = subprocess.run(
+        git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def peak_memory(code: str, *arguments: str) -> dict[str, int]:
+    """Run Python code in a process of its own and return its peak resident memory, in bytes.
+
+    The code prints one line, its memory before the work began (`print(resident_memory())`, from
+    this module); "growth" is what the work added to that.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), "src"])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    before, peak = (int(word) for word in done.stdout.split()[-2:])
+    return {"before": before, "peak": peak, "growth": peak - before}
+
+
+def resident_memory() -> int:
+    """Return the peak resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds after the warm-up.")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda.")
+    parser.add_argument("--toy", action="store_true", help="Tiny sizes, to try the script itself.")
+    parser.add_argument("--only", action="append", help="A row's number, such as 6; all if none.")
+    return parser
