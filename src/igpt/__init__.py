@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from igpt.experiments.report import write_report as write_report
     from igpt.model.config import SIZES as SIZES
     from igpt.model.config import ModelConfig as ModelConfig
+    from igpt.model.loading import load as load
     from igpt.model.pretrained import Pretrained as Pretrained
-    from igpt.model.pretrained import load as load
     from igpt.model.sampling import SamplingConfig as SamplingConfig
     from igpt.model.transformer import ImageGPT as ImageGPT
     from igpt.pixels.fit import fit_palette as fit_palette
@@ -65,7 +65,7 @@ _PLACES = {
     "extract_features": "igpt.evaluation.features",
     "finetune": "igpt.experiments.finetune",
     "fit_palette": "igpt.pixels.fit",
-    "load": "igpt.model.pretrained",
+    "load": "igpt.model.loading",
     "pixel_losses": "igpt.evaluation.likelihood",
     "predict": "igpt.evaluation.classifier",
     "prepare_store": "igpt.data.records",

@@ -7,9 +7,10 @@ wrong arrives here as `IgptError` and leaves as one line on stderr, with exit co
 import difflib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -39,7 +40,11 @@ class _Commands(click.Group):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 if all went well, 2 for what the user can put right."""
     try:
-        _igpt.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            _igpt.main(
+                args=list(arguments) if arguments is not None else None, standalone_mode=False
+            )
         code = 0
     except click.exceptions.Abort:
         code = _complain("stopped", code=130)
@@ -57,6 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         code = 1
     sys.exit(code)
+
+
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as one line, and others as Python does."""
+    if category is UserWarning:
+        print(f"igpt: note: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)
 
 
 def _complain(message: str, *, code: int = 2) -> int:
@@ -183,12 +203,14 @@ def data() -> None:
     show_default=True,
     help="For the source 'digits': places at which each digit is put.",
 )
+@click.option("--palette", type=_PATH, help="For token arrays: the palette they stand for.")
 def data_prepare(source: str, out: Path, **options: Any) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.
 
     SOURCE is a folder of images (class folders are labels), a folder of parquet files in the hub's
-    layout, the name of a hub data set such as uoft-cs/cifar10, or 'digits', which ships with
-    scikit-learn.
+    layout, the name of a hub data set such as uoft-cs/cifar10, 'digits', which ships with
+    scikit-learn, or, with --palette, the authors' token arrays: tokens/imagenet for
+    tokens/imagenet_trX.npy, imagenet_teX.npy and so on, with labels in imagenet_trY.npy.
     """
     from igpt.data.records import prepare_store
 
@@ -521,6 +543,74 @@ def features(run: Path, data: Path, layers: tuple[int, ...], out: Path, device: 
     shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
     for name, shape in shapes.items():
         click.echo(f"{out}: {name} {' x '.join(map(str, shape))}")
+
+
+@_igpt.command()
+@click.argument("source")
+@click.argument("destination", type=_PATH)
+@click.option(
+    "--to",
+    type=click.Choice(("igpt", "huggingface")),
+    help="What to write; by default igpt's own kind, or from that, transformers'.",
+)
+@click.option(
+    "--head",
+    type=click.Choice(("colors", "classes")),
+    help="With --to huggingface: the head that is written; classes if there are any.",
+)
+@click.option("--palette", type=_PATH, help="For a TensorFlow checkpoint: kmeans_centers.npy.")
+@click.option("--heads", type=_COUNT, help="Attention heads, where nothing else tells.")
+@click.option("--revision", help="For a hub name: a branch, tag or commit.")
+@click.option("--widen", is_flag=True, help="Accept half-precision weights, as float32.")
+@_JSON
+def convert(source: str, destination: Path, as_json: bool, **options: Any) -> None:
+    """Write the model at SOURCE as the folder DESTINATION, bit for bit.
+
+    SOURCE is a run or model folder, a folder that transformers saved, a name on the Hugging Face
+    hub such as openai/imagegpt-small, or a TensorFlow checkpoint of the authors', by its path
+    without .index, with --palette.
+    """
+    import dataclasses
+
+    from igpt.model.conversion import convert
+
+    done = convert(source, destination, **options)
+    model = done.model
+    table = (
+        f"{destination}: {done.written} from {done.read}, "
+        f"{'autoregressive' if model.causal else 'BERT'}, {model.layers} layers of width "
+        f"{model.width}, {model.heads} heads, {model.parameters / 1e6:.2f}M weights, "
+        f"{model.colors} colors, {model.image_size}x{model.image_size} pixels"
+        + (f", {done.classes} classes" if done.classes else "")
+    )
+    if done.left_out:
+        table += f"\nleft out: {'; '.join(done.left_out)}"
+    _print(dataclasses.asdict(done), as_json, table)
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@click.argument("name")
+@click.option(
+    "--to",
+    type=click.Choice(("igpt", "huggingface")),
+    default="igpt",
+    show_default=True,
+    help="Kind of folder to publish.",
+)
+@click.option("--license", "license_name", help="Of the weights, such as apache-2.0 or cc-by-4.0.")
+@click.option("--branch", help="Instead of the main branch.")
+@click.option("--private", is_flag=True, help="If the model is new there: for you alone.")
+@click.option("--message", help="Commit message.")
+@click.option("--dry-run", type=_PATH, metavar="FOLDER", help="Write it to FOLDER only, to look.")
+def push(run: Path, name: str, **options: Any) -> None:
+    """Publish RUN's model as NAME, owner/model, on the Hugging Face hub, with a model card.
+
+    Log in first with hf auth login, or set HF_TOKEN.
+    """
+    from igpt.experiments.publish import push
+
+    click.echo(push(run, name, **options))
 
 
 @_igpt.command()

@@ -6,7 +6,8 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import CheckpointError, ConfigError, DataError
-from igpt.model.pretrained import Pretrained, load
+from igpt.model.loading import load
+from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 

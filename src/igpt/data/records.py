@@ -42,6 +42,7 @@ from igpt.data.sources import SourceSplit, open_source
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import remove_abandoned, write_json, written_aside
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, square
+from igpt.pixels.palette import Palette
 
 FORMAT = 1
 _FIRST_SKIPPED = 5
@@ -210,6 +211,7 @@ def prepare_store(
     enlarge: bool = False,
     limit: int | None = None,
     placements: int = 4,
+    palette: Path | None = None,
 ) -> RecordStore:
     """Read every image at `location` and return the store of them, now in the folder `out`.
 
@@ -226,6 +228,7 @@ def prepare_store(
         enlarge: Accept images smaller than a record.
         limit: Use at most this many images of each split of the source, drawn at random.
         placements: Records made of each of the "digits".
+        palette: File of the colors that token arrays stand for; for no other source.
 
     Raises:
         ConfigError: A setting that cannot work.
@@ -236,7 +239,10 @@ def prepare_store(
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
-    source = open_source(location, image_size=image_size, placements=placements, seed=seed)
+    colors = None if palette is None else Palette.load(palette)
+    source = open_source(
+        location, image_size=image_size, placements=placements, seed=seed, palette=colors
+    )
     plan = _plan(source, validation_fraction, test_fraction, seed=seed, limit=limit)
     remove_abandoned(out.parent, out.name)
 
@@ -276,7 +282,7 @@ def prepare_store(
             if split.labels is not None:
                 labelled.append(name)
                 np.save(folder / "labels.npy", split.labels[kept])
-        if "train" not in counts:
+        if "train" in plan and "train" not in counts:
             raise DataError(
                 f"no training image of {location} could be read; the first: {skipped[0]}"
             )
@@ -286,7 +292,7 @@ def prepare_store(
             filter=filter,
             source=location,
             seed=seed,
-            class_names=source["train"].class_names,
+            class_names=next(iter(source.values())).class_names,
             counts=counts,
             checksums=checksums,
             labelled=tuple(labelled),
@@ -344,12 +350,14 @@ def _plan(
                 groups[name] = holdout(len(groups[name]), wanted / len(groups[name]), seed)[1]
     origin = dict(source)
     for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
-        if name not in source:
+        if name not in source and "train" in source:
             kept, held = holdout(len(groups["train"]), fraction, seed)
             origin[name] = source["train"]
             groups[name], groups["train"] = groups["train"][held], groups["train"][kept]
     plan: _Plan = {}
     for name in ("train", "validation", "test"):
+        if name not in origin:
+            continue
         copies = origin[name].copies
         indices = groups[name][:, None] * copies + np.arange(copies)  # (group, copy)
         plan[name] = origin[name], indices.ravel().tolist()

@@ -5,16 +5,22 @@
     open_source("more-images.parquet")           one parquet file, or a pattern of several
     open_source("uoft-cs/cifar10")               a data set on the Hugging Face hub
     open_source("digits", image_size=16)         scikit-learn's handwritten digits, no download
+    open_source("tokens/imagenet", palette=...)  the authors' token arrays, imagenet_trX.npy ...
 
 Parquet files and the hub are read by the `datasets` library, folders of image files by ourselves:
 its `imagefolder` gives records without a label when the classes of two splits differ, takes words
 in file names for split names, and copies a table of the folder into its cache. Images stay
 undecoded until `SourceSplit.read`, so that one broken file costs one record and not the whole set.
 
+Token arrays become the pixels that their palette shows, which the same palette turns back into the
+same tokens; that it does is checked, so nothing is lost.
+
 Only splits that mean training, validation or test are opened (`val`, `valid` and `dev` are
 validation); others, such as STL-10's `unlabeled`, are left alone.
 """
 
+import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +33,7 @@ from jaxtyping import Int64, UInt8
 
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import read_image
+from igpt.pixels.palette import Palette
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -60,21 +67,41 @@ class SourceSplit:
 
 
 def open_source(
-    location: str, *, image_size: int = 32, placements: int = 4, seed: int = 0
+    location: str,
+    *,
+    image_size: int = 32,
+    placements: int = 4,
+    seed: int = 0,
+    palette: Palette | None = None,
 ) -> dict[str, SourceSplit]:
     """Return the splits found at `location`: "train", and "validation" and "test" if it has them.
+
+    Token arrays may also be of a validation or test split alone.
 
     Args:
         location: A folder, a parquet file, a hub name such as "uoft-cs/cifar10", or "digits".
         image_size: Side of the canvas on which "digits" are placed.
         placements: Records made of each of the "digits".
         seed: Chooses the test digits and the placements; other sources do not use it.
+        palette: What token arrays stand for; other sources have no use for it.
 
     Raises:
+        ConfigError: A palette for images, or none for tokens.
         DataError: There is nothing there, no images, no training split, labels for some records
             only, splits with different classes, or a hub that cannot be reached.
     """
     path = Path(location)
+    tokens = _token_files(path)
+    if bool(tokens) != (palette is not None):
+        raise ConfigError(
+            f"{location} holds tokens, which mean nothing without their palette; give it with "
+            "--palette kmeans_centers.npy"
+            if tokens
+            else f"{location} holds no token arrays (NAME_trX.npy, NAME_vaX.npy or NAME_teX.npy), "
+            "and images need no palette here; leave out --palette"
+        )
+    if palette is not None:
+        return _open_tokens(tokens, palette, image_size=image_size)
     if location == "digits":
         splits = placed_digits(image_size, placements=placements, seed=seed)
     elif location.endswith(".parquet"):
@@ -141,6 +168,89 @@ def placed_digits(image_size: int, *, placements: int, seed: int) -> dict[str, S
         )
 
     return {name: split(np.sort(part)) for name, part in zip(("train", "test"), parts, strict=True)}
+
+
+def _token_files(path: Path) -> dict[str, Path]:
+    """Return the token arrays of each split: one `.npy` file, or NAME_trX.npy and the like."""
+    parts = {"train": "tr", "validation": "va", "test": "te"}
+    if path.suffix == ".npy" and path.is_file():
+        found = [split for split, part in parts.items() if path.stem.endswith(f"_{part}X")]
+        return {found[0] if found else "test": path}
+    files = {split: path.with_name(f"{path.name}_{part}X.npy") for split, part in parts.items()}
+    return {split: file for split, file in files.items() if file.is_file()}
+
+
+def _open_tokens(
+    files: dict[str, Path], palette: Palette, *, image_size: int
+) -> dict[str, SourceSplit]:
+    again = palette.encode(palette.rgb)
+    if not np.array_equal(again, np.arange(palette.size)):
+        token = int(np.flatnonzero(again != np.arange(palette.size))[0])
+        raise DataError(
+            f"colors {token} and {int(again[token])} of the palette are the same bytes, so its "
+            "tokens cannot be kept as pixels; is it the palette of these tokens?"
+        )
+    splits = {
+        name: _open_token_array(file, palette, image_size=image_size)
+        for name, file in files.items()
+    }
+    most = max((split.class_names or () for split in splits.values()), key=len)
+    return {
+        name: dataclasses.replace(split, class_names=split.class_names and most)
+        for name, split in splits.items()
+    }
+
+
+def _open_token_array(path: Path, palette: Palette, *, image_size: int) -> SourceSplit:
+    """Read tokens (record, position) and, from the file with Y for X, labels or one-hot classes.
+
+    Source: openai/image-gpt, src/download.py and src/run.py.
+    """
+    tokens = _load_array(path)
+    size = math.isqrt(tokens[0].size) if tokens.ndim > 1 and len(tokens) else 0
+    if tokens.dtype.kind not in "iu" or size == 0 or size**2 != tokens[0].size:
+        raise DataError(
+            f"{path} should hold whole numbers, a row of tokens for each square image, but holds "
+            f"{tokens.dtype} {tokens.shape}"
+        )
+    if size != image_size:
+        raise DataError(
+            f"{path} holds images of {size}x{size} pixels, and tokens cannot be resampled; "
+            f"prepare them with --image-size {size}"
+        )
+
+    def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
+        try:
+            return palette.decode(np.asarray(tokens[index])).reshape(size, size, 3)
+        except DataError as error:  # one token too large and the palette is another for all
+            raise ConfigError(f"{path}, record {index}: {error}") from error
+
+    labels, class_names = None, None
+    if path.stem.endswith("X") and (beside := path.with_name(f"{path.stem[:-1]}Y.npy")).is_file():
+        classes = _load_array(beside)
+        if classes.ndim == 2 and classes.shape[1] > 1:
+            count, classes = classes.shape[1], classes.argmax(axis=1)
+        else:
+            classes = np.asarray(classes).reshape(len(classes), -1)[:, 0]
+            count = int(classes.max()) + 1
+        if len(classes) != len(tokens):
+            raise DataError(f"{beside} has {len(classes)} labels for the {len(tokens)} images")
+        labels = classes.astype(np.int64)
+        class_names = tuple(str(number) for number in range(count))
+    return SourceSplit(
+        records=len(tokens),
+        read=read,
+        name_of=lambda index: f"{path}, record {index}",
+        labels=labels,
+        class_names=class_names,
+    )
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no whole .npy file of numbers ({error})") from error
 
 
 def _open_folder(root: Path) -> dict[str, SourceSplit]:

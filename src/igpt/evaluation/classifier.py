@@ -38,7 +38,9 @@ def predict(
             records, pretrained.tokenizer, batch_size=batch_size, limit=count
         ):
             tokens = batch.tokens.to(model.device)
-            logits = class_logits(model, tokens, layer=pretrained.class_layer)
+            logits = class_logits(
+                model, tokens, layer=pretrained.class_layer, start=pretrained.class_reads_start
+            )
             classes.append(logits.argmax(dim=1).cpu().numpy())
             bar.update(len(tokens))
     return np.concatenate(classes)

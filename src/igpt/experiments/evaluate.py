@@ -13,7 +13,7 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.files import written_aside
-from igpt.model.pretrained import load
+from igpt.model.loading import load
 
 
 def evaluate_run(

@@ -26,7 +26,8 @@ from igpt.experiments.run import (
     reopen_data,
     seed_everything,
 )
-from igpt.model.pretrained import Pretrained, load
+from igpt.model.loading import load
+from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
 from igpt.training.loop import check_compiler
 

@@ -11,7 +11,8 @@ from igpt.data.batches import images_at_size
 from igpt.data.records import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.experiments.run import RunFolder, choose_device
-from igpt.model.pretrained import Pretrained, load
+from igpt.model.loading import load
+from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig
 from igpt.pixels.images import (
     DEFAULT_FILTER,

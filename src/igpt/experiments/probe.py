@@ -19,7 +19,8 @@ from igpt.data.records import Records, RecordStore
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.linear_probe import PENALTIES, ProbeResult, probe_features
 from igpt.experiments.run import RunFolder, choose_device, seed_everything
-from igpt.model.pretrained import Pretrained, load
+from igpt.model.loading import load
+from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.classification import check_layer
 

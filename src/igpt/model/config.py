@@ -104,3 +104,14 @@ SIZES: dict[str, ModelConfig] = {
     "igpt-xl": ModelConfig(layers=60, width=3072, heads=24, image_size=64),
 }
 """The published networks (Chen et al. 2020, sections 3.3 and 4.4), at their input resolutions."""
+
+
+def published_heads(layers: int, width: int) -> int | None:
+    """Return the heads of the published network of this shape, or None if there is none.
+
+    The paper does not give those of iGPT-XL, so they are not told either.
+    """
+    for name, config in SIZES.items():
+        if name != "igpt-xl" and (config.layers, config.width) == (layers, width):
+            return config.heads
+    return None

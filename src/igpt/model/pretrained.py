@@ -40,6 +40,9 @@ class Pretrained:
     """Names of the class head's classes, if it has one."""
     class_layer: int | None = None
     """Layer that the class head reads; None for the last."""
+    class_reads_start: bool = True
+    """Whether the class head was trained on what pretraining sees, the start embedding first and
+    the last pixel left out. Heads from `transformers` were not: there the start is never put."""
     mask_probability: float = MASK_PROBABILITY
     """How many pixels were hidden in training, if the network is not causal."""
 
@@ -84,7 +87,9 @@ class Pretrained:
             if not name.startswith("class_head.")
         }
         model.load_state_dict(weights, strict=False)
-        return dataclasses.replace(self, model=model, class_names=class_names, class_layer=layer)
+        return dataclasses.replace(
+            self, model=model, class_names=class_names, class_layer=layer, class_reads_start=True
+        )
 
     def save(self, folder: Path) -> None:
         """Write the model folder, whole or not at all."""
@@ -99,34 +104,24 @@ class Pretrained:
                     "model": self.model.config.to_dict(),
                     "class_names": self.class_names,
                     "class_layer": self.class_layer,
+                    "class_reads_start": self.class_reads_start,
                     "mask_probability": self.mask_probability,
                 },
             )
 
 
-def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
-    """Load a network and its tokenizer from a run's folder or a model's folder.
-
-    Args:
-        path: What `igpt pretrain --out` or `igpt finetune --out` wrote, or a `model/` folder.
-        device: Where to put the weights.
+def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrained:
+    """Load what `Pretrained.save` wrote; `igpt.model.loading.load` loads other kinds too.
 
     Raises:
-        CheckpointError: Nothing there, or what is there is broken or does not fit together.
+        CheckpointError: What is there is broken or does not fit together.
     """
-    folder = Path(path)
-    if (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{path} holds no model (no config.json, no model/config.json); give the folder of a "
-            "run that has finished or saved a checkpoint"
-        )
     try:
         settings = json.loads((folder / "config.json").read_text())
         config = ModelConfig.from_dict(settings["model"])
         names, class_layer = settings["class_names"], settings["class_layer"]
         found = settings["format"]
+        class_reads_start = settings.get("class_reads_start", True)
         mask_probability = settings.get("mask_probability", MASK_PROBABILITY)
     except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is no model's config: {error}") from error
@@ -144,16 +139,39 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> Pretrained:
             f"{folder} has a palette of {palette.size} colors, but its network has "
             f"{config.colors}; copy palette.npy again from where the model came from"
         )
-    with torch.device("meta"):
-        model = ImageGPT(config, classes=len(names) if names else None)
-    weights = read_tensors(folder / "model.safetensors")
-    require_matching(folder / "model.safetensors", weights, model.state_dict())
-    model.load_state_dict(weights, assign=True)
-    model.requires_grad_(True)
+    model = build_with_weights(
+        config,
+        read_tensors(folder / "model.safetensors"),
+        classes=len(names) if names else None,
+        path=folder / "model.safetensors",
+    )
     return Pretrained(
         model=model.to(device),
         tokenizer=ImageTokenizer(palette, config.image_size),
         class_names=tuple(names) if names else None,
         class_layer=class_layer,
+        class_reads_start=class_reads_start,
         mask_probability=mask_probability,
     )
+
+
+def build_with_weights(
+    config: ModelConfig, weights: dict[str, Tensor], *, classes: int | None, path: Path
+) -> ImageGPT:
+    """Return a network of this shape that uses these very tensors.
+
+    Args:
+        config: Its shape.
+        weights: By the names of `ImageGPT`; they are not copied.
+        classes: Number of classes of the class head; None for a network without one.
+        path: Where the weights came from, for messages.
+
+    Raises:
+        CheckpointError: A weight is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        model = ImageGPT(config, classes=classes)
+    require_matching(path, weights, model.state_dict())
+    model.load_state_dict(weights, assign=True)
+    model.requires_grad_(True)
+    return model

@@ -207,11 +207,14 @@ class ImageGPT(nn.Module):
         self,
         tokens: Int[Tensor, "batch position"],
         hidden: Bool[Tensor, "batch position"] | None = None,
+        *,
+        start: bool = True,
     ) -> Float[Tensor, "batch position width"]:
         """Return the input of the first block.
 
-        The causal network puts the start embedding first and leaves the last pixel out. Where
-        `hidden` is true, the other network sees a pixel's place but not its color.
+        The causal network puts the start embedding first and leaves the last pixel out; without
+        `start` each pixel is at its own place, as `transformers` classifies. Where `hidden` is
+        true, the other network sees a pixel's place but not its color.
 
         Raises:
             DataError: More tokens than positions.
@@ -222,11 +225,11 @@ class ImageGPT(nn.Module):
                 f"({self.config.image_size}x{self.config.image_size} pixels), but each image has "
                 f"{tokens.shape[1]} tokens; resize the images to the model's size"
             )
-        if self.start_embedding is not None:
+        if self.start_embedding is not None and start:
             assert hidden is None, "only a network that is not causal has hidden pixels"
             content = F.embedding(tokens[:, :-1], self.token_embedding)
-            start = self.start_embedding.to(content.dtype).expand(len(tokens), 1, -1)
-            content = torch.cat([start, content], dim=1)
+            first = self.start_embedding.to(content.dtype).expand(len(tokens), 1, -1)
+            content = torch.cat([first, content], dim=1)
         else:
             content = F.embedding(tokens, self.token_embedding)
             if hidden is not None:
@@ -237,14 +240,17 @@ class ImageGPT(nn.Module):
         self,
         tokens: Int[Tensor, "batch position"],
         hidden: Bool[Tensor, "batch position"] | None = None,
+        *,
+        start: bool = True,
     ) -> Iterator[Float[Tensor, "batch position width"]]:
         """Yield n^0 to n^L: each layer's normalized input, then the final norm.
 
-        One after the other, so that whoever pools them need not hold them all.
+        One after the other, so that whoever pools them need not hold them all. `start` as in
+        `embed`.
 
         Source: Chen et al. 2020, section 2.4.
         """
-        h = self.embed(tokens, hidden)
+        h = self.embed(tokens, hidden, start=start)
         for block in self.blocks:
             assert isinstance(block, Block)
             n = block.attention_norm(h)

@@ -5,6 +5,7 @@ Both a model's folder and a run's saved state are made of such files; nothing is
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch import Tensor
 from igpt.errors import CheckpointError, DataError
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None
+) -> None:
     """Write the tensors to `path`, which should lie in a folder that is itself written aside.
 
     Raises:
@@ -21,7 +24,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.touch()
     mode = path.stat().st_mode  # as other files have it; safetensors' own would be for us alone
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
     except SafetensorError as error:  # safetensors wraps the system's error in its own
         raise DataError(
             f"could not write {path.name}: {error}; free some space or choose another place"
@@ -66,3 +69,23 @@ def require_matching(path: Path, found: dict[str, Tensor], wanted: dict[str, Ten
                 f"{path} holds {name!r} of shape {tuple(found[name].shape)}, but this network "
                 f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
             )
+
+
+def widened(path: Path, tensors: dict[str, Tensor], *, widen: bool) -> dict[str, Tensor]:
+    """Return the tensors, those in half precision as float32 if `widen`, or else refuse them.
+
+    Raises:
+        CheckpointError: A tensor is not float32, nor one that may be widened.
+    """
+    for name, tensor in tensors.items():
+        half = tensor.dtype in (torch.float16, torch.bfloat16)
+        if tensor.is_floating_point() and tensor.dtype != torch.float32 and not (half and widen):
+            raise CheckpointError(
+                f"{path} holds {name!r} in {str(tensor.dtype).removeprefix('torch.')}, and igpt "
+                "computes what it was trained for in float32"
+                + ("; read it all the same, widened, with igpt convert --widen" if half else "")
+            )
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }

@@ -20,11 +20,18 @@ from igpt.objectives.masked import hidden_color_loss, random_mask
 
 
 def class_logits(
-    model: ImageGPT, tokens: Int[Tensor, "batch position"], *, layer: int | None = None
+    model: ImageGPT,
+    tokens: Int[Tensor, "batch position"],
+    *,
+    layer: int | None = None,
+    start: bool = True,
 ) -> Float[Tensor, "batch label"]:
-    """Return the class head's logits, read from `layer` (the last by default)."""
+    """Return the class head's logits, read from `layer` (the last by default).
+
+    `start` as in `ImageGPT.embed`: false for heads that were trained without the start embedding.
+    """
     layer = check_layer(model, layer)
-    for number, state in enumerate(model.states(tokens)):
+    for number, state in enumerate(model.states(tokens, start=start)):
         if number == layer:
             return _read_class(model, state)
     raise AssertionError

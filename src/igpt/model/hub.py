@@ -1,0 +1,103 @@
+"""Models on the Hugging Face hub: fetched into its cache, or from the cache alone when offline.
+
+    folder = fetch("openai/imagegpt-small")     # a folder that `igpt.model.loading` can read
+
+Only the files that a model needs are fetched: its config, its palette and one set of weights.
+The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s (HF_HOME, HF_TOKEN,
+HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.experiments.publish`.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from igpt.errors import CheckpointError
+from igpt.model.huggingface import WEIGHT_FILES, shards_of
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell whether this has the form of a model's name on the hub, `owner/name`."""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
+
+
+def fetch(name: str, *, revision: str | None = None) -> Path:
+    """Return the folder in the hub's cache that holds the model of this name.
+
+    Args:
+        name: Such as "openai/imagegpt-small".
+        revision: A branch, tag or commit; the main branch by default.
+
+    Raises:
+        CheckpointError: There is no such model or revision, it holds no weights, or the hub cannot
+            be reached and the cache does not have it.
+    """
+    # imported when used: it takes a second, and files of one's own need none of it
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def download(file: str) -> Path:
+        try:
+            return Path(huggingface_hub.hf_hub_download(name, file, revision=wanted))
+        except errors.GatedRepoError as error:
+            raise CheckpointError(
+                f"the model {name} is open only to whom its owner lets in; ask there, then log in "
+                "with hf auth login"
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise CheckpointError(
+                f"there is no folder {name}, and no model of that name on the hub (or only a "
+                "private one); check the name, or log in with hf auth login"
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise CheckpointError(
+                f"the model {name} has no revision {revision!r}; give a branch, tag or commit of it"
+            ) from error
+        except errors.EntryNotFoundError:  # also where there is no network: it is not in the cache
+            raise
+        except (errors.HfHubHTTPError, OSError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"could not fetch {file} of {name}: {reason}") from error
+
+    wanted = revision
+    try:
+        config = download("config.json")
+    except errors.LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"there is no folder {name}; the hub could not be reached to look for a model of that "
+            "name, and its cache does not have it"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(f"the model {name} on the hub has no config.json") from error
+    folder = config.parent
+    wanted = folder.name  # the commit, so that all files are of one, whatever happens meanwhile
+    if "model_type" not in json.loads(config.read_text()):
+        _require(name, download, ["palette.npy", "model.safetensors"])
+        return folder
+    _try(download, "preprocessor_config.json")
+    for file in WEIGHT_FILES:
+        path = _try(download, file)
+        if path is not None:
+            if path.suffix == ".json":
+                _require(name, download, shards_of(path))
+            return folder
+    raise CheckpointError(
+        f"the model {name} on the hub has no weights that can be read ({', '.join(WEIGHT_FILES)})"
+    )
+
+
+def _try(download: Callable[[str], Path], file: str) -> Path | None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return download(file)
+    except EntryNotFoundError:
+        return None
+
+
+def _require(name: str, download: Callable[[str], Path], files: list[str]) -> None:
+    for file in files:
+        if _try(download, file) is None:
+            raise CheckpointError(
+                f"the model {name} lacks {file}, on the hub or, offline, in the cache"
+            )

@@ -1,0 +1,104 @@
+"""A hub on this machine, for tests: what `huggingface_hub` asks of it to fetch and to publish.
+
+    with FakeHub() as hub:
+        hub.repositories["someone/model"] = {"config.json": b"{}"}
+        ...  # run with HF_ENDPOINT=hub.url
+
+It listens on the loopback address only and keeps one commit a model in memory.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+COMMIT = "1234567890123456789012345678901234567890"
+TOKEN = "hf_of_the_tests"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    repositories: ClassVar[dict[str, dict[str, bytes]]]
+    requests: ClassVar[list[str]]
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body=b"", **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def answer_json(self, value, status=200):
+        self.answer(status, json.dumps(value).encode(), Content_Type="application/json")
+
+    def do_HEAD(self):
+        self.requests.append(f"{self.command} {self.path}")
+        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path.partition("?")[0])
+        name, revision, file = match.groups() if match else ("", "", "")
+        if name not in self.repositories:
+            return self.answer(404, X_Error_Code="RepoNotFound")
+        if revision not in ("main", "v1", COMMIT):
+            return self.answer(404, X_Error_Code="RevisionNotFound")
+        if file not in self.repositories[name]:
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
+        body = self.repositories[name][file]
+        tag = hashlib.sha256(body).hexdigest()
+        return self.answer(200, body, ETag=f'"{tag}"', X_Repo_Commit=COMMIT)
+
+    do_GET = do_HEAD
+
+    def do_POST(self):
+        self.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self.answer_json({"error": "Invalid username or password."}, 401)
+        if self.path == "/api/validate-yaml":
+            return self.answer_json({"errors": [], "warnings": []})
+        if self.path == "/api/repos/create":
+            wanted = json.loads(body)
+            name = f"{wanted.get('organization') or 'someone'}/{wanted['name']}"
+            self.repositories.setdefault(name, {})
+            return self.answer_json({"url": f"http://{self.headers['Host']}/{name}", "name": name})
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/(.+)", self.path)
+        if match is None or match[1] not in self.repositories:
+            return self.answer(404, X_Error_Code="RepoNotFound")
+        if match[2] == "preupload":
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            return self.answer_json({"files": files})
+        for line in map(json.loads, body.decode().splitlines()):
+            if line["key"] == "file":
+                value = line["value"]
+                content = base64.b64decode(value["content"])
+                self.repositories[match[1]][value["path"]] = content
+        url = f"http://{self.headers['Host']}/{match[1]}/commit/{COMMIT}"
+        return self.answer_json({"success": True, "commitUrl": url, "commitOid": COMMIT})
+
+
+class FakeHub:
+    """The server, in a thread of its own while in the block."""
+
+    def __init__(self):
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.requests: list[str] = []
+        kept = {"repositories": self.repositories, "requests": self.requests}
+        handler = type("Handler", (_Handler,), kept)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
