@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.released import released_network
+from scipy.special import log_softmax
 
 from igpt.cli import main
 from igpt.pixels.images import write_png
@@ -278,3 +281,38 @@ def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
     assert done.returncode == 130
     assert done.stderr.strip().splitlines()[-1].startswith("igpt: stopped")
     assert "Traceback" not in done.stderr
+
+
+def test_the_published_figures_commands_run_on_small_files_of_their_formats(tmp_path, igpt):
+    """docs/released-weights.md: nats per pixel over token files, and the probe of every layer."""
+    fixtures = Path(__file__).parent / "fixtures" / "tensorflow"
+    palette, generator = fixtures / "kmeans_centers.npy", np.random.default_rng(0)
+    tokens = {}
+    for part, count in (("tr", 30), ("va", 12), ("te", 9)):
+        tokens[part] = generator.integers(0, 16, (count, 16))
+        np.save(tmp_path / f"imagenet_{part}X.npy", tokens[part])
+        np.save(tmp_path / f"imagenet_{part}Y.npy", np.eye(3)[np.arange(count) % 3])
+
+    assert igpt("convert", fixtures / "ar" / "model.ckpt-7", tmp_path / "igpt",
+                "--palette", palette)[0] == 0  # fmt: skip
+    assert igpt("data", "prepare", tmp_path / "imagenet", "--image-size", 4, "--palette", palette,
+                "--out", tmp_path / "store")[0] == 0  # fmt: skip
+    code, out, _ = igpt("evaluate", tmp_path / "igpt", "--data", tmp_path / "store", "--json")
+    assert code == 0
+    _, logits = released_network(dict(np.load(fixtures / "ar" / "expected.npz")), tokens["te"])
+    likelihood = np.take_along_axis(log_softmax(logits, axis=-1), tokens["te"][..., None], axis=-1)
+    assert json.loads(out)["nats_per_pixel"] == pytest.approx(-likelihood.mean(), rel=1e-6)
+    code, out, _ = igpt("probe", tmp_path / "igpt", "--data", tmp_path / "store", "--json")
+    assert code == 0
+    assert [row["layer"] for row in json.loads(out)["layers"]] == [0, 1, 2]
+
+
+def test_a_folder_that_cannot_be_converted_is_told_in_a_line(tmp_path, refused):
+    fixture = Path(__file__).parent / "fixtures" / "tensorflow" / "ar"
+    assert "give the released one with --palette" in refused("convert", fixture, tmp_path / "out")
+    assert "holds no model" in refused("convert", tmp_path, tmp_path / "out")
+    assert "leave out --palette" in refused(
+        "data", "prepare", "digits", "--image-size", 12, "--out", tmp_path / "store",
+        "--palette", fixture.parent / "kmeans_centers.npy",
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir())

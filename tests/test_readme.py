@@ -11,9 +11,12 @@ from igpt import cli
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
+PAGES = TEXT + (ROOT / "docs" / "released-weights.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line.partition("#")[0].strip()
-    for block in re.findall(r"```\n(.*?)```", TEXT, flags=re.DOTALL)
+    for language, block in BLOCKS
+    if not language
     for line in block.splitlines()
     if line.startswith("igpt ")
 ]
@@ -30,7 +33,7 @@ def test_each_command_has_the_arguments_it_is_shown_with(line):
 def test_the_readme_shows_the_commands_of_the_work():
     shown = {shlex.split(line)[1] for line in COMMANDS}
     assert {"data", "palette", "pretrain", "evaluate", "probe", "finetune", "complete", "sample",
-            "features", "report"} <= shown  # fmt: skip
+            "features", "report", "convert", "push"} <= shown  # fmt: skip
 
 
 def test_the_make_targets_it_names_exist():

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from igpt.experiments.finetune import finetune as finetune
     from igpt.experiments.pretrain import pretrain as pretrain
     from igpt.experiments.probe import probe_run as probe_run
+    from igpt.experiments.publish import push as push
     from igpt.experiments.recipes import RECIPES as RECIPES
     from igpt.experiments.recipes import Recipe as Recipe
     from igpt.experiments.report import write_report as write_report
     from igpt.model.config import SIZES as SIZES
     from igpt.model.config import ModelConfig as ModelConfig
+    from igpt.model.conversion import convert as convert
     from igpt.model.loading import load as load
     from igpt.model.pretrained import Pretrained as Pretrained
     from igpt.model.sampling import SamplingConfig as SamplingConfig
@@ -61,6 +63,7 @@ _PLACES = {
     "SamplingConfig": "igpt.model.sampling",
     "TrainingConfig": "igpt.training.config",
     "complete_images": "igpt.evaluation.completion",
+    "convert": "igpt.model.conversion",
     "evaluate": "igpt.evaluation.likelihood",
     "extract_features": "igpt.evaluation.features",
     "finetune": "igpt.experiments.finetune",
@@ -71,6 +74,7 @@ _PLACES = {
     "prepare_store": "igpt.data.records",
     "pretrain": "igpt.experiments.pretrain",
     "probe_run": "igpt.experiments.probe",
+    "push": "igpt.experiments.publish",
     "sample_images": "igpt.evaluation.completion",
     "write_report": "igpt.experiments.report",
 }

@@ -579,7 +579,7 @@ def convert(source: str, destination: Path, as_json: bool, **options: Any) -> No
     table = (
         f"{destination}: {done.written} from {done.read}, "
         f"{'autoregressive' if model.causal else 'BERT'}, {model.layers} layers of width "
-        f"{model.width}, {model.heads} heads, {model.parameters / 1e6:.2f}M weights, "
+        f"{model.width}, {model.heads} heads, {model.parameters:,} weights, "
         f"{model.colors} colors, {model.image_size}x{model.image_size} pixels"
         + (f", {done.classes} classes" if done.classes else "")
     )

@@ -44,6 +44,8 @@ def test_the_kind_is_told_by_the_files(run, tmp_path):
 def test_a_folder_goes_before_a_hub_name(run, monkeypatch):
     monkeypatch.chdir(run.parent)
     assert locate("run/model")[1] == "igpt"  # which has the form of a hub name
+    with pytest.raises(CheckpointError, match="run/nothing holds no model"):
+        locate("run/nothing")  # at once, without asking the hub
 
 
 def test_options_that_do_not_go_with_the_source_are_refused(run):

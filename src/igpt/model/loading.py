@@ -74,7 +74,7 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
         ConfigError: A revision of something that is not on the hub.
     """
     path = Path(source)
-    if not path.exists() and not is_checkpoint(path) and is_hub_name(str(source)):
+    if is_hub_name(str(source)) and not path.parent.is_dir():  # runs/typo is no hub name
         path = fetch(str(source), revision=revision)
     elif revision is not None:
         raise ConfigError(f"{source} is on this machine; --revision goes with a hub name")
