@@ -316,3 +316,22 @@ def test_a_folder_that_cannot_be_converted_is_told_in_a_line(tmp_path, refused):
         "--palette", fixture.parent / "kmeans_centers.npy",
     )  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+def test_few_labels_are_read_from_the_best_layer_and_kept(made, igpt, refused, tmp_path):
+    run, store = made / "run", made / "store"
+    code, out, _ = igpt("few-labels", run, "--data", store, "--labels", 2, "--labels", 8,
+                        "--subsets", 3, "--json")  # fmt: skip
+    assert code == 0
+    result = json.loads(out)
+    assert result == json.loads((run / "few-labels.json").read_text())
+    assert result["layer"] == json.loads((run / "probe.json").read_text())["best_layer"]
+    assert [row["labels_per_class"] for row in result["rows"]] == [2, 8]
+    assert all(len(row["accuracies"]) == 3 for row in result["rows"])
+    assert "ask for" in refused("few-labels", run, "--data", store, "--labels", 4000)
+    assert "layer must lie between 0 and 2" in refused(
+        "few-labels", run, "--data", store, "--layer", 9
+    )
+    assert "run igpt probe first, or give --layer" in refused(
+        "few-labels", run / "model", "--data", store
+    )

@@ -390,6 +390,32 @@ def probe(
     _print(result, as_json, "\n".join(lines))
 
 
+@_igpt.command("few-labels")
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option(
+    "--labels", "labels_per_class", type=_COUNT, multiple=True, default=(4, 25, 400),
+    show_default=True, help="Labels of each class; give it several times for several rows.",
+)  # fmt: skip
+@click.option("--subsets", type=_COUNT, default=5, show_default=True, help="Random draws of each.")
+@click.option("--layer", type=int, help="Layer to read; the best of igpt probe by default.")
+@_SEED
+@_DEVICE
+@_JSON
+def few_labels(run: Path, as_json: bool, **options: Any) -> None:
+    """Probe RUN with a handful of labels a class, on random subsets."""
+    from igpt.experiments.few_labels import few_labels_run
+
+    result = few_labels_run(run, **options)
+    lines = [f"layer {result['layer']}, {result['layer_chosen']}", "labels a class  test accuracy"]
+    for row in result["rows"]:
+        spread = row["standard_deviation"]
+        told = "" if spread is None else f" +- {100 * spread:.2f}"
+        lines.append(f"{row['labels_per_class']:14}  {100 * row['mean']:.2f}{told} %")
+    lines.append(f"mean and standard deviation over {result['subsets']} random subsets")
+    _print(result, as_json, "\n".join(lines))
+
+
 @_igpt.command()
 @click.argument("run", type=_PATH, required=False)
 @click.option("--data", type=_PATH, help="Labelled record store.")

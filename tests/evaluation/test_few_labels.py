@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from igpt.errors import ConfigError, DataError
+from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
+
+
+def blobs(records=400, classes=4, width=6, seed=0, spread=2.0):
+    generator = np.random.default_rng(seed)
+    centers = np.random.default_rng(99).normal(size=(classes, width)) * spread
+    labels = generator.integers(0, classes, records)
+    return centers[labels] + generator.normal(size=(records, width)), labels
+
+
+def test_a_subset_has_as_many_of_every_class_and_none_twice():
+    _, labels = blobs()
+    chosen = balanced_subset(labels, 7, seed=3)
+    assert np.array_equal(np.bincount(labels[chosen]), [7, 7, 7, 7])
+    assert len(set(chosen)) == 28
+
+
+def test_subsets_are_repeated_by_seed_and_differ_otherwise():
+    _, labels = blobs()
+    first = balanced_subset(labels, 7, seed=3, subset=1)
+    assert np.array_equal(first, balanced_subset(labels, 7, seed=3, subset=1))
+    for other in ({"seed": 4, "subset": 1}, {"seed": 3, "subset": 2}):
+        assert not np.array_equal(first, balanced_subset(labels, 7, **other))
+
+
+def test_every_record_is_as_likely_as_any_other():
+    labels = np.repeat([0, 1], 10)
+    drawn = np.concatenate([balanced_subset(labels, 3, seed=s) for s in range(2000)])
+    counts = np.bincount(drawn, minlength=20)  # binomial(2000, 0.3): mean 600, deviation 20.5
+    assert np.abs(counts - 600).max() < 5 * 20.5
+
+
+def test_each_accuracy_is_that_of_scikit_learns_regression_on_the_subset():
+    train, test = blobs(), blobs(seed=1)
+    found = few_labels_accuracy(train, test, labels_per_class=8, subsets=3, seed=5)
+    assert found.converged
+    for subset, (accuracy, l2) in enumerate(zip(found.accuracies, found.penalties, strict=True)):
+        part = balanced_subset(train[1], 8, seed=5, subset=subset)
+        peer = LogisticRegression(C=1 / (l2 * len(part)), tol=1e-8, max_iter=10_000)
+        peer.fit(train[0][part], train[1][part])
+        assert accuracy == peer.score(*test)
+    assert found.mean == pytest.approx(np.mean(found.accuracies))
+    assert found.standard_deviation == pytest.approx(np.std(found.accuracies, ddof=1))
+
+
+def test_the_penalty_is_the_best_in_cross_validation_within_the_subset():
+    train, test = blobs(spread=0.4), blobs(seed=1, spread=0.4)
+    penalties = (1e1, 1e-1, 1e-3)
+    found = few_labels_accuracy(
+        train, test, labels_per_class=12, subsets=1, seed=2, penalties=penalties
+    )
+    part = balanced_subset(train[1], 12, seed=2)
+    features, labels = train[0][part], train[1][part]
+    right = []
+    for l2 in penalties:
+        folds = StratifiedKFold(4, shuffle=True, random_state=2).split(features, labels)
+        right.append(
+            sum(
+                LogisticRegression(C=1 / (l2 * len(fitted)), tol=1e-8, max_iter=10_000)
+                .fit(features[fitted], labels[fitted])
+                .score(features[held], labels[held])
+                * len(held)
+                for fitted, held in folds
+            )
+        )
+    assert found.penalties == (penalties[int(np.argmax(right))],)
+
+
+def test_one_label_a_class_is_enough_to_say_something():
+    found = few_labels_accuracy(blobs(spread=4.0), blobs(seed=1, spread=4.0), labels_per_class=1)
+    assert found.mean > 0.5
+    assert set(found.penalties) == {1e1}
+    assert (
+        few_labels_accuracy(
+            blobs(), blobs(seed=1), labels_per_class=1, subsets=1
+        ).standard_deviation
+        is None
+    )
+
+
+def test_what_cannot_be_drawn_is_refused():
+    labels = np.array([0, 0, 0, 1, 1])
+    with pytest.raises(DataError, match="class 1 has 2 images; ask for 2 or fewer"):
+        balanced_subset(labels, 3, seed=0)
+    with pytest.raises(ConfigError, match="labels_per_class must be at least 1, got 0"):
+        balanced_subset(labels, 0, seed=0)
+    with pytest.raises(ConfigError, match="a subset and a penalty, got 0 and 7"):
+        few_labels_accuracy(blobs(), blobs(), labels_per_class=1, subsets=0)
