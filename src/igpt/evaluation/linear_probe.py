@@ -101,7 +101,7 @@ class LinearProbe:
                 same, or `start` was fitted on other features.
         """
         _check_penalty(self.l2)
-        _check_records(features, labels, classes=2)
+        check_records(features, labels, classes=2)
         if start is not None:
             _check_width(features, len(start.weight_.T))
         return self._fit(_Matrix(features, self.dtype, self.device), labels, start)
@@ -158,7 +158,7 @@ class LinearProbe:
 
     def score(self, features: Features, labels: Labels) -> float:
         """Return the share of the records whose label is the likeliest one."""
-        _check_records(features, labels)
+        check_records(features, labels)
         return float((self.predict(features) == labels).mean())
 
 
@@ -209,9 +209,9 @@ def probe_features(
         raise ConfigError("probe_features needs a penalty or more to choose from, got none")
     for l2 in penalties:
         _check_penalty(l2)
-    _check_records(*train, classes=2)
+    check_records(*train, classes=2)
     for features, labels in (validation, test):
-        _check_records(features, labels)
+        check_records(features, labels)
         _check_width(features, train[0].shape[1])
 
     def probe(l2: float) -> LinearProbe:
@@ -316,7 +316,12 @@ def _check_penalty(l2: float) -> None:
         raise ConfigError(f"l2 must be positive and finite, got {l2}; try 1e-7 for next to none")
 
 
-def _check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0) -> None:
+def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0) -> None:
+    """Check that features and labels are of the same records, finite, and of enough classes.
+
+    Raises:
+        DataError: They are not.
+    """
     if len(features) != len(labels):
         raise DataError(
             f"features and labels must be of the same records, got {len(features)} rows of "
