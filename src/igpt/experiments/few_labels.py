@@ -60,7 +60,7 @@ def few_labels_run(
     run = RunFolder.open(path) if (path / "recipe.json").is_file() else None
     chosen = "given"
     if layer is None:
-        probe = run and run.read("probe.json")
+        probe = None if run is None else run.read("probe.json")
         if not probe:
             raise ConfigError(
                 f"{path} has not been probed, so nothing tells its best layer; run igpt probe "
