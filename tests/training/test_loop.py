@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -12,6 +13,9 @@ from igpt.training.config import TrainingConfig
 from igpt.training.loop import TrainingDiverged, accumulate_gradients, step_seed, train
 from igpt.training.optimizer import build_optimizer
 from igpt.training.schedule import learning_rate_at
+
+# What torch's own compiler imports, in PyTorch 2.13.
+INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
 
 def batch_at(step):
@@ -165,6 +169,43 @@ def test_bfloat16_stays_near_float32():
     assert losses[0] != losses[1]
 
 
+def gradients(objective, *, causal, precision="float32", compiled=False):
+    model = random_model(dataclasses.replace(TINY, causal=causal))
+    if compiled:
+        for block in model.blocks:
+            block.compile()
+    config = TrainingConfig(steps=1, precision=precision)
+    accumulate_gradients(model, objective, batch_at(0), config, torch.Generator().manual_seed(0))
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_near(found, wanted, *, share):
+    """Every gradient differs by at most this share of its length."""
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        error = (found[name] - gradient).norm() / gradient.norm()
+        assert error < share, (name, error)
+
+
+@pytest.mark.parametrize("objective", [autoregressive, masked])
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(objective):
+    causal = objective is autoregressive
+    wanted = gradients(objective, causal=causal)
+    found = gradients(objective, causal=causal, precision="bfloat16")
+    assert all(gradient.dtype == torch.float32 for gradient in found.values())
+    assert_near(found, wanted, share=0.03)  # bfloat16 rounds to 1 part in 256
+
+
+@INDUCTOR_WARNS
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [autoregressive, masked])
+def test_compiled_gradients_are_those_of_eager_mode(objective):
+    causal = objective is autoregressive
+    wanted = gradients(objective, causal=causal)
+    assert_near(gradients(objective, causal=causal, compiled=True), wanted, share=1e-5)
+
+
+@INDUCTOR_WARNS
 @pytest.mark.slow
 def test_compiled_blocks_learn_the_same():
     losses = []
