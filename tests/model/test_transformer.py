@@ -191,6 +191,24 @@ def test_the_first_rows_alone_give_the_logits_they_have_in_the_whole():
     torch.testing.assert_close(model(tokens[:, :8]), model(tokens)[:, :8])
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_training_keeps_nothing_that_grows_with_the_square_of_the_pixels(causal):
+    largest = {}
+    for size in (16, 32):
+        config = dataclasses.replace(TINY, image_size=size, causal=causal)
+        model, kept = random_model(config), []
+
+        def keep(tensor, kept=kept):
+            kept.append(tensor.untyped_storage().nbytes() // tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(random_tokens(1, config=config)).sum().backward()
+        largest[size] = max(kept)
+    assert largest[16] < 256**2  # entries of one head's scores
+    assert largest[32] <= 4 * largest[16]  # four times the pixels
+
+
 def test_more_pixels_than_positions_are_refused():
     with pytest.raises(DataError, match=r"16 positions \(4x4 pixels\), but each image has 25"):
         random_model()(torch.zeros(1, 25, dtype=torch.long))

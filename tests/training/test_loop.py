@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -163,6 +164,30 @@ def test_bfloat16_stays_near_float32():
         losses.append([done.measures["loss"] for done in fit(config)[1]])
     assert losses[0] == pytest.approx(losses[1], rel=0.03)
     assert losses[0] != losses[1]
+
+
+def gradients(objective, *, causal, precision="float32"):
+    model = random_model(dataclasses.replace(TINY, causal=causal))
+    config = TrainingConfig(steps=1, precision=precision)
+    accumulate_gradients(model, objective, batch_at(0), config, torch.Generator().manual_seed(0))
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_near(found, wanted, *, share):
+    """Every gradient differs by at most this share of its length."""
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        error = (found[name] - gradient).norm() / gradient.norm()
+        assert error < share, (name, error)
+
+
+@pytest.mark.parametrize("objective", [autoregressive, masked])
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(objective):
+    causal = objective is autoregressive
+    wanted = gradients(objective, causal=causal)
+    found = gradients(objective, causal=causal, precision="bfloat16")
+    assert all(gradient.dtype == torch.float32 for gradient in found.values())
+    assert_near(found, wanted, share=0.03)  # bfloat16 rounds to 1 part in 256
 
 
 @pytest.mark.slow
