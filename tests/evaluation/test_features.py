@@ -45,6 +45,22 @@ def test_some_layers_are_those_layers_of_all(pretrained):
     assert np.array_equal(twice, every[:, [2, 2]])
 
 
+def test_features_can_be_written_to_a_file_as_they_come(pretrained, tmp_path):
+    out = np.lib.format.open_memmap(
+        tmp_path / "features.npy", mode="w+", dtype=np.float32, shape=(7, 2, 24)
+    )
+    assert extract_features(pretrained, records(), layers=[0, 3], out=out) is out
+    out.flush()
+    wanted = extract_features(pretrained, records(), layers=[0, 3])
+    assert np.array_equal(np.load(tmp_path / "features.npy"), wanted)
+
+
+def test_an_array_of_another_shape_or_type_is_not_written_to(pretrained):
+    for out in (np.empty((7, 4, 23), np.float32), np.empty((7, 4, 24))):
+        with pytest.raises(ConfigError, match=r"float32 of shape \(7, 4, 24\)"):
+            extract_features(pretrained, records(), out=out)
+
+
 def test_larger_images_are_made_smaller(pretrained):
     small = records()
     large = dataclasses.replace(small, images=small.images.repeat(2, axis=1).repeat(2, axis=2))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
+from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import check_layer
 
@@ -23,29 +24,40 @@ def extract_features(
     records: Records,
     *,
     layers: Sequence[int] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
+    out: np.ndarray | None = None,
     title: str | None = None,
 ) -> Float32[np.ndarray, "image layer width"]:
     """Return the features of each image at each of `layers`, all L + 1 by default.
 
-    Memory grows with the result alone: states are pooled as they come.
+    Memory grows with the result alone: states are pooled as they come. For a result larger than
+    the memory, give a memory-mapped `out` (`numpy.lib.format.open_memmap`).
 
     Args:
         pretrained: Network and tokenizer.
         records: Images, of the network's size or larger.
         layers: Layers wanted, from 0 to L.
-        batch_size: Images at a time.
+        batch_size: Images at a time; by default 64 on a GPU and about 1,024 positions on a CPU,
+            whose cache then holds what a layer works on.
+        out: Array to write the features into and return, float32 (image, layer, width).
         title: What to call the progress bar; None for no bar.
 
     Raises:
-        ConfigError: The network has no such layer.
+        ConfigError: The network has no such layer, or `out` is of another shape or type.
         DataError: The records are smaller than the network's images.
     """
     model = pretrained.model.eval()
     if layers is None:
         layers = range(model.config.layers + 1)
     wanted = [check_layer(model, layer) for layer in layers]
-    features = np.empty((len(records), len(wanted), model.config.width), dtype=np.float32)
+    shape = (len(records), len(wanted), model.config.width)
+    features = np.empty(shape, dtype=np.float32) if out is None else out
+    if features.shape != shape or features.dtype != np.float32:
+        raise ConfigError(
+            f"out must be float32 of shape {shape}, got {features.dtype} of {features.shape}"
+        )
+    if batch_size is None:
+        batch_size = 64 if model.device.type != "cpu" else max(1, 1024 // model.config.positions)
     done = 0
     bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
     with bar:
