@@ -45,7 +45,7 @@ def render(rows: Sequence[Row]) -> str:
         "# Benchmarks",
         "",
         "Written by `python benchmarks/results.py`; `make bench` takes every figure anew.",
-        "Contenders take turns in one process, figures are medians of the undisturbed rounds, and a",
+        "Contenders take turns in one process, figures are medians of undisturbed rounds, and a",
         "ratio is a peer's time divided by ours. That a row's contenders give the same answer was",
         "checked before they were timed.",
         "",
