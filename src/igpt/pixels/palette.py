@@ -172,9 +172,7 @@ def unpack_colors(packed: UInt32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*s
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
 
 
-def _look_up(
-    table: Table, pixels: UInt8[np.ndarray, "pixel 3"]
-) -> UInt16[np.ndarray, " pixel"]:
+def _look_up(table: Table, pixels: UInt8[np.ndarray, "pixel 3"]) -> UInt16[np.ndarray, " pixel"]:
     """Return the entry of each pixel: in pieces whose numbers stay in the cache, on all cores."""
     entries = table.reshape(-1)
     tokens = np.empty(len(pixels), np.uint16)
