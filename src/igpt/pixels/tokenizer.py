@@ -48,7 +48,7 @@ class ImageTokenizer:
                 f"{width}x{height}; prepare them again with --image-size {self.image_size}"
             )
         tokens = self.palette.encode(images).reshape(len(images), self.positions)
-        return torch.from_numpy(tokens).long()
+        return torch.from_numpy(tokens.astype(np.int64))
 
     def decode(
         self,
