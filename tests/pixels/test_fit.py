@@ -6,7 +6,6 @@ import pytest
 from sklearn.cluster import KMeans
 
 from igpt.errors import DataError
-from igpt.pixels import fit as fit_module
 from igpt.pixels.fit import distortion_picture, fit_palette, measure_distortion
 from igpt.pixels.palette import Palette
 
@@ -114,21 +113,3 @@ def test_a_picture_shows_each_image_above_its_palette_version():
         picture[390::2, :128:2], palette.decode(palette.encode(images[2]))
     )
     assert (picture[260:, 130:] == 255).all()
-
-
-def test_merged_cells_have_the_mean_color_and_the_count_of_their_pixels():
-    pixels = np.random.default_rng(0).integers(256, size=(5000, 3), dtype=np.uint8)
-    distinct, counts = fit_module._count_colors(pixels)
-    means, weights = fit_module._cells(distinct, counts, values=64)
-    numbers = (pixels // 64).astype(int) @ [16, 4, 1]
-    for cell in range(64):
-        inside = pixels[numbers == cell]
-        assert weights[cell] == len(inside)
-        np.testing.assert_allclose(means[cell], inside.mean(axis=0) / 127.5 - 1, atol=1e-6)
-
-
-def test_merging_colors_costs_next_to_nothing(monkeypatch):
-    images = np.random.default_rng(0).integers(256, size=(20, 32, 32, 3), dtype=np.uint8)
-    exact = squared_error(fit_palette(images, 16), images)
-    monkeypatch.setattr(fit_module, "_MANY_COLORS", 100)
-    assert squared_error(fit_palette(images, 16), images) == pytest.approx(exact, rel=0.01)

@@ -35,7 +35,7 @@ def fit_palette_file(
         size: Number of colors.
         grey: Levels of grey instead of colors.
         image_size: Size at which the images are looked at; the store's own by default.
-        seed: Decides where k-means starts.
+        seed: Decides the sample of pixels and where k-means starts.
 
     Raises:
         ConfigError: `out` is no `.npy`, or the size is impossible.
