@@ -179,7 +179,7 @@ def fit(kind: str, images: np.ndarray, *, rounds: int, toy: bool) -> None:
         reached=False,
         unit="pixels",
         notes=[
-            "igpt draws 500,000 pixels where there are more: not all pixels, so the reach is missed.",
+            "igpt draws 500,000 pixels where there are more, not all: the reach is missed.",
             f"scikit-learn was given {count:,} of the pixels, {RAW_ITERATIONS} iterations; the "
             "ratio is of unequal work: compare the errors. No k-means was run to convergence.",
         ],
