@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow check clean
+.PHONY: quickstart test test-slow check bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -25,6 +25,14 @@ check: $(VENV)/installed  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,bench]'
+	touch $@
+
+bench: $(VENV)/installed-bench  ## every benchmark, on a quiet machine, and benchmarks/RESULTS.md
+	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+	$(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf $(VENV)

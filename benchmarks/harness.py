@@ -111,6 +111,7 @@ def write_row(
     *,
     ours: str,
     reach: str = "",
+    reached: bool | None = None,
     unit: str = "runs",
     notes: Sequence[str] = (),
     figures: dict[str, Any] | None = None,
@@ -123,6 +124,8 @@ def write_row(
         results: What `race` returned (several races put together are well too).
         ours: Name of our contender, which the others are compared with.
         reach: What was hoped for, in words.
+        reached: Whether that was reached; if None, results.py compares the fastest peer's ratio
+            with the number that `reach` starts with, as in "2x".
         unit: What `units` counts.
         notes: Sentences to stand under the row: what was checked, why it falls short.
         figures: Anything else measured, such as memory.
@@ -134,6 +137,7 @@ def write_row(
         "row": row,
         "title": title,
         "reach": reach,
+        "reached": reached,
         "unit": unit,
         "ours": ours,
         "command": "python " + " ".join(_shown_arguments()),

@@ -120,6 +120,15 @@ def test_packing_keeps_red_highest_and_is_undone():
     np.testing.assert_array_equal(unpack_colors(pack_colors(pixels)), pixels)
 
 
+def test_pieces_looked_up_by_several_threads_are_put_together_in_order(monkeypatch):
+    monkeypatch.setattr(palette_module, "_FEW_COLORS", 0)
+    monkeypatch.setattr(palette_module, "_PIXELS_AT_ONCE", 100)
+    palette, pixels = Palette(random_colors(60)), random_pixels(35, 30)  # the last piece is short
+    expected = by_distance(palette.colors, pixels).reshape(35, 30)
+    np.testing.assert_array_equal(palette.encode(pixels), expected)
+    np.testing.assert_array_equal(palette.encode(pixels[::-1, ::2]), expected[::-1, ::2])
+
+
 def test_tokens_are_shown_as_the_rounded_color():
     palette = Palette(np.array([[-1, 0, 1], [0.5, -0.5, 0.004]], np.float32))
     # 127.5 * (c + 1) = 0, 127.5, 255 and 191.25, 63.75, 128.01; halves go to the even number

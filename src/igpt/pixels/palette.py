@@ -17,7 +17,9 @@ is not decided here but in `igpt.pixels.tokenizer`.
 import contextlib
 import hashlib
 import io
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,9 @@ from igpt.pixels.nearest import Table, nearest, nearest_table
 
 _FEW_COLORS = 65_536
 """Distinct colors up to which looking each one up is quicker than making the table."""
+
+_PIXELS_AT_ONCE = 2**17
+"""Pixels that one thread looks up at a time."""
 
 _MAKING_TABLE = threading.Lock()
 
@@ -102,8 +107,8 @@ class Palette:
 
         Distances are those of `igpt.pixels.nearest`, exactly, whichever way they are found.
         """
-        packed = pack_colors(pixels).reshape(-1)
         if self._table is None:
+            packed = pack_colors(pixels).reshape(-1)
             distinct = _distinct(packed)
             self._asked += distinct.size
             if self._asked < _FEW_COLORS:
@@ -112,7 +117,7 @@ class Palette:
             with _MAKING_TABLE:
                 if self._table is None:
                     self._table = self._find_table()
-        return self._table.reshape(-1)[packed].reshape(pixels.shape[:-1])
+        return _look_up(self._table, pixels.reshape(-1, 3)).reshape(pixels.shape[:-1])
 
     def decode(self, tokens: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
         """Return the color of each token, as bytes.
@@ -165,6 +170,26 @@ def pack_colors(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt32[np.ndarray, "*s
 def unpack_colors(packed: UInt32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     """Return the colors that `pack_colors` packed."""
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8)
+
+
+def _look_up(table: Table, pixels: UInt8[np.ndarray, "pixel 3"]) -> UInt16[np.ndarray, " pixel"]:
+    """Return the entry of each pixel: in pieces whose numbers stay in the cache, on all cores."""
+    entries = table.reshape(-1)
+    tokens = np.empty(len(pixels), np.uint16)
+
+    def look_up_from(start: int) -> None:
+        part = slice(start, start + _PIXELS_AT_ONCE)
+        # No color is out of range: to "clip" spares NumPy a copy, in which it would check that.
+        entries.take(pack_colors(pixels[part]), mode="clip", out=tokens[part])
+
+    starts = range(0, len(pixels), _PIXELS_AT_ONCE)
+    if len(starts) <= 1:  # no more than 128 images of 32x32
+        for start in starts:
+            look_up_from(start)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(look_up_from, starts))  # NumPy lets go of Python's lock
+    return tokens
 
 
 def _distinct(packed: UInt32[np.ndarray, " pixel"]) -> UInt32[np.ndarray, " color"]:
