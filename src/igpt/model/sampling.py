@@ -65,14 +65,16 @@ def continue_tokens(
     given: Int[Tensor, "batch given"],
     config: SamplingConfig | None = None,
     *,
+    limit: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "batch position"]:
-    """Return whole images that begin with the `given` tokens.
+    """Return images that begin with the `given` tokens: whole ones, or their first `limit` tokens.
 
     Args:
         model: A causal network.
         given: The first tokens of each image; none at all, `(batch, 0)`, to draw from nothing.
         config: How to draw.
+        limit: Tokens of each image that are wanted, those given included; all by default.
         generator: Source of the draws, on the model's device; torch's own if None.
 
     Raises:
@@ -87,6 +89,13 @@ def continue_tokens(
     positions, count = model.config.positions, given.shape[1]
     if count > positions:
         raise ConfigError(f"{count} pixels are given, but an image has only {positions}")
+    if limit is not None:
+        if not count <= limit <= positions:
+            raise ConfigError(
+                f"limit must lie between the {count} pixels given and the {positions} of an image, "
+                f"got {limit}"
+            )
+        positions = limit
     tokens = torch.empty(len(given), positions, dtype=torch.long, device=model.device)
     tokens[:, :count] = given
     if count == positions:
