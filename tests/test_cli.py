@@ -309,7 +309,7 @@ def test_the_published_figures_commands_run_on_small_files_of_their_formats(tmp_
 
 def test_a_folder_that_cannot_be_converted_is_told_in_a_line(tmp_path, refused):
     fixture = Path(__file__).parent / "fixtures" / "tensorflow" / "ar"
-    assert "give the released one with --palette" in refused("convert", fixture, tmp_path / "out")
+    assert "FOLDER --palette kmeans_centers.npy" in refused("convert", fixture, tmp_path / "out")
     assert "holds no model" in refused("convert", tmp_path, tmp_path / "out")
     assert "leave out --palette" in refused(
         "data", "prepare", "digits", "--image-size", 12, "--out", tmp_path / "store",

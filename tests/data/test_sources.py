@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from igpt.data.batches import evaluation_batches
 from igpt.data.records import RecordStore, prepare_store
 from igpt.data.sources import SourceSplit, open_source, placed_digits
 from igpt.errors import ConfigError, DataError
@@ -324,6 +325,23 @@ def test_one_token_file_alone_is_a_store_too(token_folder, tmp_path):
         again.split("train")
 
 
+def test_class_numbers_may_stand_in_a_column(token_folder, tmp_path):
+    numbers = np.arange(9) % 3
+    np.save(token_folder / "small_teY.npy", numbers[:, None])
+    store = prepare_tokens(token_folder, tmp_path / "store", "small_teX.npy")
+    assert np.array_equal(store.split("test").labels, numbers)
+
+
+def test_tokens_are_not_read_under_another_palette(token_folder, tmp_path):
+    store = prepare_tokens(token_folder, tmp_path / "store")
+    palette = Palette.load(token_folder / "palette.npy")
+    batches = evaluation_batches(store.split("test"), ImageTokenizer(palette, 4), batch_size=9)
+    assert np.array_equal(next(batches).tokens, np.load(token_folder / "small_teX.npy"))
+    other = ImageTokenizer(Palette(palette.colors[::-1].copy()), 4)
+    with pytest.raises(DataError, match="the test records are tokens of palette"):
+        next(evaluation_batches(store.split("test"), other, batch_size=9))
+
+
 def test_tokens_and_their_palette_go_together(token_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"holds tokens, which mean nothing.*--palette"):
         open_source(str(token_folder / "small"), image_size=4)
@@ -358,6 +376,11 @@ def test_arrays_that_are_no_tokens_are_told(token_folder, tmp_path, array, messa
 
 
 def test_token_files_that_are_broken_or_do_not_fit_are_told(token_folder, tmp_path):
+    for labels in (np.zeros((9, 3)), np.arange(9) - 1, np.ones(9), np.array(3), np.array(["a"] * 9),
+                   np.zeros((9, 3, 2))):  # fmt: skip
+        np.save(token_folder / "small_teY.npy", labels)
+        with pytest.raises(DataError, match=r"class numbers from 0, or one row a record with a"):
+            prepare_tokens(token_folder, tmp_path / "store")
     np.save(token_folder / "small_teY.npy", np.eye(3))
     with pytest.raises(DataError, match=r"small_teY\.npy has 3 labels for the 9 images"):
         prepare_tokens(token_folder, tmp_path / "store")

@@ -117,8 +117,11 @@ def test_a_classifier_of_theirs_is_fed_as_they_feed_it(tmp_path, tiny_palette):
     tokens = random_tokens()
     ours = class_logits(loaded.model, tokens, start=loaded.class_reads_start)
     torch.testing.assert_close(ours, theirs(tokens).logits, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"color head is all zero.*--head classes"):
+        write_huggingface(loaded, tmp_path / "colors", head="colors")
     loaded.save(tmp_path / "kept")
-    assert not igpt.load(tmp_path / "kept").class_reads_start
+    with pytest.warns(UserWarning, match="color head of zeros, as where it came from had none"):
+        assert not igpt.load(tmp_path / "kept").class_reads_start
 
 
 def test_a_bare_network_of_theirs_has_their_last_state(tmp_path, tiny_palette):
@@ -241,7 +244,12 @@ def test_pickled_tensors_are_read_and_pickled_code_is_not(saved, tmp_path):
 
     for file in (
         lambda: torch.save({"wte.weight": Evil()}, saved / "pytorch_model.bin"),
-        lambda: (saved / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(), protocol=2)),
+        *(
+            lambda protocol=protocol: (saved / "pytorch_model.bin").write_bytes(
+                pickle.dumps(Evil(), protocol=protocol)
+            )
+            for protocol in (2, 4)
+        ),
     ):
         file()
         with pytest.raises(CheckpointError, match="could run code; get the weights as safetensors"):
@@ -250,7 +258,7 @@ def test_pickled_tensors_are_read_and_pickled_code_is_not(saved, tmp_path):
     (saved / "pytorch_model.bin").write_bytes(b"PK\x03\x04 half of a file")
     with pytest.raises(CheckpointError, match="no whole PyTorch file"):
         igpt.load(saved)
-    torch.save([1, 2], saved / "pytorch_model.bin")
+    torch.save({3: torch.ones(2)}, saved / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="holds no named tensors"):
         igpt.load(saved)
 
@@ -272,6 +280,12 @@ def put(name, value):
         (
             put("transformer.h.1.ln_1.weight", torch.ones(7)),
             r"'h.1.ln_1.weight' of shape \(7,\), where its other weights want \(24,\)",
+        ),
+        (put("transformer.h.x.weight", torch.ones(3)), "holds 'h.x.weight', which an"),
+        (put("score.weight", torch.tensor(3.0)), r"'score.weight' of shape \(\)"),
+        (
+            put("transformer.wte.weight", torch.ones(17, 24, dtype=torch.int64)),
+            "'transformer.wte.weight' in int64",
         ),
         (put("transformer.wpe.weight", torch.ones(15, 24)), "15 positions, which are no square"),
         (
@@ -303,6 +317,10 @@ def test_half_precision_is_widened_when_asked(saved):
         ("config.json", {"model_type": "gpt2"}, "a model of type 'gpt2', and igpt reads 'imagegpt"),
         ("config.json", {"activation_function": "gelu"}, "activation_function='gelu', where the"),
         ("config.json", {"scale_attn_by_inverse_layer_idx": True}, "igpt has no such network"),
+        ("config.json", {"n_inner": 48}, "n_inner=48, where the released network has 96"),
+        ("config.json", {"n_head": "3"}, "n_head='3', which is no number"),
+        ("config.json", {"id2label": ["a"]}, r"id2label=\['a'\], which is no JSON object"),
+        ("config.json", {"igpt": 3}, "igpt=3, which is no JSON object"),
         ("config.json", {"n_head": 5}, "width must be a multiple of heads"),
         ("config.json", {"n_head": None}, "2 layers of width 24 are no published size.*--heads"),
         ("preprocessor_config.json", {"clusters": None}, "tells no palette .*--palette"),
@@ -327,6 +345,40 @@ def test_heads_and_palette_can_be_told(saved, tmp_path, tiny_palette):
     loaded = igpt.load(saved, heads=3, palette=tmp_path / "palette.npy")
     assert loaded.model.config.heads == 3
     assert loaded.palette.fingerprint == tiny_palette.fingerprint
+
+
+def test_what_the_files_tell_is_not_overruled(saved, tmp_path, tiny_palette):
+    with pytest.raises(CheckpointError, match="tells of 3 heads itself, not 4; leave out --heads"):
+        igpt.load(saved, heads=4)
+    Palette(tiny_palette.colors[::-1]).save(tmp_path / "other.npy")
+    with pytest.raises(DataError, match=r"a palette of its own, and .* is another; leave out"):
+        igpt.load(saved, palette=tmp_path / "other.npy")
+    Palette(tiny_palette.colors).save(tmp_path / "same.npy")
+    assert igpt.load(saved, palette=tmp_path / "same.npy", heads=3).model.config.heads == 3
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_flipped_byte_is_told_or_changes_numbers_only(saved, name):
+    if name.endswith(".bin"):
+        torch.save(load_file(saved / "model.safetensors"), saved / name)
+        (saved / "model.safetensors").unlink()
+    data = (saved / name).read_bytes()
+    generator = np.random.default_rng(0)
+    head = generator.integers(0, 3000, 60)  # names and shapes; of the rest nothing can be told
+    for place in (*head, *generator.integers(0, len(data), 20)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(generator.integers(8))
+        (saved / name).write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a head may be missing now
+            try:
+                loaded = igpt.load(saved)
+            except (CheckpointError, DataError) as error:
+                told = str(error)
+            else:
+                assert loaded.model.config.width == 24
+                continue
+        assert "\n" not in told
 
 
 def test_a_broken_or_missing_file_is_told(saved):

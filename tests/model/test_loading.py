@@ -44,7 +44,7 @@ def test_the_kind_is_told_by_the_files(run, tmp_path):
 def test_a_folder_goes_before_a_hub_name(run, monkeypatch):
     monkeypatch.chdir(run.parent)
     assert locate("run/model")[1] == "igpt"  # which has the form of a hub name
-    with pytest.raises(CheckpointError, match="run/nothing holds no model"):
+    with pytest.raises(CheckpointError, match="there is no run/nothing, and since there is"):
         locate("run/nothing")  # at once, without asking the hub
 
 

@@ -172,7 +172,7 @@ def with_variables(checkpoint, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__wpe": None}, "lacks the variable 'model/wpe'"),
+        ({"model__wpe": None}, "no variable 'model/wpe' of 2 axes; is it an iGPT's"),
         ({"model__h1__ln_2__g": None}, "lacks the variable 'model/h1/ln_2/g'; is it an iGPT's"),
         ({"model__ln_f__g": "model/ln_g/g"}, "holds the variable 'model/ln_g/g', which an iGPT"),
         (
@@ -182,7 +182,9 @@ def with_variables(checkpoint, **changes):
         ({"model__wpe": {"shape": (15, 8)}}, "has 15 positions, which are no square image"),
         ({"model__sos": {"dtype": 7}}, "holds 'model/sos' of TensorFlow's type 7"),
         ({"model__sos": {"sliced": True}}, "holds 'model/sos' in slices"),
-        ({"model__h0__attn__q_proj": {"shape": (8, 8)}}, "2 layers of width 8 .* --heads"),
+        ({"model__h0__attn__q_proj": {"shape": (8, 8)}}, "h0/attn/q_proj' of 3 axes"),
+        ({"model__wte": {"shape": (4, 4, 8)}}, "no variable 'model/wte' of 2 axes"),
+        ({"model__sos": {"dtype": 3}}, "'model/sos' in int32, and igpt computes"),
     ],
 )
 def test_what_is_no_igpt_is_told(monkeypatch, changes, message):
@@ -220,11 +222,17 @@ def test_half_precision_is_refused_and_widened_when_asked(copied):
 
 
 def test_the_palette_must_be_given_and_fit(copied, tmp_path):
-    with pytest.raises(DataError, match=r"do not hold their palette; give .* --palette kmeans"):
+    with pytest.raises(DataError, match=r"do not hold their palette; convert .* --palette kmeans"):
         igpt.load(copied)
     np.save(tmp_path / "nine.npy", np.zeros((9, 3), np.float32))
     with pytest.raises(CheckpointError, match=r"palette has 9 colors, but .* has 16"):
         igpt.load(copied, palette=tmp_path / "nine.npy")
+
+
+def test_heads_that_contradict_the_files_are_refused():
+    with pytest.raises(CheckpointError, match="tells of 2 heads itself, not 4; leave out --heads"):
+        igpt.load(FIXTURES / "ar", palette=PALETTE, heads=4)
+    assert igpt.load(FIXTURES / "ar", palette=PALETTE, heads=2).model.config.heads == 2
 
 
 def test_an_unknown_variable_names_the_nearest():

@@ -18,6 +18,7 @@ from torch import Tensor
 from igpt.data.augment import Augmentation, augment
 from igpt.data.order import records_at_step
 from igpt.data.records import Records
+from igpt.errors import DataError
 from igpt.pixels.tokenizer import ImageTokenizer
 
 _ALL = slice(None)
@@ -91,8 +92,14 @@ def evaluation_batches(
     """Yield the first `limit` records, or all, in order; the last batch may be smaller.
 
     Raises:
-        DataError: The records are smaller than the model's images.
+        DataError: The records are smaller than the model's images, or tokens of another palette.
     """
+    if records.token_palette not in (None, tokenizer.palette.fingerprint):
+        raise DataError(
+            f"the {records.name} records are tokens of palette {records.token_palette}, and the "
+            f"model's palette is {tokenizer.palette.fingerprint}, under which they would be "
+            "others; prepare them again with the model's palette.npy"
+        )
     count = len(records) if limit is None else min(limit, len(records))
     labels = records.labels
     for start in range(0, count, batch_size):

@@ -60,6 +60,8 @@ class Records:
     class_names: tuple[str, ...] | None
     filter: ResamplingFilter = DEFAULT_FILTER
     """How the images were resampled, and are when they have to be made smaller still."""
+    token_palette: str | None = None
+    """Fingerprint of the palette, if these are token arrays in its colors."""
 
     def __len__(self) -> int:
         """Count the records."""
@@ -103,6 +105,8 @@ class RecordStore:
     """What was wrong with the first few of them."""
     made_with: dict[str, str]
     """Versions of the libraries that shape the pixels."""
+    token_palette: str | None = None
+    """Fingerprint of the palette, if the records are token arrays in its colors."""
 
     @classmethod
     def open(cls, path: Path) -> "RecordStore":
@@ -171,6 +175,7 @@ class RecordStore:
             labels=np.concatenate(labels) if len(labels) == len(parts) else None,
             class_names=self.class_names,
             filter=self.filter,
+            token_palette=self.token_palette,
         )
 
     def _no_split(self, name: str) -> str:
@@ -195,6 +200,7 @@ class RecordStore:
             labels=labels,
             class_names=self.class_names,
             filter=self.filter,
+            token_palette=self.token_palette,
         )
 
 
@@ -303,6 +309,7 @@ def prepare_store(
                 "numpy": np.__version__,
                 "pillow": PIL.__version__,
             },
+            token_palette=None if colors is None else colors.fingerprint,
         )
         fields = {
             name: value for name, value in dataclasses.asdict(store).items() if name != "path"

@@ -227,15 +227,9 @@ def _open_token_array(path: Path, palette: Palette, *, image_size: int) -> Sourc
 
     labels, class_names = None, None
     if path.stem.endswith("X") and (beside := path.with_name(f"{path.stem[:-1]}Y.npy")).is_file():
-        classes = _load_array(beside)
-        if classes.ndim == 2 and classes.shape[1] > 1:
-            count, classes = classes.shape[1], classes.argmax(axis=1)
-        else:
-            classes = np.asarray(classes).reshape(len(classes), -1)[:, 0]
-            count = int(classes.max()) + 1
-        if len(classes) != len(tokens):
-            raise DataError(f"{beside} has {len(classes)} labels for the {len(tokens)} images")
-        labels = classes.astype(np.int64)
+        labels, count = _token_labels(beside)
+        if len(labels) != len(tokens):
+            raise DataError(f"{beside} has {len(labels)} labels for the {len(tokens)} images")
         class_names = tuple(str(number) for number in range(count))
     return SourceSplit(
         records=len(tokens),
@@ -243,6 +237,23 @@ def _open_token_array(path: Path, palette: Palette, *, image_size: int) -> Sourc
         name_of=lambda index: f"{path}, record {index}",
         labels=labels,
         class_names=class_names,
+    )
+
+
+def _token_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
+    """Return class numbers and how many classes there are, from numbers or one-hot rows."""
+    values = np.array(_load_array(path))
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim == 1 and values.dtype.kind in "iu" and values.size and values.min() >= 0:
+        return values.astype(np.int64), int(values.max()) + 1
+    if values.ndim == 2 and values.dtype.kind in "iufb" and values.size:
+        chosen = values.argmax(axis=1)
+        if np.array_equal(values, np.arange(values.shape[1]) == chosen[:, None]):
+            return chosen.astype(np.int64), values.shape[1]
+    raise DataError(
+        f"{path} should hold class numbers from 0, or one row a record with a single 1 in it, but "
+        f"holds {values.dtype} {values.shape}"
     )
 
 

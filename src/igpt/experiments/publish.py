@@ -14,7 +14,7 @@ from typing import Any
 from igpt.errors import CheckpointError, ConfigError
 from igpt.experiments.run import RunFolder
 from igpt.files import written_aside
-from igpt.model.conversion import Target
+from igpt.model.conversion import Target, what_is_left_out
 from igpt.model.hub import is_hub_name
 from igpt.model.huggingface import write_huggingface
 from igpt.model.loading import load
@@ -48,24 +48,41 @@ def push(
         CheckpointError: No model there, or the hub refused or could not be reached.
         ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
     """
-    if not is_hub_name(name):
-        raise ConfigError(f"a model on the hub is named owner/model, got {name!r}")
+    _check_name(name)
     if dry_run is not None and dry_run.exists():
         raise ConfigError(f"{dry_run} is there already; choose another place, or remove it")
     pretrained = load(run)
+    left_out: list[str] = []
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room) / "model"
         if to == "igpt":
             pretrained.save(folder)
         else:
-            write_huggingface(pretrained, folder)
+            left_out = what_is_left_out(pretrained, write_huggingface(pretrained, folder))
         card = model_card(pretrained, run, name=name, to=to, license_name=license_name)
         (folder / "README.md").write_text(card)
         if dry_run is not None:
             with written_aside(dry_run) as aside:
                 shutil.copytree(folder, aside)
-            return f"{dry_run}: what would be published as {name}"
-        return _upload(folder, name, branch=branch, private=private, message=message)
+            told = f"{dry_run}: what would be published as {name}"
+        else:
+            told = _upload(folder, name, branch=branch, private=private, message=message)
+    return told + (f"\nleft out: {'; '.join(left_out)}" if left_out else "")
+
+
+def _check_name(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        if not is_hub_name(name):
+            raise HFValidationError("there is no owner")
+    except HFValidationError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"a model on the hub is named owner/model, got {name!r}: {reason}"
+        ) from error
 
 
 def _upload(
@@ -97,6 +114,9 @@ def _upload(
             ) from error
         reason = (str(error) or f"status {status}").splitlines()[0]
         raise CheckpointError(f"the hub refused {name}: {reason}") from error
+    except ValueError as error:  # the hub found a fault in the card, which names the licence
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the hub does not take the model card of {name}: {reason}") from error
     except (OSError, errors.HTTPError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
@@ -150,7 +170,7 @@ def model_card(
         "## How to load it",
         _loading(pretrained, name, to),
         *(_training(known) if known else ()),
-        *(_figures(known) if known else ()),
+        *(_figures(known, pixels=to == "igpt" or not pretrained.class_names) if known else ()),
         "## Licence",
         f"The weights: {license_name}." if license_name else "Their owner has not named one yet.",
         "The palette and the weights belong together: tokens mean nothing under another palette.",
@@ -160,19 +180,27 @@ def model_card(
 
 def _loading(pretrained: Pretrained, name: str, to: Target) -> str:
     if to == "igpt":
+        classes = "classes = igpt.predict(pretrained, records)  # of a record store's split\n"
         return (
             "```python\nimport igpt\n\n"
             f'pretrained = igpt.load("{name}")\n'
             "tokens = pretrained.tokenizer.encode(images)  # uint8 (batch, height, width, 3)\n"
-            "logits = pretrained.model(tokens)  # (batch, position, color)\n```\n\n"
+            "logits = pretrained.model(tokens)  # (batch, position, color)\n"
+            f"{classes if pretrained.class_names else ''}```\n\n"
             f"or, on the command line, `igpt probe {name} --data STORE` and the like."
         )
     kind = "ImageClassification" if pretrained.class_names else "CausalImageModeling"
+    place = (
+        " Their classifier is fed without a start token, unlike the one this head was trained "
+        "with, so its probabilities differ a little from igpt's."
+        if pretrained.class_names and pretrained.class_reads_start
+        else ""
+    )
     return (
         f"```python\nfrom transformers import AutoImageProcessor, ImageGPTFor{kind}\n\n"
         f'processor = AutoImageProcessor.from_pretrained("{name}")\n'
         f'model = ImageGPTFor{kind}.from_pretrained("{name}")\n```\n\n'
-        f'`igpt.load("{name}")` loads the same.'
+        f'`igpt.load("{name}")` loads the same.{place}'
     )
 
 
@@ -181,7 +209,8 @@ def _training(run: RunFolder) -> list[str]:
     hidden = {"kind", "name", "data", "from"} | ({"finetune"} if "name" in settings else set())
     recipe = {name: value for name, value in settings.items() if name not in hidden}
     lines = [
-        f"Kind: {settings['kind']}. "
+        f"Kind: {settings['kind']}"
+        + (f", of {Path(settings['from']).name}. " if "from" in settings else ". ")
         + (f"Recipe: {settings['name']}. " if "name" in settings else "")
         + f"Images: {Path(str(settings['data']['path'])).name} "
         f"(store {settings['data']['sha256']}).",
@@ -198,9 +227,10 @@ def _training(run: RunFolder) -> list[str]:
     return ["## How it was made", *lines]
 
 
-def _figures(run: RunFolder) -> list[str]:
+def _figures(run: RunFolder, *, pixels: bool) -> list[str]:
+    """Return what was measured, with igpt; of predicting pixels only if the folder can."""
     rows: list[tuple[str, str]] = []
-    evaluations: dict[str, Any] = run.read("evaluation.json") or {}
+    evaluations: dict[str, Any] = (run.read("evaluation.json") or {}) if pixels else {}
     for split, found in evaluations.items():
         rows.append(
             (
@@ -224,4 +254,4 @@ def _figures(run: RunFolder) -> list[str]:
     if not rows:
         return []
     table = "\n".join(f"| {what} | {figure} |" for what, figure in rows)
-    return ["## Figures", f"| what | figure |\n| --- | --- |\n{table}"]
+    return ["## Figures", "As measured with igpt.", f"| what | figure |\n| --- | --- |\n{table}"]

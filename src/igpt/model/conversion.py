@@ -74,7 +74,7 @@ def convert(
     else:
         head = write_huggingface(pretrained, destination, head=head)
         classes = pretrained.model.classes if head == "classes" else None
-        left_out = _left_out(pretrained, head)
+        left_out = what_is_left_out(pretrained, head)
     return Converted(
         read=kind,
         written=to,
@@ -84,7 +84,8 @@ def convert(
     )
 
 
-def _left_out(pretrained: Pretrained, head: Head) -> list[str]:
+def what_is_left_out(pretrained: Pretrained, head: Head) -> list[str]:
+    """Return what a folder of `transformers` with this head does not say of the network."""
     if head == "classes":
         told = ["the color head (--head colors writes that instead)"]
         if pretrained.class_reads_start:

@@ -7,13 +7,11 @@ The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s (HF_HOME
 HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.experiments.publish`.
 """
 
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from igpt.errors import CheckpointError
-from igpt.model.huggingface import WEIGHT_FILES, shards_of
+from igpt.model.huggingface import WEIGHT_FILES, check_settings, read_settings, shards_of
 
 
 def is_hub_name(name: str) -> bool:
@@ -36,9 +34,9 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    def download(file: str) -> Path:
+    def download(file: str, revision: str | None) -> Path:
         try:
-            return Path(huggingface_hub.hf_hub_download(name, file, revision=wanted))
+            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
         except errors.GatedRepoError as error:
             raise CheckpointError(
                 f"the model {name} is open only to whom its owner lets in; ask there, then log in "
@@ -55,13 +53,14 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
             ) from error
         except errors.EntryNotFoundError:  # also where there is no network: it is not in the cache
             raise
-        except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        except (errors.HTTPError, OSError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"could not fetch {file} of {name}: {reason}") from error
+            raise CheckpointError(
+                f"could not fetch {file} of {name}: {reason}; try again, what was fetched is kept"
+            ) from error
 
-    wanted = revision
     try:
-        config = download("config.json")
+        config = download("config.json", revision)
     except errors.LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"there is no folder {name}; the hub could not be reached to look for a model of that "
@@ -70,34 +69,41 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
     except errors.EntryNotFoundError as error:
         raise CheckpointError(f"the model {name} on the hub has no config.json") from error
     folder = config.parent
-    wanted = folder.name  # the commit, so that all files are of one, whatever happens meanwhile
-    if "model_type" not in json.loads(config.read_text()):
-        _require(name, download, ["palette.npy", "model.safetensors"])
+    commit = folder.name  # so that all files are of one, whatever happens on the hub meanwhile
+
+    def find(file: str) -> Path | None:
+        try:
+            return download(file, commit)
+        except errors.LocalEntryNotFoundError as error:
+            if huggingface_hub.constants.HF_HUB_OFFLINE:
+                return None  # there is the cache only
+            raise CheckpointError(
+                f"the hub could not be reached to fetch {file} of {name}; try again, what was "
+                "fetched is kept"
+            ) from error
+        except errors.EntryNotFoundError:
+            return None
+
+    def require(files: list[str]) -> None:
+        for file in files:
+            if find(file) is None:
+                raise CheckpointError(
+                    f"the model {name} lacks {file}, on the hub or, offline, in the cache"
+                )
+
+    settings = read_settings(config)
+    if "model_type" not in settings:
+        require(["palette.npy", "model.safetensors"])
         return folder
-    _try(download, "preprocessor_config.json")
+    check_settings(settings, name)  # before gigabytes of another network are fetched
+    find("preprocessor_config.json")
     for file in WEIGHT_FILES:
-        path = _try(download, file)
+        path = find(file)
         if path is not None:
             if path.suffix == ".json":
-                _require(name, download, shards_of(path))
+                require(shards_of(path))
             return folder
     raise CheckpointError(
-        f"the model {name} on the hub has no weights that can be read ({', '.join(WEIGHT_FILES)})"
+        f"the model {name} has no weights that can be read ({', '.join(WEIGHT_FILES)}), on the hub "
+        "or, offline, in the cache"
     )
-
-
-def _try(download: Callable[[str], Path], file: str) -> Path | None:
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return download(file)
-    except EntryNotFoundError:
-        return None
-
-
-def _require(name: str, download: Callable[[str], Path], files: list[str]) -> None:
-    for file in files:
-        if _try(download, file) is None:
-            raise CheckpointError(
-                f"the model {name} lacks {file}, on the hub or, offline, in the cache"
-            )

@@ -20,8 +20,8 @@ pickle of nothing but tensors. Fetching from the hub is `igpt.model.hub`'s busin
 import json
 import math
 import pickle
+import re
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +79,7 @@ def read_huggingface(
     Args:
         folder: What `save_pretrained` of ImageGPTModel, ImageGPTForCausalImageModeling or
             ImageGPTForImageClassification wrote, with the image processor's file beside it.
-        palette: The colors, instead of the processor's.
+        palette: File of the colors, if the processor's does not tell them.
         heads: Number of attention heads, if `config.json` does not tell.
         widen: Accept float16 and bfloat16 weights, as float32.
 
@@ -87,22 +87,12 @@ def read_huggingface(
         CheckpointError: The folder holds another network, or is broken.
         DataError: There is no palette.
     """
-    settings = _read_json(folder / "config.json")
-    if settings.get("model_type") != "imagegpt":
-        raise CheckpointError(
-            f"{folder} holds a model of type {settings.get('model_type')!r}, and igpt reads "
-            "'imagegpt' only; choose an ImageGPT folder"
-        )
-    for name, wanted in _WANTED.items():
-        if settings.get(name, wanted) != wanted:
-            raise CheckpointError(
-                f"{folder / 'config.json'} has {name}={settings[name]!r}, where the released "
-                f"network has {wanted!r}; igpt has no such network"
-            )
+    settings = read_settings(folder / "config.json")
+    check_settings(settings, str(folder))
     path, weights = _read_weights(folder)
+    weights = {name: weight for name, weight in weights.items() if not name.endswith(_BUFFERS)}
     weights = widened(path, weights, widen=widen)
     weights = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
-    weights = {name: weight for name, weight in weights.items() if not name.endswith(_BUFFERS)}
     config = _config(path, settings, weights, heads)
     ours = _our_weights(path, weights, config)
     class_names = None
@@ -110,7 +100,7 @@ def read_huggingface(
         class_names = _class_names(settings, len(ours["class_head.weight"]))
     classes = None if class_names is None else len(class_names)
     model = build_with_weights(config, ours, classes=classes, path=path)
-    colors = _palette(folder) if palette is None else Palette.load(palette)
+    colors = _palette(folder, palette)
     require_palette(colors, config, folder)
     return Pretrained(
         model=model,
@@ -118,6 +108,33 @@ def read_huggingface(
         class_names=class_names,
         class_reads_start=settings.get("igpt", {}).get("class_reads_start", False),
     )
+
+
+def check_settings(settings: dict[str, Any], source: str) -> None:
+    """Check that a `config.json` describes the released network, in a shape that can be read.
+
+    Raises:
+        CheckpointError: It does not; `source` is named in the message.
+    """
+    if settings.get("model_type") != "imagegpt":
+        raise CheckpointError(
+            f"{source} holds a model of type {settings.get('model_type')!r}, and igpt reads "
+            "'imagegpt' only; choose an ImageGPT folder"
+        )
+    inner, width = settings.get("n_inner"), settings.get("n_embd")
+    inner_wanted = None if inner is None else 4 * width if isinstance(width, int) else inner
+    for name, wanted in {**_WANTED, "n_inner": inner_wanted}.items():
+        if settings.get(name, wanted) != wanted:
+            raise CheckpointError(
+                f"the config.json of {source} has {name}={settings[name]!r}, where the released "
+                f"network has {wanted!r}; igpt has no such network"
+            )
+    for name, kind in (("n_head", int), ("id2label", dict), ("igpt", dict)):
+        if not isinstance(settings.get(name), kind | None):
+            raise CheckpointError(
+                f"the config.json of {source} has {name}={settings[name]!r}, which is no "
+                f"{'number' if kind is int else 'JSON object'}; restore it"
+            )
 
 
 def require_palette(palette: Palette, config: ModelConfig, source: Path) -> None:
@@ -159,6 +176,11 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         )
     head = head or ("classes" if model.classes else "colors")
     names = pretrained.class_names
+    if head == "colors" and not model.color_head.weight.any():
+        raise ConfigError(
+            "the network's color head is all zero, as where it came from had none; export it with "
+            "--head classes"
+        )
     if head == "classes":
         if names is None:
             raise ConfigError("the network has no class head; export it with --head colors")
@@ -194,7 +216,7 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         assert names is not None
         settings["igpt"]["class_reads_start"] = pretrained.class_reads_start
         settings["id2label"] = {str(number): name for number, name in enumerate(names)}
-        settings["label2id"] = {name: number for number, name in enumerate(names)}
+        settings["label2id"] = {name: number for number, name in reversed([*enumerate(names)])}
     with written_aside(folder) as aside:
         aside.mkdir()
         write_json(aside / "config.json", settings)
@@ -255,9 +277,8 @@ def _config(
         if name not in weights or weights[name].ndim != 2:
             raise CheckpointError(f"{path} lacks {name!r}; is it an ImageGPT's?")
     words, width = weights["wte.weight"].shape
-    layers = 1 + max(
-        (int(name.split(".")[1]) for name in weights if name.startswith("h.")), default=-1
-    )
+    numbers = [int(match[1]) for name in weights if (match := re.match(r"h\.(\d+)\.", name))]
+    layers = 1 + max(numbers, default=-1)
     kept = settings.get("igpt", {})
     biased = any(bool(weight.any()) for name, weight in weights.items() if name.endswith(".bias"))
     return shape_of(
@@ -266,11 +287,24 @@ def _config(
         colors=words - 1,
         layers=layers,
         width=width,
-        heads=heads or settings.get("n_head") or published_heads(layers, width),
+        heads=told_heads(path, settings.get("n_head"), heads) or published_heads(layers, width),
         causal=True,
         bias=biased or kept.get("bias", False),
         initialization=kept.get("initialization", "released"),
     )
+
+
+def told_heads(path: Path, told: int | None, heads: int | None) -> int | None:
+    """Return the number of heads that the files or, where they are silent, the caller tells.
+
+    Raises:
+        CheckpointError: They contradict each other.
+    """
+    if told is not None and heads is not None and told != heads:
+        raise CheckpointError(
+            f"{path} tells of {told} heads itself, not {heads}; leave out --heads"
+        )
+    return told if heads is None else heads
 
 
 def shape_of(
@@ -346,7 +380,8 @@ def _our_weights(path: Path, weights: dict[str, Tensor], config: ModelConfig) ->
         )
         ours["color_head.weight"] = torch.zeros(colors, width)
     if "score.weight" in left:
-        ours["class_head.weight"] = take("score.weight", len(left["score.weight"]), width)
+        classes = left["score.weight"].shape[:1]
+        ours["class_head.weight"] = take("score.weight", *classes, width)
     if left:
         raise CheckpointError(
             f"{path} holds {min(left)!r}, which an ImageGPT does not have; is it of another kind?"
@@ -360,18 +395,26 @@ def _class_names(settings: dict[str, Any], classes: int) -> tuple[str, ...]:
     return tuple(str(names.get(str(number), f"LABEL_{number}")) for number in range(classes))
 
 
-def _palette(folder: Path) -> Palette:
+def _palette(folder: Path, given: Path | None) -> Palette:
     path = folder / "preprocessor_config.json"
-    clusters = _read_json(path).get("clusters") if path.is_file() else None
-    if clusters is None:
+    clusters = read_settings(path).get("clusters") if path.is_file() else None
+    if clusters is None and given is None:
         raise DataError(
             f"{folder} tells no palette (clusters in preprocessor_config.json); give the file with "
             "--palette"
         )
+    if clusters is None:
+        assert given is not None
+        return Palette.load(given)
     try:
-        return Palette(np.array(clusters, dtype=np.float32))
+        palette = Palette(np.array(clusters, dtype=np.float32))
     except (DataError, ValueError, TypeError) as error:
         raise DataError(f"the clusters in {path} are no palette: {error}") from error
+    if given is not None and Palette.load(given).fingerprint != palette.fingerprint:
+        raise DataError(
+            f"{folder} has a palette of its own, and {given} is another; leave out --palette"
+        )
+    return palette
 
 
 def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -399,7 +442,7 @@ def shards_of(index: Path) -> list[str]:
     Raises:
         CheckpointError: It is no index, or names files elsewhere.
     """
-    places = _read_json(index).get("weight_map")
+    places = read_settings(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index} names no shards; copy it again")
     names = sorted({str(place) for place in places.values()})
@@ -413,27 +456,33 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Read a PyTorch file of nothing but tensors; anything that wants to run code is refused."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; is the folder a whole copy?")
-    load: Callable[..., Any] = torch.load
     try:
-        weights = load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, and reading it could run code; get the weights as "
             "safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler may fail in any way on a broken file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} is no whole PyTorch file ({reason}); copy it again"
         ) from error
     if not isinstance(weights, dict) or not all(
-        isinstance(weight, Tensor) for weight in weights.values()
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):
         raise CheckpointError(f"{path} holds no named tensors; save the model's state_dict there")
     return weights
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return what a JSON file says by name.
+
+    Raises:
+        CheckpointError: It is missing or damaged, or holds something else.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:

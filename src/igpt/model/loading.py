@@ -76,7 +76,7 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
     path = Path(source)
     if is_hub_name(str(source)) and not path.parent.is_dir():  # runs/typo is no hub name
         path = fetch(str(source), revision=revision)
-    elif revision is not None:
+    elif revision is not None and path.exists():
         raise ConfigError(f"{source} is on this machine; --revision goes with a hub name")
     if (path / "model" / "config.json").is_file():
         path = path / "model"
@@ -90,6 +90,11 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
         return path, "huggingface" if theirs else "igpt"
     if is_checkpoint(path):
         return path, "tensorflow"
+    if is_hub_name(str(source)) and not path.exists():
+        raise CheckpointError(
+            f"there is no {path}, and since there is a folder {path.parent} here, no model of that "
+            "name was looked for on the hub; check the name, or call it from another folder"
+        )
     raise CheckpointError(
         f"{path} holds no model (no config.json, no model/config.json, no TensorFlow checkpoint); "
         "give the folder of a run that has saved a checkpoint, or another model"

@@ -11,6 +11,7 @@ The folder can be loaded from anywhere and by anybody; a run's own resumption ne
 
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +146,12 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         classes=len(names) if names else None,
         path=folder / "model.safetensors",
     )
+    if not model.color_head.weight.any():
+        warnings.warn(
+            f"{folder} has a color head of zeros, as where it came from had none: it predicts no "
+            "pixels",
+            stacklevel=2,
+        )
     return Pretrained(
         model=model.to(device),
         tokenizer=ImageTokenizer(palette, config.image_size),

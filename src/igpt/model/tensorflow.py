@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from igpt.errors import CheckpointError, DataError
-from igpt.model.config import ModelConfig, published_heads
-from igpt.model.huggingface import require_palette, shape_of
+from igpt.model.config import ModelConfig
+from igpt.model.huggingface import require_palette, shape_of, told_heads
 from igpt.model.pretrained import Pretrained, build_with_weights
 from igpt.model.tensorflow_checkpoint import TensorFlowCheckpoint
 from igpt.model.weights import widened
@@ -35,7 +35,7 @@ def read_tensorflow(
     Args:
         prefix: The checkpoint's path without `.index`; what `TensorFlowCheckpoint.open` takes.
         palette: The released `kmeans_centers.npy`; the checkpoint does not hold the palette.
-        heads: Number of attention heads, if the projections' shape does not tell.
+        heads: Number of attention heads, to be checked: the projections' shape tells it.
         widen: Accept float16 and bfloat16 weights, as float32.
 
     Raises:
@@ -44,8 +44,8 @@ def read_tensorflow(
     """
     if palette is None:
         raise DataError(
-            f"{prefix} is a TensorFlow checkpoint, and those do not hold their palette; give the "
-            "released one with --palette kmeans_centers.npy"
+            f"{prefix} is a TensorFlow checkpoint, and those do not hold their palette; convert it "
+            f"first, igpt convert {prefix} FOLDER --palette kmeans_centers.npy"
         )
     colors = Palette.load(palette)
     checkpoint = TensorFlowCheckpoint.open(prefix)
@@ -66,19 +66,20 @@ def read_tensorflow(
 
 def _config(prefix: Path, shapes: dict[str, tuple[int, ...]], heads: int | None) -> ModelConfig:
     for name in ("model/wpe", "model/wte", "model/h0/attn/q_proj"):
-        if len(shapes.get(name, ())) < 2:
-            raise CheckpointError(f"{prefix} lacks the variable {name!r}; is it an iGPT's?")
+        axes = 3 if name.endswith("_proj") else 2
+        if len(shapes.get(name, ())) != axes:
+            raise CheckpointError(
+                f"{prefix} has no variable {name!r} of {axes} axes; is it an iGPT's?"
+            )
     colors, width = shapes["model/wte"]
     layers = len({match[1] for name in shapes if (match := re.match(r"model/h(\d+)/", name))})
-    query = shapes["model/h0/attn/q_proj"]
-    told = query[0] if len(query) == 3 else None
     return shape_of(
         prefix,
         positions=shapes["model/wpe"][0],
         colors=colors,
         layers=layers,
         width=width,
-        heads=told or heads or published_heads(layers, width),
+        heads=told_heads(prefix, shapes["model/h0/attn/q_proj"][0], heads),
         causal="model/sos" in shapes,
         initialization="released",
     )

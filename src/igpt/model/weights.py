@@ -79,13 +79,10 @@ def widened(path: Path, tensors: dict[str, Tensor], *, widen: bool) -> dict[str,
     """
     for name, tensor in tensors.items():
         half = tensor.dtype in (torch.float16, torch.bfloat16)
-        if tensor.is_floating_point() and tensor.dtype != torch.float32 and not (half and widen):
+        if tensor.dtype != torch.float32 and not (half and widen):
             raise CheckpointError(
                 f"{path} holds {name!r} in {str(tensor.dtype).removeprefix('torch.')}, and igpt "
                 "computes what it was trained for in float32"
                 + ("; read it all the same, widened, with igpt convert --widen" if half else "")
             )
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
+    return {name: tensor.float() for name, tensor in tensors.items()}
