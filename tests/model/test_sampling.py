@@ -32,8 +32,11 @@ def test_the_cache_changes_no_pixel(given, config):
     assert torch.equal(ours[:, :given], start)
 
 
-def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch):
-    model, tokens = random_model(), random_tokens(2)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("at_a_time", [1, 12, 2048])  # one image, two, and all five
+def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, at_a_time):
+    config = dataclasses.replace(TINY, bias=bias)
+    model, tokens = random_model(config), random_tokens(5)
     seen = []
 
     def follow(logits, config, generator):
@@ -41,13 +44,26 @@ def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch):
         return tokens[:, 5 + len(seen) - 1]
 
     monkeypatch.setattr("igpt.model.sampling.draw", follow)
+    monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
     continue_tokens(model, tokens[:, :5])
     torch.testing.assert_close(torch.stack(seen, dim=1), model(tokens)[:, 5:])
+
+
+def test_with_a_limit_only_so_many_tokens_are_drawn():
+    model, given, greedy = random_model(), random_tokens()[:, :4], SamplingConfig(temperature=0.0)
+    part = continue_tokens(model, given, greedy, limit=9)
+    assert torch.equal(part, continue_tokens(model, given, greedy)[:, :9])
+    with pytest.raises(ConfigError, match="between the 4 pixels given and the 16 of an image"):
+        continue_tokens(model, given, limit=3)
 
 
 def test_a_whole_image_is_left_as_it_is():
     tokens = random_tokens()
     assert torch.equal(continue_tokens(random_model(), tokens), tokens)
+
+
+def test_no_images_stay_none():
+    assert continue_tokens(random_model(), random_tokens()[:0, :4]).shape == (0, 16)
 
 
 def test_no_temperature_means_the_likeliest():

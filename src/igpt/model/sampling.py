@@ -1,7 +1,12 @@
 """New tokens from a causal network, pixel by pixel.
 
-Each pixel is computed once: keys and values of the pixels before it are kept in a cache. This file
-knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
+Each pixel is computed once: keys and values of the pixels before it are kept in a cache, one tensor
+a layer. The given pixels go through the network as in training, a few images at a time on a CPU,
+whose caches then hold what lies between two operations. A pixel that is drawn goes through
+`_next_state`, which is `Block.forward` for one position, in fewer operations: at small batches the
+overhead of each is a good part of what it takes.
+
+This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
 
 from dataclasses import dataclass
@@ -12,7 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from igpt.errors import ConfigError
-from igpt.model.transformer import AttentionCache, Block, ImageGPT
+from igpt.model.transformer import Block, ImageGPT
+
+_TOKENS_AT_A_TIME = 2048
+"""Given tokens that a CPU reads at once, of as many images as they make up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,30 +106,58 @@ def continue_tokens(
         positions = limit
     tokens = torch.empty(len(given), positions, dtype=torch.long, device=model.device)
     tokens[:, :count] = given
-    if count == positions:
+    if count == positions or not len(given):
         return tokens
     heads = model.config.heads
-    room = (len(given), heads, positions, model.config.width // heads)
+    room = (2, len(given), heads, positions, model.config.width // heads)  # of keys and of values
     caches = [
-        AttentionCache(torch.empty(room, device=model.device, dtype=model.position_embedding.dtype))
+        torch.empty(room, device=model.device, dtype=model.position_embedding.dtype)
         for _ in model.blocks
     ]
-    # The start embedding and the given pixels at once; `embed` leaves the last token out.
-    h = model.embed(F.pad(given.to(model.device), (0, 1)))
+    h = _read(model, tokens[:, :count], caches)
     for position in range(count, positions):
-        tokens[:, position] = draw(_next_logits(model, h, caches), config, generator)
+        tokens[:, position] = draw(model.color_head(model.final_norm(h)), config, generator)
         if position + 1 < positions:
-            h = F.embedding(tokens[:, position : position + 1], model.token_embedding)
+            h = F.embedding(tokens[:, position], model.token_embedding)
             h = h + model.position_embedding[position + 1]
+            for block, cache in zip(model.blocks, caches, strict=True):
+                assert isinstance(block, Block)
+                h = _next_state(block, h, cache, position + 1)
     return tokens
 
 
-def _next_logits(
+def _read(
     model: ImageGPT,
-    h: Float[Tensor, "batch new width"],
-    caches: list[AttentionCache],
-) -> Float[Tensor, "batch color"]:
-    for block, cache in zip(model.blocks, caches, strict=True):
-        assert isinstance(block, Block)
-        h = block(h, block.attention_norm(h), cache)
-    return model.color_head(model.final_norm(h[:, -1]))
+    given: Int[Tensor, "batch given"],
+    caches: list[Float[Tensor, "2 batch head room feature"]],
+) -> Float[Tensor, "batch width"]:
+    """Fill the caches with the start embedding and the given pixels; return the last state."""
+    given = F.pad(given, (0, 1))  # `embed` puts the start embedding first and leaves the last out
+    on_cpu = given.device.type == "cpu"
+    images = max(1, _TOKENS_AT_A_TIME // given.shape[1] if on_cpu else len(given))
+    states = []
+    for first in range(0, len(given), images):
+        h = model.embed(given[first : first + images])
+        for block, cache in zip(model.blocks, caches, strict=True):
+            assert isinstance(block, Block)
+            h = block(h, block.attention_norm(h), cache[:, first : first + images])
+        states.append(h[:, -1])
+    return torch.cat(states)
+
+
+def _next_state(
+    block: Block,
+    h: Float[Tensor, "batch width"],
+    cache: Float[Tensor, "2 batch head room feature"],
+    position: int,
+) -> Float[Tensor, "batch width"]:
+    """Return `Block.forward` of one new position, which may see all before it and itself."""
+    attention, mlp = block.attention, block.mlp
+    qkv = attention.query_key_value(block.attention_norm(h))
+    qkv = qkv.view(len(h), 3, attention.heads, -1)
+    cache[:, :, :, position] = qkv[:, 1:].transpose(0, 1)
+    k, v = cache[:, :, :, : position + 1]
+    y = F.scaled_dot_product_attention(qkv[:, 0, :, None], k, v)  # (batch, head, 1, feature)
+    h = h + attention.output(y.reshape(h.shape))
+    x = mlp.input(block.mlp_norm(h)).mul_(1.702)
+    return h + mlp.output(F.silu(x, inplace=True).div_(1.702))

@@ -46,27 +46,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.gain.shape, self.gain, NORM_EPSILON)
 
 
-class AttentionCache:
-    """Keys and values of the positions that one attention has seen, in room made beforehand."""
-
-    def __init__(self, keys: Float[Tensor, "batch head position feature"]) -> None:
-        self.keys = keys
-        self.values = torch.empty_like(keys)
-        self.length = 0
-
-    def append(
-        self,
-        keys: Float[Tensor, "batch head new feature"],
-        values: Float[Tensor, "batch head new feature"],
-    ) -> tuple[Float[Tensor, "batch head seen feature"], Float[Tensor, "batch head seen feature"]]:
-        """Keep the new keys and values and return all that have been seen."""
-        end = self.length + keys.shape[2]
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention over the pixels of each image."""
 
@@ -78,18 +57,20 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=config.bias)
 
     def forward(
-        self, x: Float[Tensor, "batch position width"], cache: AttentionCache | None = None
+        self,
+        x: Float[Tensor, "batch position width"],
+        cache: Float[Tensor, "2 batch head room feature"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
-        """Mix in the earlier positions if causal, or else all; with a cache, also those in it."""
+        """Mix in the earlier positions if causal, or else all.
+
+        Their keys and values go into the first places of the `cache`, if there is one.
+        """
         qkv = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, head, position, feature)
-        causal = self.causal
         if cache is not None:
-            assert causal
-            assert cache.length == 0 or q.shape[2] == 1
-            causal = cache.length == 0  # a single new position may see everything before it
-            k, v = cache.append(k, v)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            cache[0, :, :, : k.shape[2]] = k
+            cache[1, :, :, : v.shape[2]] = v
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.output(y.transpose(1, 2).flatten(2))
 
 
@@ -124,7 +105,7 @@ class Block(nn.Module):
         self,
         h: Float[Tensor, "batch position width"],
         n: Float[Tensor, "batch position width"],
-        cache: AttentionCache | None = None,
+        cache: Float[Tensor, "2 batch head room feature"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
         """Return the next residual stream from this one, `h`, and its norm, `n`.
 
