@@ -4,7 +4,8 @@
         hub.repositories["someone/model"] = {"config.json": b"{}"}
         ...  # run with HF_ENDPOINT=hub.url
 
-It listens on the loopback address only and keeps one commit a model in memory.
+It listens on the loopback address only and keeps one commit a model in memory. Files whose names
+are in `broken` end in the middle; `faults` are what it finds wrong with a model card.
 """
 
 import base64
@@ -22,6 +23,8 @@ TOKEN = "hf_of_the_tests"
 class _Handler(BaseHTTPRequestHandler):
     repositories: ClassVar[dict[str, dict[str, bytes]]]
     requests: ClassVar[list[str]]
+    broken: ClassVar[list[str]]
+    faults: ClassVar[list[str]]
 
     def log_message(self, *_):
         pass
@@ -49,6 +52,13 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in self.repositories[name]:
             return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
         body = self.repositories[name][file]
+        if file in self.broken and self.command == "GET":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return None
         tag = hashlib.sha256(body).hexdigest()
         return self.answer(200, body, ETag=f'"{tag}"', X_Repo_Commit=COMMIT)
 
@@ -60,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.answer_json({"error": "Invalid username or password."}, 401)
         if self.path == "/api/validate-yaml":
+            if self.faults:
+                errors = [{"message": fault} for fault in self.faults]
+                return self.answer_json({"errors": errors, "warnings": []}, 400)
             return self.answer_json({"errors": [], "warnings": []})
         if self.path == "/api/repos/create":
             wanted = json.loads(body)
@@ -90,7 +103,10 @@ class FakeHub:
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.requests: list[str] = []
-        kept = {"repositories": self.repositories, "requests": self.requests}
+        self.broken: list[str] = []
+        self.faults: list[str] = []
+        names = ("repositories", "requests", "broken", "faults")
+        kept = {name: getattr(self, name) for name in names}
         handler = type("Handler", (_Handler,), kept)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"

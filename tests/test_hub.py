@@ -1,12 +1,14 @@
-"""Names on the hub and publishing there, as a user's own process does it, on a hub of the tests."""
+"""Names on the hub and publishing there, on a hub of the tests."""
 
-import os
-import subprocess
-import sys
+import warnings
+from dataclasses import dataclass
 
+import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
+from igpt.cli import main
 from igpt.experiments.publish import model_card
 from igpt.files import write_json
 from igpt.model.huggingface import write_huggingface
@@ -15,6 +17,13 @@ from igpt.pixels.images import write_png
 from igpt.pixels.tokenizer import ImageTokenizer
 from tests.conftest import random_model
 from tests.fake_hub import COMMIT, TOKEN, FakeHub
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
@@ -29,22 +38,25 @@ def hub():
 
 
 @pytest.fixture
-def igpt(hub, tmp_path):
-    """Run the command in a process of its own, with this hub and an empty cache."""
+def igpt(hub, tmp_path, monkeypatch, capsys):
+    """Run the command here, with this hub, an empty cache and the tests' token."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
 
-    def run(*arguments, token=TOKEN, **environment):
-        names = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), **environment}
-        if token:
-            names["HF_TOKEN"] = token
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        return subprocess.run(
-            [sys.executable, "-m", "igpt", *map(str, arguments)],
-            env={**kept, **names, "HF_HUB_DISABLE_TELEMETRY": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-        )
+    def run(*arguments, token=TOKEN, offline=False):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setenv("HF_TOKEN", token)
+        capsys.readouterr()
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            warnings.simplefilter("ignore")  # the library's own, about tokens
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return Done(stop.value.code, told.out, told.err)
 
     return run
 
@@ -69,7 +81,7 @@ def test_what_is_pushed_can_be_loaded_by_its_name_and_then_without_network(
 
     write_png(tmp_path / "a.png", np.full((4, 4, 3), 90, np.uint8))
     asked = len(hub.requests)
-    done = igpt("complete", "someone/pixels", "a.png", "--out", "completed", HF_HUB_OFFLINE="1")
+    done = igpt("complete", "someone/pixels", "a.png", "--out", "completed", offline=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "completed" / "completions.png").is_file()
     assert len(hub.requests) == asked
@@ -95,7 +107,10 @@ def test_a_folder_of_transformers_is_loaded_by_its_name_and_revision(
     [
         (None, "there is no folder someone/model, and no model of that name on the hub"),
         ({}, "the model someone/model on the hub has no config.json"),
-        ({"config.json": b'{"model_type": "imagegpt"}'}, "on the hub has no weights that can be"),
+        (
+            {"config.json": b'{"model_type": "imagegpt"}'},
+            "someone/model has no weights that can",
+        ),
         ({"config.json": b'{"format": 1}'}, "the model someone/model lacks palette.npy"),
     ],
 )
@@ -109,14 +124,14 @@ def test_what_the_hub_has_not_is_told_in_a_line(igpt, hub, files, message):
 
 
 def test_without_network_the_cache_is_what_there_is(igpt):
-    done = igpt("convert", "someone/model", "copy", HF_HUB_OFFLINE="1")
+    done = igpt("convert", "someone/model", "copy", offline=True)
     assert done.returncode == 2
     assert "could not be reached to look for a model of that name, and its cache" in done.stderr
 
 
 def test_pushing_needs_the_right_to(pretrained, igpt, hub, tmp_path):
     pretrained.save(tmp_path / "run" / "model")
-    for token in ("hf_wrong", None):
+    for token in ("hf_wrong", ""):
         done = igpt("push", "run", "someone/pixels", token=token)
         assert done.returncode == 2
         assert "log in with hf auth login, or set HF_TOKEN" in done.stderr
@@ -127,11 +142,62 @@ def test_pushing_needs_the_right_to(pretrained, igpt, hub, tmp_path):
     assert "a model on the hub is named owner/model, got 'pixels'" in done.stderr
 
 
-def test_pushing_without_a_hub_is_told(pretrained, igpt, tmp_path):
+def test_pushing_without_a_hub_is_told(pretrained, igpt, tmp_path, monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no route to the hub")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
     pretrained.save(tmp_path / "run" / "model")
-    done = igpt("push", "run", "someone/pixels", HF_ENDPOINT="http://127.0.0.1:9")
+    done = igpt("push", "run", "someone/pixels")
     assert done.returncode == 2
-    assert "could not reach the hub to publish someone/pixels" in done.stderr
+    assert "could not reach the hub to publish someone/pixels: no route" in done.stderr
+
+
+def test_a_name_or_licence_that_the_hub_does_not_take_is_told(pretrained, igpt, hub, tmp_path):
+    pretrained.save(tmp_path / "run" / "model")
+    for name in ("someone/x--y", "someone/x.", "a/b/c"):
+        done = igpt("push", "run", name)
+        assert done.returncode == 2
+        assert f"a model on the hub is named owner/model, got '{name}'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    hub.faults.append("license must be one of apache-2.0, mit")
+    done = igpt("push", "run", "someone/pixels", "--license", "nonsense")
+    assert done.returncode == 2
+    assert "does not take the model card of someone/pixels" in done.stderr
+    assert "license must be one of" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_hub_that_breaks_off_is_told_and_what_was_fetched_is_kept(
+    pretrained, igpt, hub, tmp_path
+):
+    write_huggingface(pretrained, tmp_path / "out")
+    hub.repositories["someone/theirs"] = files_of(tmp_path / "out")
+    hub.broken.append("model.safetensors")
+    done = igpt("convert", "someone/theirs", "ours")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("igpt: could not fetch model.safetensors of ")
+    assert "try again, what was fetched is kept" in done.stderr
+    done = igpt("convert", "someone/theirs", "ours", offline=True)
+    assert done.returncode == 2
+    assert "has no weights that can be read" in done.stderr
+    assert "offline, in the cache" in done.stderr
+    hub.broken.clear()
+    assert igpt("convert", "someone/theirs", "ours").returncode == 0
+
+
+def test_another_network_is_refused_before_its_weights_are_fetched(igpt, hub):
+    hub.repositories["someone/gpt2"] = {
+        "config.json": b'{"model_type": "gpt2"}', "model.safetensors": b"many gigabytes",
+    }  # fmt: skip
+    done = igpt("convert", "someone/gpt2", "ours")
+    assert "someone/gpt2 holds a model of type 'gpt2'" in done.stderr
+    assert not any("safetensors" in line for line in hub.requests)
+    for config in (b"{", b"3"):
+        hub.repositories["someone/broken"] = {"config.json": config}
+        done = igpt("convert", "someone/broken", "ours")
+        assert done.returncode == 2
+        assert "config.json is" in done.stderr
 
 
 def test_a_dry_run_publishes_nothing(pretrained, igpt, hub, tmp_path):

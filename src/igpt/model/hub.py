@@ -32,7 +32,7 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
     """
     # imported when used: it takes a second, and files of one's own need none of it
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     def download(file: str, revision: str | None) -> Path:
         try:
@@ -75,7 +75,7 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
         try:
             return download(file, commit)
         except errors.LocalEntryNotFoundError as error:
-            if huggingface_hub.constants.HF_HUB_OFFLINE:
+            if constants.HF_HUB_OFFLINE:
                 return None  # there is the cache only
             raise CheckpointError(
                 f"the hub could not be reached to fetch {file} of {name}; try again, what was "
