@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from benchmarks.released import released_network
 from scipy.special import log_softmax
+from scipy.stats import spearmanr
 
+import igpt as igpt_library
 from igpt.cli import main
+from igpt.evaluation.linear_probe import probe_features
 from igpt.pixels.images import write_png
 from tests.conftest import write_shapes
 
@@ -334,4 +337,46 @@ def test_few_labels_are_read_from_the_best_layer_and_kept(made, igpt, refused, t
     )
     assert "run igpt probe first, or give --layer" in refused(
         "few-labels", run / "model", "--data", store
+    )
+
+
+@pytest.mark.parametrize("solver", ["sgd", "ridge", "neighbors"])
+def test_other_solvers_keep_a_file_of_their_own_and_compare_their_ranking(made, igpt, solver):
+    run, store = made / "run", made / "store"
+    before = (run / "probe.json").read_text()
+    code, out, _ = igpt("probe", run, "--data", store, "--solver", solver)
+    assert code == 0
+    assert "best layer by validation" in out
+    result = json.loads((run / f"probe-{solver}.json").read_text())
+    assert [row["layer"] for row in result["layers"]] == [0, 1, 2]
+    best = max(result["layers"], key=lambda row: row["validation_accuracy"])
+    assert result["test_accuracy"] == best["test_accuracy"]
+    known = [row["validation_accuracy"] for row in json.loads(before)["layers"]]
+    ours = [row["validation_accuracy"] for row in result["layers"]]
+    wanted = spearmanr(ours, known).statistic if len(set(ours)) > 1 < len(set(known)) else None
+    assert result["rank_correlation"] == (wanted if wanted is None else pytest.approx(wanted))
+    assert (run / "probe.json").read_text() == before
+
+
+def test_neighboring_layers_are_probed_as_one_feature(made, igpt, refused):
+    run, store = made / "run", made / "store"
+    code, out, _ = igpt("probe", run / "model", "--data", store, "--concatenate", 2, "--json")
+    assert code == 0
+    result = json.loads(out)
+    pretrained, store_ = igpt_library.load(run), igpt_library.RecordStore.open(store)
+    layers = result["concatenated"]["layers"]
+    assert len(layers) == 2
+    assert result["best_layer"] in layers
+    splits = [store_.split(name) for name in ("train", "validation", "test")]
+    joined = [
+        igpt_library.extract_features(pretrained, split, layers=layers).reshape(len(split), -1)
+        for split in splits
+    ]
+    parts = [(x, split.require_labels()) for x, split in zip(joined, splits, strict=True)]
+    assert result["concatenated"]["test_accuracy"] == probe_features(*parts).test_accuracy
+    assert "concatenate must lie between 1 and the 3 layers probed, got 4" in refused(
+        "probe", run, "--data", store, "--concatenate", 4
+    )
+    assert "go with the solver lbfgs" in refused(
+        "probe", run, "--data", store, "--solver", "ridge", "--untrained"
     )

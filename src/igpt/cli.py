@@ -358,6 +358,20 @@ def evaluate(
 @_DATA
 @click.option("--layer", "layers", type=int, multiple=True, help="A layer, 0 to L; all by default.")
 @click.option("--untrained", is_flag=True, help="The same network with fresh weights, to compare.")
+@click.option(
+    "--concatenate",
+    type=_COUNT,
+    default=1,
+    show_default=True,
+    help="Also probe so many layers around the best as one feature; the paper: 5.",
+)
+@click.option(
+    "--solver",
+    type=click.Choice(("lbfgs", "sgd", "ridge", "neighbors")),
+    default="lbfgs",
+    show_default=True,
+    help="sgd is the paper's for ImageNet; the last two are cheap checks.",
+)
 @_SEED
 @_DEVICE
 @_JSON
@@ -365,17 +379,16 @@ def probe(
     run: Path,
     data: Path,
     layers: tuple[int, ...],
-    untrained: bool,
-    seed: int,
-    device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Fit a linear probe to every layer's features, beside raw pixels."""
     from igpt.experiments.probe import probe_run
 
-    result = probe_run(
-        run, data=data, layers=layers or None, untrained=untrained, seed=seed, device=device
-    )
+    result = probe_run(run, data=data, layers=layers or None, **options)
+    if options["solver"] != "lbfgs":
+        _print(result, as_json, _other_probe_table(result))
+        return
     lines = ["layer  validation    test  penalty  converged"]
     lines += [
         f"{row['layer']:5}  {row['validation_accuracy']:10.2%}  {row['test_accuracy']:6.2%}  "
@@ -384,10 +397,31 @@ def probe(
     ]
     if result["raw_pixels"] is not None:
         lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
+    if "concatenated" in result:
+        joined = result["concatenated"]
+        first, *_, last = joined["layers"]
+        lines.append(f"layers {first} to {last} as one  {joined['test_accuracy']:9.2%}")
     lines.append(
         f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
     )
     _print(result, as_json, "\n".join(lines))
+
+
+def _other_probe_table(result: dict[str, Any]) -> str:
+    lines = ["layer  validation    test  setting"]
+    lines += [
+        f"{row['layer']:5}  {row['validation_accuracy']:10.2%}  {row['test_accuracy']:6.2%}  "
+        f"{row['setting']:7g}"
+        for row in result["layers"]
+    ]
+    lines.append(
+        f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
+    )
+    if result["rank_correlation"] is not None:
+        lines.append(
+            f"ranks the layers as L-BFGS does: Spearman's {result['rank_correlation']:.2f}"
+        )
+    return "\n".join(lines)
 
 
 @_igpt.command("few-labels")

@@ -71,17 +71,20 @@ def neighbors_probe(
     validation: Records,
     test: Records,
     *,
-    neighbors: Sequence[int] = NEIGHBORS,
+    neighbors: Sequence[int] | None = None,
 ) -> CheapResult:
     """Return the accuracy of the commonest class among the nearest training records.
 
     Near is by the cosine between features whose mean over the training records is zero and whose
     standard deviation is one; the raw features of different images all point the same way.
+    Numbers to choose from are by default those of `NEIGHBORS` that the records allow.
 
     Raises:
         ConfigError: There is no number of neighbors, or one is under 1 or over the records.
         DataError: Features and labels do not fit together, or are not finite.
     """
+    if neighbors is None:
+        neighbors = [count for count in NEIGHBORS if count <= len(train[0])]
     if not all(1 <= count <= len(train[0]) for count in neighbors):
         raise ConfigError(
             f"neighbors must lie between 1 and the {len(train[0])} training records, "
