@@ -380,3 +380,18 @@ def test_neighboring_layers_are_probed_as_one_feature(made, igpt, refused):
     assert "go with the solver lbfgs" in refused(
         "probe", run, "--data", store, "--solver", "ridge", "--untrained"
     )
+
+
+def test_a_bert_run_is_classified_under_masks(made, igpt, refused, tmp_path):
+    run, store = tmp_path / "bert", made / "store"
+    settings = [f"--set={setting}" for setting in (*TINY_RUN, "model.causal=false")]
+    assert igpt("pretrain", "digits-quickstart", "--data", store, "--palette",
+                made / "palette.npy", "--out", run, "--steps", 10, *settings)[0] == 0  # fmt: skip
+    assert "run igpt probe first" in refused("masks", run, "--data", store)
+    assert igpt("probe", run, "--data", store)[0] == 0
+    code, out, _ = igpt("masks", run, "--data", store, "--masks", 3, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result == json.loads((run / "masks.json").read_text())
+    assert len(result["single"]) == 3
+    assert "this one is autoregressive" in refused("masks", made / "run", "--data", store)

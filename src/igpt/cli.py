@@ -407,6 +407,28 @@ def probe(
     _print(result, as_json, "\n".join(lines))
 
 
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option("--masks", type=_COUNT, default=5, show_default=True, help="Masks of each image.")
+@click.option("--layer", type=int, help="Layer to read; the best of igpt probe by default.")
+@_SEED
+@_DEVICE
+@_JSON
+def masks(run: Path, as_json: bool, **options: Any) -> None:
+    """Classify by a BERT RUN under several masks: the modal class, beside one mask and none."""
+    from igpt.experiments.evaluate import masks_run
+
+    result = masks_run(run, **options)
+    table = (
+        f"layer {result['layer']}, penalty {result['penalty']:.0e}, test accuracy\n"
+        f"modal class of {result['masks']} masks  {result['modal']:.2%}\n"
+        f"one mask, on average    {result['single_mean']:.2%}\n"
+        f"no mask                 {result['unmasked']:.2%}"
+    )
+    _print(result, as_json, table)
+
+
 def _other_probe_table(result: dict[str, Any]) -> str:
     lines = ["layer  validation    test  setting"]
     lines += [

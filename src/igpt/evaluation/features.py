@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
@@ -26,6 +26,7 @@ def extract_features(
     layers: Sequence[int] | None = None,
     batch_size: int | None = None,
     out: np.ndarray | None = None,
+    mask_seed: tuple[int, ...] | None = None,
     title: str | None = None,
 ) -> Float32[np.ndarray, "image layer width"]:
     """Return the features of each image at each of `layers`, all L + 1 by default.
@@ -40,10 +41,13 @@ def extract_features(
         batch_size: Images at a time; by default 64 on a GPU and about 1,024 positions on a CPU,
             whose cache then holds what a layer works on.
         out: Array to write the features into and return, float32 (image, layer, width).
+        mask_seed: For a BERT network: hide pixels of each image as in training, drawn from this
+            seed and the image's number; by default all pixels are shown.
         title: What to call the progress bar; None for no bar.
 
     Raises:
-        ConfigError: The network has no such layer, or `out` is of another shape or type.
+        ConfigError: The network has no such layer, `out` is of another shape or type, or pixels
+            of an autoregressive network are to be hidden.
         DataError: The records are smaller than the network's images.
     """
     model = pretrained.model.eval()
@@ -56,6 +60,8 @@ def extract_features(
         raise ConfigError(
             f"out must be float32 of shape {shape}, got {features.dtype} of {features.shape}"
         )
+    if mask_seed is not None:
+        require_bert(pretrained)
     if batch_size is None:
         batch_size = 64 if model.device.type != "cpu" else max(1, 1024 // model.config.positions)
     done = 0
@@ -63,7 +69,14 @@ def extract_features(
     with bar:
         for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
             tokens = batch.tokens.to(model.device)
-            for layer, state in enumerate(model.states(tokens)):
+            hidden = None
+            if mask_seed is not None:
+                masks = [
+                    image_mask(pretrained, mask_seed, number)
+                    for number in range(done, done + len(tokens))
+                ]
+                hidden = torch.from_numpy(np.stack(masks)).to(model.device)
+            for layer, state in enumerate(model.states(tokens, hidden)):
                 if layer in wanted:
                     pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
                     places = [place for place, other in enumerate(wanted) if other == layer]
@@ -73,3 +86,24 @@ def extract_features(
             done += len(tokens)
             bar.update(len(tokens))
     return features
+
+
+def require_bert(pretrained: Pretrained) -> None:
+    """Check that the network knows hidden pixels.
+
+    Raises:
+        ConfigError: It is autoregressive.
+    """
+    if pretrained.model.config.causal:
+        raise ConfigError(
+            "masks are for networks that were trained with hidden pixels (BERT), and this one is "
+            "autoregressive; leave them out"
+        )
+
+
+def image_mask(
+    pretrained: Pretrained, seed: tuple[int, ...], number: int
+) -> Bool[np.ndarray, " position"]:
+    """Return which pixels of an image are hidden, a pure function of seed and image number."""
+    draws = np.random.default_rng((*seed, number)).random(pretrained.model.config.positions)
+    return draws < pretrained.mask_probability

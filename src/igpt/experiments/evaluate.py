@@ -9,8 +9,9 @@ import numpy as np
 
 from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
-from igpt.evaluation.features import extract_features
+from igpt.evaluation.features import extract_features, require_bert
 from igpt.evaluation.likelihood import evaluate
+from igpt.evaluation.mask_ensemble import mask_ensemble
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.files import written_aside
 from igpt.model.loading import load
@@ -44,6 +45,52 @@ def evaluate_run(
     if images is None and (path / "recipe.json").is_file():
         run = RunFolder.open(path)
         run.write("evaluation.json", {**(run.read("evaluation.json") or {}), split: result})
+    return result
+
+
+def masks_run(
+    path: Path,
+    *,
+    data: Path,
+    layer: int | None = None,
+    masks: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Classify test images under several masks and return the accuracies, kept as `masks.json`.
+
+    Layer and penalty are the best of the run's `probe.json`; with `layer` given, its row there.
+
+    Raises:
+        ConfigError: An autoregressive network, or no probe of that layer in `probe.json`.
+        CheckpointError: `path` is no run.
+        DataError: No labels.
+    """
+    run = RunFolder.open(path)
+    pretrained = load(path, device=choose_device(device))
+    require_bert(pretrained)
+    probe = run.read("probe.json") or {"layers": [], "best_layer": layer}
+    wanted = probe["best_layer"] if layer is None else layer
+    rows = [row for row in probe["layers"] if row["layer"] == wanted]
+    if not rows:
+        raise ConfigError(
+            f"{path} has no probe of "
+            + ("any layer" if wanted is None else f"layer {wanted}")
+            + ", which tells the penalty; run igpt probe first"
+        )
+    store = RecordStore.open(data)
+    found = mask_ensemble(
+        pretrained, store.split("train"), store.split("test"), layer=wanted,
+        l2=rows[0]["penalty"], masks=masks, seed=seed,
+    )  # fmt: skip
+    result = {
+        "layer": wanted,
+        "penalty": rows[0]["penalty"],
+        "single_mean": found.single_mean,
+        "seed": seed,
+        **dataclasses.asdict(found),
+    }
+    run.write("masks.json", result)
     return result
 
 
