@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 import igpt as igpt_library
 from igpt.cli import main
 from igpt.evaluation.linear_probe import probe_features
-from igpt.pixels.images import write_png
+from igpt.pixels.images import read_image, write_png
 from tests.conftest import write_shapes
 
 TINY_RUN = (
@@ -395,3 +395,16 @@ def test_a_bert_run_is_classified_under_masks(made, igpt, refused, tmp_path):
     assert result == json.loads((run / "masks.json").read_text())
     assert len(result["single"]) == 3
     assert "this one is autoregressive" in refused("masks", made / "run", "--data", store)
+
+
+def test_surprise_is_told_in_nats_and_drawn(made, igpt, refused, tmp_path):
+    shape = next((made / "images").rglob("*.png"))
+    noise = tmp_path / "noise.png"
+    write_png(noise, np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    out = tmp_path / "surprise.png"
+    code, told, _ = igpt("surprise", made / "run", shape, noise, "--out", out, "--json")
+    assert code == 0
+    nats = json.loads(told)
+    assert nats[str(noise)] > nats[str(shape)]  # what it was trained on is likelier
+    assert read_image(out).shape == (2 * 128 + 2, 2 * 128 + 2, 3)
+    assert "nothing.png" in refused("surprise", made / "run", tmp_path / "nothing.png")

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from igpt.evaluation.completion import sample_images as sample_images
     from igpt.evaluation.features import extract_features as extract_features
     from igpt.evaluation.likelihood import evaluate as evaluate
+    from igpt.evaluation.likelihood import next_pixel_distribution as next_pixel_distribution
     from igpt.evaluation.likelihood import pixel_losses as pixel_losses
+    from igpt.evaluation.likelihood import surprise_maps as surprise_maps
     from igpt.evaluation.linear_probe import LinearProbe as LinearProbe
     from igpt.experiments.finetune import finetune as finetune
     from igpt.experiments.pretrain import pretrain as pretrain
@@ -69,6 +71,7 @@ _PLACES = {
     "finetune": "igpt.experiments.finetune",
     "fit_palette": "igpt.pixels.fit",
     "load": "igpt.model.loading",
+    "next_pixel_distribution": "igpt.evaluation.likelihood",
     "pixel_losses": "igpt.evaluation.likelihood",
     "predict": "igpt.evaluation.classifier",
     "prepare_store": "igpt.data.records",
@@ -76,6 +79,7 @@ _PLACES = {
     "probe_run": "igpt.experiments.probe",
     "push": "igpt.experiments.publish",
     "sample_images": "igpt.evaluation.completion",
+    "surprise_maps": "igpt.evaluation.likelihood",
     "write_report": "igpt.experiments.report",
 }
 __all__ = sorted([*_PLACES, "__version__"])

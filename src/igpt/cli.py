@@ -610,6 +610,31 @@ def sample(
 
 @_igpt.command()
 @click.argument("run", type=_PATH)
+@click.argument("images", type=_PATH, nargs=-1, required=True)
+@click.option("--out", type=_PATH, default=Path("surprise.png"), show_default=True)
+@_FILTER
+@_DEVICE
+@_JSON
+def surprise(
+    run: Path,
+    images: tuple[Path, ...],
+    out: Path,
+    filter: "ResamplingFilter",
+    device: str,
+    as_json: bool,
+) -> None:
+    """Tell how likely RUN finds IMAGES, and draw which pixels surprise it."""
+    from igpt.experiments.pictures import surprise_file
+
+    nats = surprise_file(run, images, out, filter=filter, device=device)
+    told = {str(image): value for image, value in zip(images, nats, strict=True)}
+    lines = [f"{image}: {value:.4f} nats per pixel" for image, value in told.items()]
+    lines.append(f"{out}: image | surprise, black for what was expected")
+    _print(told, as_json, "\n".join(lines))
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
 @_DATA
 @click.option("--layer", "layers", type=int, multiple=True, help="A layer, 0 to L; all by default.")
 @click.option("--out", type=_PATH, required=True, help="The .npz file.")

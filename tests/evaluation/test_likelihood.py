@@ -4,10 +4,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.conftest import TINY, random_model
+from tests.conftest import TINY, random_model, random_tokens
 from tests.evaluation.test_features import records
 
-from igpt.evaluation.likelihood import evaluate, pixel_losses
+from igpt.errors import ConfigError
+from igpt.evaluation.likelihood import (
+    evaluate,
+    next_pixel_distribution,
+    pixel_losses,
+    surprise_maps,
+)
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.masked import random_mask
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -73,3 +79,36 @@ def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
     assert found.nats_per_pixel == pytest.approx(np.mean(wanted), rel=1e-5)
     assert found.nats_per_pixel_from_second is None
     assert found == evaluate(bert, records(), seed=3)
+
+
+def test_the_next_pixels_distribution_is_that_of_the_whole_images_logits():
+    model, tokens = random_model(), random_tokens(3)
+    whole = model(tokens).softmax(dim=-1)
+    for given in (0, 1, 9, 15):
+        found = next_pixel_distribution(model, tokens[:, :given])
+        torch.testing.assert_close(found, whole[:, given])
+        torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+    with pytest.raises(ConfigError, match="16 pixels and 16 are given; give one less"):
+        next_pixel_distribution(model, tokens)
+
+
+def test_a_surprise_map_is_minus_the_log_of_each_pixels_probability_one_by_one(tiny_palette):
+    model = random_model().double()
+    pretrained = Pretrained(model=model, tokenizer=ImageTokenizer(tiny_palette, 4))
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    maps = surprise_maps(pretrained, images)
+    for number, image in enumerate(pretrained.tokenizer.encode(images)):
+        for position, color in enumerate(image):
+            logits = model(image[None])[0, position].detach().numpy()
+            probability = np.exp(logits[color]) / np.exp(logits).sum()
+            found = maps[number, position // 4, position % 4]
+            assert found == pytest.approx(-math.log(probability), rel=1e-5)
+
+
+def test_a_network_that_hides_pixels_has_no_surprise(tiny_palette):
+    bert = random_model(dataclasses.replace(TINY, causal=False))
+    pretrained = Pretrained(model=bert, tokenizer=ImageTokenizer(tiny_palette, 4))
+    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\)"):
+        surprise_maps(pretrained, np.zeros((1, 4, 4, 3), np.uint8))
+    with pytest.raises(ConfigError, match="only an autoregressive network predicts each pixel"):
+        next_pixel_distribution(bert, random_tokens())

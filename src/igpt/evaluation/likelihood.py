@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
+from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
@@ -38,6 +41,61 @@ def pixel_losses(
     """Return every pixel's negative log-likelihood under a causal network, in nats."""
     tokens = tokens.to(model.device)
     return color_losses(model(tokens), tokens)
+
+
+@torch.inference_mode()
+def next_pixel_distribution(
+    model: ImageGPT, given: Int[Tensor, "batch given"]
+) -> Float[Tensor, "batch color"]:
+    """Return the probability of every color at the pixel after the `given` ones.
+
+    Args:
+        model: A causal network.
+        given: The first tokens of each image, from none, `(batch, 0)`, to all but one.
+
+    Raises:
+        ConfigError: The network is not causal, or nothing is left to predict.
+    """
+    require_causal(model)
+    if given.shape[1] >= model.config.positions:
+        raise ConfigError(
+            f"an image has {model.config.positions} pixels and {given.shape[1]} are given; give "
+            "one less, so that there is a next one"
+        )
+    logits = model(F.pad(given.to(model.device), (0, 1)))  # of the last token nothing is seen
+    return logits[:, -1].float().softmax(dim=-1)
+
+
+@torch.inference_mode()
+def surprise_maps(
+    pretrained: Pretrained, images: UInt8[np.ndarray, "image height width 3"]
+) -> Float32[np.ndarray, "image height width"]:
+    """Return how much each pixel surprises the network, given those before it, in nats.
+
+    The mean of a map is the image's nats per pixel.
+
+    Raises:
+        ConfigError: The network is not causal.
+        DataError: The images are not of the network's size.
+    """
+    require_causal(pretrained.model)
+    size = pretrained.model.config.image_size
+    tokens = pretrained.tokenizer.encode(images)
+    losses = [pixel_losses(pretrained.model, image[None]).cpu() for image in tokens]
+    return torch.cat(losses).reshape(-1, size, size).numpy()
+
+
+def require_causal(model: ImageGPT) -> None:
+    """Check that the network gives images a likelihood.
+
+    Raises:
+        ConfigError: It was trained with hidden pixels.
+    """
+    if not model.config.causal:
+        raise ConfigError(
+            "only an autoregressive network predicts each pixel from those before it; this one was "
+            "trained with hidden pixels (BERT), so choose another run"
+        )
 
 
 @torch.inference_mode()

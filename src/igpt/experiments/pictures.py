@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from igpt.data.batches import images_at_size
 from igpt.data.records import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
+from igpt.evaluation.likelihood import surprise_maps
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
@@ -137,3 +138,33 @@ def sample_file(
     cells[:samples] = images
     grid = image_grid(cells.reshape(-1, columns, size, size, 3), scale=max(1, _SHOWN_SIZE // size))
     write_png(out, grid)
+
+
+def surprise_file(
+    path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    device: str = "auto",
+) -> list[float]:
+    """Draw where image files surprise a network, and return each one's nats per pixel.
+
+    One PNG, a row an image: the image, as its palette shows it, and its pixels from black, as
+    expected, to white, as unlikely as a color can be that was drawn blindly, or more.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: The network is not autoregressive.
+        DataError: A file is missing or is no image.
+    """
+    pretrained = load(path, device=choose_device(device))
+    config = pretrained.model.config
+    pixels = np.stack([square(read_image(file), config.image_size, filter) for file in images])
+    maps = surprise_maps(pretrained, pixels)
+    shares = np.clip(maps / math.log(config.colors), 0, 1)
+    grey = np.rint(255 * shares).astype(np.uint8)[..., None].repeat(3, axis=-1)
+    shown = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
+    scale = max(1, _SHOWN_SIZE // config.image_size)
+    write_png(out, image_grid(np.stack([shown, grey], axis=1), scale=scale))
+    return [float(nats) for nats in maps.mean(axis=(1, 2))]
