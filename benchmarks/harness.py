@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -113,6 +113,7 @@ def write_row(
     reach: str = "",
     reached: bool | None = None,
     unit: str = "runs",
+    measure: Literal["seconds", "memory_bytes"] = "seconds",
     notes: Sequence[str] = (),
     figures: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -127,18 +128,20 @@ def write_row(
         reached: Whether that was reached; if None, results.py compares the fastest peer's ratio
             with the number that `reach` starts with, as in "2x".
         unit: What `units` counts.
+        measure: What is compared, a key of every result; the ratio is of the others' to ours.
         notes: Sentences to stand under the row: what was checked, why it falls short.
         figures: Anything else measured, such as memory.
     """
     (base,) = (result for result in results if result["name"] == ours)
     for result in results:
-        result["ratio"] = result["seconds"] / base["seconds"]
+        result["ratio"] = result[measure] / base[measure]
     value = {
         "row": row,
         "title": title,
         "reach": reach,
         "reached": reached,
         "unit": unit,
+        "measure": measure,
         "ours": ours,
         "command": "python " + " ".join(_shown_arguments()),
         "results": list(results),
@@ -150,6 +153,10 @@ def write_row(
     (RESULTS / f"{row}.json").write_text(json.dumps(value, indent=2) + "\n")
     print(f"{title}  [reach: {reach or '-'}]")
     for result in results:
+        if measure == "memory_bytes":
+            mebibytes = result["memory_bytes"] / 2**20
+            print(f"  {result['name']:38} {mebibytes:12.0f} MiB  {result['ratio']:8.2f}x ours")
+            continue
         print(
             f"  {result['name']:38} {result['seconds'] * 1e3:12.3f} ms "
             f"({result['fastest'] * 1e3:.3f} to {result['slowest'] * 1e3:.3f}; "
@@ -174,7 +181,7 @@ def machine() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    settings = ("MALLOC_", "LD_PRELOAD", "OMP_", "KMP_", "OPENBLAS_", "MKL_")
+    settings = ("MALLOC_", "LD_PRELOAD", "OMP_", "OPENBLAS_", "MKL_")
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -215,8 +222,8 @@ def _commit() -> str | None:
 def peak_memory(code: str, *arguments: str) -> dict[str, int]:
     """Run Python code in a process of its own and return its peak resident memory, in bytes.
 
-    The code prints one line, its memory before the work began (`print(resident_memory())`, from
-    this module); "growth" is what the work added to that.
+    The code prints two numbers, its memory before the work began and at its end
+    (`resident_memory()`, from this module); "growth" is what the work added.
     """
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],

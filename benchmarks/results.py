@@ -95,9 +95,20 @@ def _line(row: Row) -> list[str]:
 
 def _section(row: Row, letter: str) -> list[str]:
     """Return what stands below the table for one row."""
-    lines = [f"## {_number(row)}. {row['title']}", "", f"`{row['command']}`", ""]
+    lines = [f"## {_number(row)}. {row['title']}", "", f"`{row['command']}`"]
+    if row.get("measure") != "memory_bytes":
+        lines += ["", *_timings(row)]
+    machine = row["machine"]
+    points = [f"{name}: {_figure(value)}" for name, value in row["figures"].items()]
+    taken = f"Commit {machine['commit']}, {machine['date']}"
+    points += [*row["notes"], f"{taken}, machine {letter}." if letter else f"{taken}."]
+    return [*lines, "", *(f"- {point}" for point in points)]
+
+
+def _timings(row: Row) -> list[str]:
+    """Return the table of all that was timed."""
     header = ["", "median", f"{row['unit']}/s", "fastest", "slowest", "rounds", "dropped", "ratio"]
-    lines += [_cells(header), _cells(["---", *["---:"] * (len(header) - 1)])]
+    lines = [_cells(header), _cells(["---", *["---:"] * (len(header) - 1)])]
     for result in row["results"]:
         ours = result["name"] == row["ours"]
         lines.append(
@@ -114,11 +125,7 @@ def _section(row: Row, letter: str) -> list[str]:
                 ]
             )
         )
-    machine = row["machine"]
-    points = [f"{name}: {_figure(value)}" for name, value in row["figures"].items()]
-    taken = f"Commit {machine['commit']}, {machine['date']}"
-    points += [*row["notes"], f"{taken}, machine {letter}." if letter else f"{taken}."]
-    return [*lines, "", *(f"- {point}" for point in points)]
+    return lines
 
 
 def _machine(machine: dict[str, Any], rows: Sequence[Row]) -> str:
@@ -156,6 +163,8 @@ def _number(row: Row) -> int:
 
 
 def _absolute(result: dict[str, Any], unit: str) -> str:
+    if "seconds" not in result:
+        return f"{_plain(result['memory_bytes'] / 2**20)} MiB"
     return f"{_seconds(result['seconds'])} ({_plain(result['per_second'])} {unit}/s)"
 
 
