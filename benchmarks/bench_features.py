@@ -13,6 +13,7 @@ from igpt.data.records import Records
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.model.config import ModelConfig
+from igpt.model.huggingface import their_weights
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.palette import Palette
@@ -32,19 +33,11 @@ def peer_of(model: ImageGPT) -> ImageGPTModel:
             use_cache=False,
         )
     ).eval()  # fmt: skip
-    for name, parameter in peer.named_parameters():
-        if name.endswith("bias"):
-            parameter.zero_()
-    peer.wte.weight.copy_(torch.cat([model.token_embedding, model.start_embedding[None]]))
-    peer.wpe.weight.copy_(model.position_embedding)
-    peer.ln_f.weight.copy_(model.final_norm.gain)
-    for theirs, block in zip(peer.h, model.blocks, strict=True):
-        theirs.ln_1.weight.copy_(block.attention_norm.gain)
-        theirs.ln_2.weight.copy_(block.mlp_norm.gain)
-        theirs.attn.c_attn.weight.copy_(block.attention.query_key_value.weight.T)
-        theirs.attn.c_proj.weight.copy_(block.attention.output.weight.T)
-        theirs.mlp.c_fc.weight.copy_(block.mlp.input.weight.T)
-        theirs.mlp.c_proj.weight.copy_(block.mlp.output.weight.T)
+    theirs = their_weights(model.state_dict(), config, "colors")
+    prefix = "transformer."
+    peer.load_state_dict(
+        {name.removeprefix(prefix): w for name, w in theirs.items() if name.startswith(prefix)}
+    )
     return peer.to(model.device)
 
 

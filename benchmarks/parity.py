@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.released import released_network
 
 from igpt.model.config import SIZES, ModelConfig
-from igpt.model.huggingface import read_huggingface, their_weights, write_huggingface
+from igpt.model.huggingface import Head, read_huggingface, their_weights, write_huggingface
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig, continue_tokens
 from igpt.model.tensorflow import read_tensorflow
@@ -140,21 +141,22 @@ def beside_transformers(
     loss = color_losses(model(tokens), tokens)[:, :-1].mean()
     their_loss = theirs(inputs, labels=inputs).loss
     yield Row(name, "loss over pixels 1 to n-1, nats", distance(loss, their_loss), 1e-5)
-    model.zero_grad()
-    loss.backward()
-    their_loss.backward()
-    gradients = {
-        key: torch.zeros_like(weight) if weight.grad is None else weight.grad
-        for key, weight in model.named_parameters()
-    }
-    ours = their_weights(gradients, config, "colors")
     yield Row(
         name,
         "gradients of every weight, relative to the largest entry",
-        max(
-            distance(ours[key], weight.grad) / weight.grad.abs().max().item()
-            for key, weight in theirs.named_parameters()
-            if config.bias or not key.endswith(".bias")
+        _gradient_distance(model, loss, theirs, their_loss, "colors"),
+        1e-4,
+    )
+    labels = torch.arange(images) % 10
+    yield Row(
+        name,
+        "gradients of the class loss, relative to the largest entry",
+        _gradient_distance(
+            model,
+            F.cross_entropy(class_logits(model, tokens), labels),
+            classifier,
+            classifier(inputs, labels=labels).loss,
+            "classes",
         ),
         1e-4,
     )
@@ -170,6 +172,25 @@ def beside_transformers(
         f"greedy completion of {config.positions - given} pixels, tokens that differ",
         (drawn != generated).sum().item(),
         0,
+    )
+
+
+def _gradient_distance(
+    model: ImageGPT, loss: Tensor, theirs: torch.nn.Module, their_loss: Tensor, head: Head
+) -> float:
+    """Return the largest difference of any weight's gradients, relative to their largest entry."""
+    model.zero_grad()
+    loss.backward()
+    their_loss.backward()
+    gradients = {
+        key: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for key, weight in model.named_parameters()
+    }
+    ours = their_weights(gradients, model.config, head)
+    return max(
+        distance(ours[key], weight.grad) / weight.grad.abs().max().item()
+        for key, weight in theirs.named_parameters()
+        if weight.grad is not None and (model.config.bias or not key.endswith(".bias"))
     )
 
 
