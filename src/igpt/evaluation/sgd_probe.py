@@ -1,6 +1,6 @@
 """Linear probes by stochastic gradient descent, for more images than L-BFGS can hold.
 
-The paper probes ImageNet so (Chen et al. 2020, section 4.2 and its appendix): momentum 0.9, no
+The paper probes ImageNet so (Chen et al. 2020, section 3.4): momentum 0.9, no
 weight decay, a cosine to zero, learning rates 30, 10, 3 and so on. Every layer and every rate is a
 head of its own, and all of them are trained side by side in one pass over the features: reading
 those is what costs.

@@ -55,7 +55,7 @@ def probe_run(
         layers: Layers to probe, from 0 to L; all by default.
         untrained: Probe the same network with fresh weights instead.
         concatenate: Also probe so many neighboring layers, centered on the best one, as one
-            feature (section 4.2: 5 of them); 1 for none.
+            feature (section 4.4: 5 of them); 1 for none.
         solver: "lbfgs", "sgd" (the paper's for ImageNet), "ridge" or "neighbors".
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seed: Seed of the fresh weights.

@@ -18,7 +18,6 @@ pickle of nothing but tensors. Fetching from the hub is `igpt.model.hub`'s busin
 """
 
 import json
-import math
 import pickle
 import re
 import warnings
@@ -32,7 +31,13 @@ from torch import Tensor
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.files import write_json, written_aside
 from igpt.model.config import ModelConfig, published_heads
-from igpt.model.pretrained import Pretrained, build_with_weights
+from igpt.model.pretrained import (
+    Pretrained,
+    build_with_weights,
+    require_palette,
+    shape_of,
+    told_heads,
+)
 from igpt.model.weights import read_tensors, widened, write_tensors
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -135,20 +140,6 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
                 f"the config.json of {source} has {name}={settings[name]!r}, which is no "
                 f"{'number' if kind is int else 'JSON object'}; restore it"
             )
-
-
-def require_palette(palette: Palette, config: ModelConfig, source: Path) -> None:
-    """Check that the palette is as large as the network's embedding.
-
-    Raises:
-        CheckpointError: It is not.
-    """
-    if palette.size != config.colors:
-        raise CheckpointError(
-            f"the palette has {palette.size} colors, but the network in {source} has "
-            f"{config.colors}; give the palette it was trained with, --palette "
-            "kmeans_centers.npy"
-        )
 
 
 def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None = None) -> Head:
@@ -292,46 +283,6 @@ def _config(
         bias=biased or kept.get("bias", False),
         initialization=kept.get("initialization", "released"),
     )
-
-
-def told_heads(path: Path, told: int | None, heads: int | None) -> int | None:
-    """Return the number of heads that the files or, where they are silent, the caller tells.
-
-    Raises:
-        CheckpointError: They contradict each other.
-    """
-    if told is not None and heads is not None and told != heads:
-        raise CheckpointError(
-            f"{path} tells of {told} heads itself, not {heads}; leave out --heads"
-        )
-    return told if heads is None else heads
-
-
-def shape_of(
-    path: Path, *, positions: int, heads: int | None, width: int, layers: int, **settings: Any
-) -> ModelConfig:
-    """Return the config of weights whose sizes were read off them.
-
-    Raises:
-        CheckpointError: No network has them, or nothing tells the number of heads.
-    """
-    if heads is None:
-        raise CheckpointError(
-            f"nothing in {path} tells how many attention heads the network has, and {layers} "
-            f"layers of width {width} are no published size; say so with --heads"
-        )
-    image_size = math.isqrt(positions)
-    if image_size**2 != positions:
-        raise CheckpointError(
-            f"{path} has {positions} positions, which are no square image; igpt reads one "
-            "position a pixel"
-        )
-    try:
-        return ModelConfig(
-            image_size=image_size, heads=heads, width=width, layers=layers, **settings
-        )
-    except ConfigError as error:
-        raise CheckpointError(f"{path} holds no network of igpt's: {error}") from error
 
 
 def _our_weights(path: Path, weights: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ The folder can be loaded from anywhere and by anybody; a run's own resumption ne
 
 import dataclasses
 import json
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import write_json, written_aside
-from igpt.model.config import MASK_PROBABILITY, ModelConfig
+from igpt.model.config import MASK_PROBABILITY, Initialization, ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_matching, write_tensors
 from igpt.pixels.palette import Palette
@@ -182,3 +183,73 @@ def build_with_weights(
     model.load_state_dict(weights, assign=True)
     model.requires_grad_(True)
     return model
+
+
+def require_palette(palette: Palette, config: ModelConfig, source: Path) -> None:
+    """Check that the palette is as large as the network's embedding.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    if palette.size != config.colors:
+        raise CheckpointError(
+            f"the palette has {palette.size} colors, but the network in {source} has "
+            f"{config.colors}; give the palette it was trained with, --palette "
+            "kmeans_centers.npy"
+        )
+
+
+def told_heads(path: Path, told: int | None, heads: int | None) -> int | None:
+    """Return the number of heads that the files or, where they are silent, the caller tells.
+
+    Raises:
+        CheckpointError: They contradict each other.
+    """
+    if told is not None and heads is not None and told != heads:
+        raise CheckpointError(
+            f"{path} tells of {told} heads itself, not {heads}; leave out --heads"
+        )
+    return told if heads is None else heads
+
+
+def shape_of(
+    path: Path,
+    *,
+    positions: int,
+    colors: int,
+    layers: int,
+    width: int,
+    heads: int | None,
+    causal: bool,
+    bias: bool = False,
+    initialization: Initialization = "released",
+) -> ModelConfig:
+    """Return the config of weights whose sizes were read off them.
+
+    Raises:
+        CheckpointError: No network has them, or nothing tells the number of heads.
+    """
+    if heads is None:
+        raise CheckpointError(
+            f"nothing in {path} tells how many attention heads the network has, and {layers} "
+            f"layers of width {width} are no published size; say so with --heads"
+        )
+    image_size = math.isqrt(positions)
+    if image_size**2 != positions:
+        raise CheckpointError(
+            f"{path} has {positions} positions, which are no square image; igpt reads one "
+            "position a pixel"
+        )
+    try:
+        return ModelConfig(
+            image_size=image_size,
+            colors=colors,
+            layers=layers,
+            width=width,
+            heads=heads,
+            causal=causal,
+            bias=bias,
+            initialization=initialization,
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{path} holds no network of igpt's: {error}") from error

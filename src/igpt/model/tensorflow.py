@@ -17,8 +17,13 @@ from torch import Tensor
 
 from igpt.errors import CheckpointError, DataError
 from igpt.model.config import ModelConfig
-from igpt.model.huggingface import require_palette, shape_of, told_heads
-from igpt.model.pretrained import Pretrained, build_with_weights
+from igpt.model.pretrained import (
+    Pretrained,
+    build_with_weights,
+    require_palette,
+    shape_of,
+    told_heads,
+)
 from igpt.model.tensorflow_checkpoint import TensorFlowCheckpoint
 from igpt.model.weights import widened
 from igpt.pixels.palette import Palette
@@ -81,7 +86,6 @@ def _config(prefix: Path, shapes: dict[str, tuple[int, ...]], heads: int | None)
         width=width,
         heads=told_heads(prefix, shapes["model/h0/attn/q_proj"][0], heads),
         causal="model/sos" in shapes,
-        initialization="released",
     )
 
 
