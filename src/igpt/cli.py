@@ -421,7 +421,9 @@ def masks(run: Path, as_json: bool, **options: Any) -> None:
 
     result = masks_run(run, **options)
     table = (
-        f"layer {result['layer']}, penalty {result['penalty']:.0e}, test accuracy\n"
+        f"layer {result['layer']}, "
+        + ("class head" if result["penalty"] is None else f"penalty {result['penalty']:.0e}")
+        + ", test accuracy\n"
         f"modal class of {result['masks']} masks  {result['modal']:.2%}\n"
         f"one mask, on average    {result['single_mean']:.2%}\n"
         f"no mask                 {result['unmasked']:.2%}"
@@ -446,6 +448,25 @@ def _other_probe_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@_DEVICE
+@_JSON
+def along(run: Path, as_json: bool, **options: Any) -> None:
+    """Measure loss and probes of RUN as it was on the way (training.snapshots) and at its end."""
+    from igpt.experiments.along import along_run
+
+    rows = along_run(run, **options)
+    lines = ["   step    nats  best layer    test"]
+    lines += [
+        f"{row['step']:7}  {row['nats_per_pixel']:.4f}  {row['best_layer']:10}  "
+        f"{row['test_accuracy']:6.2%}"
+        for row in rows
+    ]
+    _print(rows, as_json, "\n".join(lines))
+
+
 @_igpt.command("few-labels")
 @click.argument("run", type=_PATH)
 @_DATA
@@ -455,6 +476,10 @@ def _other_probe_table(result: dict[str, Any]) -> str:
 )  # fmt: skip
 @click.option("--subsets", type=_COUNT, default=5, show_default=True, help="Random draws of each.")
 @click.option("--layer", type=int, help="Layer to read; the best of igpt probe by default.")
+@click.option(
+    "--fine-tune", "finetune_steps", type=click.IntRange(min=0), default=0, show_default=True,
+    metavar="STEPS", help="Also fine-tune all weights on each subset, for so many steps.",
+)  # fmt: skip
 @_SEED
 @_DEVICE
 @_JSON
@@ -468,6 +493,8 @@ def few_labels(run: Path, as_json: bool, **options: Any) -> None:
         spread = row["standard_deviation"]
         told = "" if spread is None else f" +- {100 * spread:.2f}"
         lines.append(f"{row['labels_per_class']:14}  {100 * row['mean']:.2f}{told} %")
+        if "fine_tuned" in row:
+            lines[-1] += f", fine-tuned {100 * row['fine_tuned']['mean']:.2f} %"
     lines.append(f"mean and standard deviation over {result['subsets']} random subsets")
     _print(result, as_json, "\n".join(lines))
 
@@ -478,6 +505,10 @@ def few_labels(run: Path, as_json: bool, **options: Any) -> None:
 @click.option("--out", type=_PATH, help="Folder of the new run.")
 @click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
 @click.option("--steps", type=_COUNT, help="Short for --set finetune.training.steps=...")
+@click.option(
+    "--from-scratch", is_flag=True,
+    help="The baseline: RUN's network with fresh weights, classes only; see finetune.dropout.",
+)  # fmt: skip
 @_SETTINGS
 @_SECONDS
 @_DEVICE
@@ -488,6 +519,7 @@ def finetune(
     out: Path | None,
     resumed: Path | None,
     steps: int | None,
+    from_scratch: bool,
     settings: tuple[str, ...],
     seconds: float | None,
     device: str,
@@ -498,10 +530,13 @@ def finetune(
 
     if steps is not None:
         settings = (*settings, f"finetune.training.steps={steps}")
+    if from_scratch:
+        settings = ("finetune.from_scratch=true", "finetune.pixel_coefficient=0", *settings)
     if resumed is not None:
         if run or out or settings:
             raise click.UsageError(
-                "--resume goes on with the run as it is; leave out RUN, --out, --steps and --set"
+                "--resume goes on with the run as it is; leave out RUN, --out, --steps, --set and "
+                "--from-scratch"
             )
         tuned = finetuning.resume(resumed, data=data, device=device, seconds=seconds)
     else:

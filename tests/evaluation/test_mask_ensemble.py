@@ -2,12 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from tests.conftest import TINY, random_model
 
 from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError
-from igpt.evaluation.features import extract_features, image_mask
+from igpt.evaluation.features import extract_features, image_masks
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.evaluation.mask_ensemble import mask_ensemble, modal_class
 from igpt.model.pretrained import Pretrained
@@ -46,11 +45,9 @@ def test_features_under_a_mask_are_those_of_images_hidden_so(pretrained, shapes_
     tokens = pretrained.tokenizer.encode(images_at_size(records, 4))
     shares = []
     for number in range(len(records)):
-        hidden = image_mask(pretrained, (7,), number)
-        shares.append(hidden.mean())
-        states = pretrained.model.states(
-            tokens[number : number + 1], torch.from_numpy(hidden[None])
-        )
+        hidden = image_masks(pretrained, (7,), [number])
+        shares.append(hidden.float().mean().item())
+        states = pretrained.model.states(tokens[number : number + 1], hidden)
         wanted = np.stack([state.mean(dim=1)[0].detach().numpy() for state in states])
         np.testing.assert_allclose(found[number], wanted, atol=1e-5)
     assert 0.1 < np.mean(shares) < 0.5

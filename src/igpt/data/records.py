@@ -67,6 +67,15 @@ class Records:
         """Count the records."""
         return len(self.images)
 
+    def chosen(self, numbers: slice | Int64[np.ndarray, " chosen"]) -> "Records":
+        """Return the records of these numbers, in their order."""
+        labels = None if self.labels is None else self.labels[numbers]
+        return dataclasses.replace(self, images=self.images[numbers], labels=labels)
+
+    def first(self, count: int | None) -> "Records":
+        """Return the first `count` records, or all of them."""
+        return self.chosen(slice(count))
+
     def require_labels(self) -> Int64[np.ndarray, " record"]:
         """Return the labels.
 

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
+from igpt.evaluation.features import image_masks, require_bert
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
 
@@ -18,6 +19,7 @@ def predict(
     *,
     limit: int | None = None,
     batch_size: int = 64,
+    mask_seed: tuple[int, ...] | None = None,
     title: str | None = None,
 ) -> Int64[np.ndarray, " image"]:
     """Return the class number of the first `limit` images, or of all.
@@ -27,21 +29,37 @@ def predict(
         records: Images.
         limit: How many.
         batch_size: Images at a time.
+        mask_seed: For a BERT network: hide pixels of each image as in training, drawn from this
+            seed and the image's number; by default all pixels are shown.
         title: What to call the progress bar; None for no bar.
+
+    Raises:
+        ConfigError: Pixels of an autoregressive network are to be hidden.
     """
+    if mask_seed is not None:
+        require_bert(pretrained)
     model = pretrained.model.eval()
     count = len(records) if limit is None else min(limit, len(records))
-    classes = []
+    classes: list[np.ndarray] = []
+    done = 0
     bar = tqdm(total=count, desc=title, unit="image", disable=None if title else True)
     with bar:
         for batch in evaluation_batches(
             records, pretrained.tokenizer, batch_size=batch_size, limit=count
         ):
             tokens = batch.tokens.to(model.device)
+            hidden = None
+            if mask_seed is not None:
+                hidden = image_masks(pretrained, mask_seed, range(done, done + len(tokens)))
             logits = class_logits(
-                model, tokens, layer=pretrained.class_layer, start=pretrained.class_reads_start
+                model,
+                tokens,
+                layer=pretrained.class_layer,
+                start=pretrained.class_reads_start,
+                hidden=hidden,
             )
             classes.append(logits.argmax(dim=1).cpu().numpy())
+            done += len(tokens)
             bar.update(len(tokens))
     return np.concatenate(classes)
 

@@ -4,11 +4,12 @@ f^l = mean over i of n^l_i, for l = 0 (the embeddings, normalized) to L (the fin
 pass over the images, with the start embedding in its place (Chen et al. 2020, section 2.4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32
+from torch import Tensor
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
@@ -71,11 +72,7 @@ def extract_features(
             tokens = batch.tokens.to(model.device)
             hidden = None
             if mask_seed is not None:
-                masks = [
-                    image_mask(pretrained, mask_seed, number)
-                    for number in range(done, done + len(tokens))
-                ]
-                hidden = torch.from_numpy(np.stack(masks)).to(model.device)
+                hidden = image_masks(pretrained, mask_seed, range(done, done + len(tokens)))
             for layer, state in enumerate(model.states(tokens, hidden)):
                 if layer in wanted:
                     pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
@@ -101,9 +98,11 @@ def require_bert(pretrained: Pretrained) -> None:
         )
 
 
-def image_mask(
-    pretrained: Pretrained, seed: tuple[int, ...], number: int
-) -> Bool[np.ndarray, " position"]:
-    """Return which pixels of an image are hidden, a pure function of seed and image number."""
-    draws = np.random.default_rng((*seed, number)).random(pretrained.model.config.positions)
-    return draws < pretrained.mask_probability
+def image_masks(
+    pretrained: Pretrained, seed: tuple[int, ...], numbers: Iterable[int]
+) -> Bool[Tensor, "image position"]:
+    """Return which pixels of each image are hidden, a pure function of seed and image number."""
+    positions = pretrained.model.config.positions
+    draws = [np.random.default_rng((*seed, number)).random(positions) for number in numbers]
+    hidden = torch.from_numpy(np.stack(draws) < pretrained.mask_probability)
+    return hidden.to(pretrained.model.device)

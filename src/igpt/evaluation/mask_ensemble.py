@@ -15,6 +15,7 @@ from jaxtyping import Int64, Integer
 
 from igpt.data.records import Records
 from igpt.errors import ConfigError
+from igpt.evaluation.classifier import predict
 from igpt.evaluation.features import extract_features, require_bert
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.model.pretrained import Pretrained
@@ -32,7 +33,7 @@ class MaskEnsemble:
     single: tuple[float, ...]
     """Of the class by each mask alone."""
     unmasked: float
-    """Of a probe that was fitted and tested on features of whole images."""
+    """Of whole images; of a probe that was fitted on features of whole images."""
 
     @property
     def single_mean(self) -> float:
@@ -83,9 +84,7 @@ def mask_ensemble(
         ConfigError: The network is autoregressive, has no such layer, or there is no mask.
         DataError: The records have no labels.
     """
-    require_bert(pretrained)
-    if masks < 1:
-        raise ConfigError(f"masks must be at least 1, got {masks}")
+    _check(pretrained, masks)
     labels, truth = train.require_labels(), test.require_labels()
 
     def features(records: Records, *stream: int) -> np.ndarray:
@@ -98,9 +97,50 @@ def mask_ensemble(
     probe = LinearProbe(l2).fit(features(train, _TRAIN), labels)
     votes = np.stack([probe.predict(features(test, _TEST, mask)) for mask in range(masks)], axis=1)
     whole = LinearProbe(l2).fit(features(train), labels)
+    return _counted(votes, truth, seed=seed, unmasked=whole.score(features(test), truth))
+
+
+def class_mask_ensemble(
+    pretrained: Pretrained, test: Records, *, masks: int = 5, seed: int = 0
+) -> MaskEnsemble:
+    """Return how often the class head of a fine-tuned network is right under masks, and without.
+
+    Args:
+        pretrained: A BERT network with a class head.
+        test: Labelled images.
+        masks: Masks of each image.
+        seed: Draws the masks, and breaks ties.
+
+    Raises:
+        ConfigError: The network is autoregressive, or there is no mask.
+        DataError: The records have no labels.
+    """
+    _check(pretrained, masks)
+    truth = test.require_labels()
+    votes = [
+        predict(pretrained, test, mask_seed=(seed, _TEST, mask), title=f"mask {mask + 1}")
+        for mask in range(masks)
+    ]
+    unmasked = float((predict(pretrained, test, title="no mask") == truth).mean())
+    return _counted(np.stack(votes, axis=1), truth, seed=seed, unmasked=unmasked)
+
+
+def _check(pretrained: Pretrained, masks: int) -> None:
+    require_bert(pretrained)
+    if masks < 1:
+        raise ConfigError(f"masks must be at least 1, got {masks}")
+
+
+def _counted(
+    votes: Integer[np.ndarray, "image mask"],
+    truth: Integer[np.ndarray, " image"],
+    *,
+    seed: int,
+    unmasked: float,
+) -> MaskEnsemble:
     return MaskEnsemble(
-        masks=masks,
+        masks=votes.shape[1],
         modal=float((modal_class(votes, seed=seed) == truth).mean()),
         single=tuple(float(share) for share in (votes == truth[:, None]).mean(axis=0)),
-        unmasked=whole.score(features(test), truth),
+        unmasked=unmasked,
     )

@@ -11,10 +11,11 @@ from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features, require_bert
 from igpt.evaluation.likelihood import evaluate
-from igpt.evaluation.mask_ensemble import mask_ensemble
+from igpt.evaluation.mask_ensemble import MaskEnsemble, class_mask_ensemble, mask_ensemble
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.files import written_aside
 from igpt.model.loading import load
+from igpt.objectives.classification import check_layer
 
 
 def evaluate_run(
@@ -59,16 +60,25 @@ def masks_run(
 ) -> dict[str, Any]:
     """Classify test images under several masks and return the accuracies, kept as `masks.json`.
 
-    Layer and penalty are the best of the run's `probe.json`; with `layer` given, its row there.
+    A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted; layer and
+    penalty are the best of the run's `probe.json`; with `layer` given, its row there.
 
     Raises:
-        ConfigError: An autoregressive network, or no probe of that layer in `probe.json`.
+        ConfigError: An autoregressive network, no probe of that layer in `probe.json`, or a `layer`
+            for a class head.
         CheckpointError: `path` is no run.
         DataError: No labels.
     """
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     require_bert(pretrained)
+    store = RecordStore.open(data)
+    if pretrained.class_names is not None:
+        if layer is not None:
+            raise ConfigError(f"{path} has a class head, which reads one layer; leave out --layer")
+        found = class_mask_ensemble(pretrained, store.split("test"), masks=masks, seed=seed)
+        read = check_layer(pretrained.model, pretrained.class_layer)
+        return _keep_masks(run, found, layer=read, penalty=None, seed=seed)
     probe = run.read("probe.json") or {"layers": [], "best_layer": layer}
     wanted = probe["best_layer"] if layer is None else layer
     rows = [row for row in probe["layers"] if row["layer"] == wanted]
@@ -78,14 +88,19 @@ def masks_run(
             + ("any layer" if wanted is None else f"layer {wanted}")
             + ", which tells the penalty; run igpt probe first"
         )
-    store = RecordStore.open(data)
     found = mask_ensemble(
         pretrained, store.split("train"), store.split("test"), layer=wanted,
         l2=rows[0]["penalty"], masks=masks, seed=seed,
     )  # fmt: skip
+    return _keep_masks(run, found, layer=wanted, penalty=rows[0]["penalty"], seed=seed)
+
+
+def _keep_masks(
+    run: RunFolder, found: MaskEnsemble, *, layer: int, penalty: float | None, seed: int
+) -> dict[str, Any]:
     result = {
-        "layer": wanted,
-        "penalty": rows[0]["penalty"],
+        "layer": layer,
+        "penalty": penalty,
         "single_mean": found.single_mean,
         "seed": seed,
         **dataclasses.asdict(found),

@@ -1,6 +1,11 @@
-"""Few labels for a run: the low-data protocol on the features of its best layer."""
+"""Few labels for a run: the low-data protocol on the features of its best layer.
+
+Beside the probes, all weights can be fine-tuned on the same subsets, which the paper found to do
+worse (section 4.7). As there are no other labels to stop by, that takes a fixed number of steps.
+"""
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +13,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from igpt.data.records import RecordStore
+from igpt.data.batches import TokenBatches
+from igpt.data.records import Records, RecordStore
 from igpt.errors import ConfigError
+from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
-from igpt.experiments.run import RunFolder, choose_device
+from igpt.experiments.finetune import recipe_for
+from igpt.experiments.recipes import FinetuneConfig
+from igpt.experiments.run import RunFolder, choose_device, seed_everything
 from igpt.model.loading import load
-from igpt.objectives.classification import check_layer
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.classification import Classification, check_layer
+from igpt.training.loop import train as train_network
+from igpt.training.optimizer import build_optimizer
 
 
 def few_labels_run(
@@ -24,6 +36,8 @@ def few_labels_run(
     labels_per_class: Sequence[int] = (4, 25, 400),
     subsets: int = 5,
     layer: int | None = None,
+    finetune_steps: int = 0,
+    config: FinetuneConfig | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -38,13 +52,15 @@ def few_labels_run(
         subsets: Random subsets of each.
         layer: Layer whose features are read; by default the run's best in `probe.json`, which was
             chosen on validation images with all training labels.
+        finetune_steps: Also fine-tune all weights on each subset, for so many steps; 0 for not.
+        config: Rates and losses of that; by default those of the run's recipe.
         seed: Draws the subsets.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
 
     Returns:
         `layer`, `layer_chosen` (how, in words), `test_images`, `subsets`, `seed` and `rows`: for
         each of `labels_per_class` its `mean`, `standard_deviation`, `accuracies`, `penalties` and
-        `converged`.
+        `converged`; with `finetune_steps`, `fine_tuned` with the first three.
 
     Raises:
         ConfigError: No such layer, or none is given where the run has not been probed.
@@ -77,7 +93,7 @@ def few_labels_run(
             ]
         )
     )
-    drawn = dataclasses.replace(train, images=train.images[wanted], labels=labels[wanted])
+    drawn = train.chosen(wanted)
     width = pretrained.model.config.width
     features = np.zeros((len(train), width), dtype=np.float32)  # of the others, never read
     features[wanted] = extract_features(pretrained, drawn, layers=[layer], title="train")[:, 0]
@@ -91,22 +107,81 @@ def few_labels_run(
             subsets=subsets,
             seed=seed,
         )
-        rows.append(
-            {
-                "labels_per_class": count,
-                "mean": found.mean,
-                "standard_deviation": found.standard_deviation,
-                **dataclasses.asdict(found),
+        row = {
+            "labels_per_class": count,
+            "mean": found.mean,
+            "standard_deviation": found.standard_deviation,
+            **dataclasses.asdict(found),
+        }
+        if finetune_steps:
+            rates = config or recipe_for(path).finetune
+            accuracies = [
+                _fine_tuned_accuracy(
+                    pretrained,
+                    train.chosen(balanced_subset(labels, count, seed=seed, subset=subset)),
+                    test,
+                    config=rates,
+                    steps=finetune_steps,
+                    seed=seed,
+                )
+                for subset in range(subsets)
+            ]
+            row["fine_tuned"] = {
+                "mean": statistics.fmean(accuracies),
+                "standard_deviation": statistics.stdev(accuracies) if subsets > 1 else None,
+                "accuracies": accuracies,
             }
-        )
+        rows.append(row)
     result = {
         "layer": layer,
         "layer_chosen": chosen,
         "test_images": len(test),
         "subsets": subsets,
         "seed": seed,
+        "finetune_steps": finetune_steps,
         "rows": rows,
     }
     if run is not None:
         run.write("few-labels.json", result)
     return result
+
+
+def _fine_tuned_accuracy(
+    pretrained: Pretrained,
+    subset: Records,
+    test: Records,
+    *,
+    config: FinetuneConfig,
+    steps: int,
+    seed: int,
+) -> float:
+    """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
+    assert subset.class_names is not None
+    copy = pretrained.with_class_head(subset.class_names, config.layer)
+    training = dataclasses.replace(
+        config.training,
+        steps=steps,
+        seed=seed,
+        batch_size=min(config.training.batch_size, len(subset)),
+    )
+    seed_everything(seed)
+    batches = TokenBatches(
+        subset,
+        copy.tokenizer,
+        batch_size=training.batch_size,
+        seed=seed,
+        augmentation=config.augmentation,
+    )
+    train_network(
+        copy.model,
+        build_optimizer(copy.model, training),
+        objective=Classification(
+            pixel_coefficient=config.pixel_coefficient,
+            layer=config.layer,
+            mask_probability=copy.mask_probability,
+        ),
+        batch_at=batches.at,
+        config=training,
+        after_step=lambda _: False,
+    )
+    return accuracy(copy, test)

@@ -1,6 +1,7 @@
 """Fine-tuning: a pretrained run and labelled images become a classifier, in a run of its own.
 
-The class head starts at zero on the pretrained network; all weights learn, at a constant rate, from
+The class head starts at zero on the pretrained network, or, as a baseline, on one with fresh
+weights; all weights learn, at a constant rate, from
 the class loss and, by a coefficient, the pixel loss. The weights of the best validation accuracy
 are kept, training stops when it no longer rises, and the test split is measured once, at the end.
 """
@@ -66,6 +67,13 @@ def finetune(
     check_layer(pretrained.model, config.layer)
     check_compiler(config.training, chosen)
     _check(store, pretrained)
+    if config.from_scratch:
+        seed_everything(config.training.seed)
+        pretrained = Pretrained.build(
+            pretrained.model.config,
+            pretrained.palette,
+            mask_probability=pretrained.mask_probability,
+        )
     if config.training.batch_size > len(store.split("train")):
         raise ConfigError(
             f"finetune.training.batch_size={config.training.batch_size} is more than the "
@@ -141,6 +149,7 @@ def _fit(
     assert store.class_names is not None
     pretrained = load(run.path / "pretrained").with_class_head(store.class_names, config.layer)
     pretrained.model.to(device)
+    pretrained.model.set_dropout(config.dropout)
     batches = TokenBatches(
         store.split("train"),
         pretrained.tokenizer,

@@ -46,7 +46,8 @@ def fit(
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         validate: Measures every `training.validate_every` steps and at the end.
-        publish: Write the model folder at every checkpoint; or else `validate` does it.
+        publish: Write the model folder at every checkpoint, and snapshots of it as
+            `training.snapshots` tells; or else `validate` does it.
         seconds: Stop, with a state saved, once this long at it; the run can then be resumed.
 
     Returns:
@@ -108,6 +109,8 @@ def fit(
                     f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items()
                 )
             )
+        if publish and updates in training.snapshot_steps:
+            pretrained.save(run.snapshot(updates))
         line["seconds"] = spent_before + time.monotonic() - began
         metrics.write(line)
         late = time.monotonic() - saved >= training.checkpoint_minutes * 60

@@ -5,12 +5,15 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.linear_model import RidgeClassifier
 
 from igpt.data.batches import TokenBatches, images_at_size
 from igpt.data.records import Records, RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.completion import complete_images, completion_rows
+from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
 from igpt.experiments.fitting import fit
 from igpt.experiments.recipes import Recipe
@@ -28,6 +31,7 @@ from igpt.objectives.masked import masked
 from igpt.pixels.fit import distortion_picture
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
+from igpt.training.config import TrainingConfig
 from igpt.training.loop import check_compiler
 
 _QUANTIZED = 16  # images shown before and after the palette
@@ -144,6 +148,26 @@ def _check(recipe: Recipe, store: RecordStore) -> None:
             f"training.batch_size={recipe.training.batch_size} is more than the {records} training "
             f"images there are; set training.batch_size={records} or less"
         )
+    if recipe.training.online_probe_images:
+        for name in ("train", "validation"):
+            store.split(name).require_labels()
+
+
+def _online_probe(
+    pretrained: Pretrained, store: RecordStore, training: TrainingConfig
+) -> dict[str, float]:
+    """Return which layer's features a ridge probe reads best just now, and how well."""
+    train = store.split("train").first(training.online_probe_images)
+    held_out = store.split("validation").first(training.validation_images)
+    features = [extract_features(pretrained, records) for records in (train, held_out)]
+    labels = [records.require_labels() for records in (train, held_out)]
+    accuracies = []
+    for layer in range(pretrained.model.config.layers + 1):
+        parts = [(part[:, layer], label) for part, label in zip(features, labels, strict=True)]
+        ridge = RidgeClassifier(alpha=1e-3 * len(train), solver="cholesky").fit(*parts[0])
+        accuracies.append(float(ridge.score(*parts[1])))
+    best = int(np.argmax(accuracies))
+    return {"online_probe_accuracy": accuracies[best], "online_probe_layer": float(best)}
 
 
 def _held_out(store: RecordStore) -> Records:
@@ -174,6 +198,9 @@ def _fit(
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
         measured = evaluate(pretrained, held_out, images=training.validation_images)
+        online = {}
+        if training.online_probe_images:
+            online = _online_probe(pretrained, store, training)
         if recipe.model.causal:
             images = images_at_size(held_out, tokenizer.image_size, slice(_PICTURED))
             rows = recipe.model.image_size // 2
@@ -183,7 +210,7 @@ def _fit(
             cells = completion_rows(pretrained, images, drawn, rows=rows)
             picture = image_grid(cells, scale=max(1, 96 // recipe.model.image_size))
             write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
-        return {"validation_nats_per_pixel": measured.nats_per_pixel}, False
+        return {"validation_nats_per_pixel": measured.nats_per_pixel, **online}, False
 
     objective = (
         autoregressive

@@ -40,6 +40,7 @@ def probe_run(
     layers: Sequence[int] | None = None,
     untrained: bool = False,
     concatenate: int = 1,
+    raw: bool = True,
     solver: Solver = "lbfgs",
     device: str = "auto",
     seed: int = 0,
@@ -56,13 +57,14 @@ def probe_run(
         untrained: Probe the same network with fresh weights instead.
         concatenate: Also probe so many neighboring layers, centered on the best one, as one
             feature (section 4.4: 5 of them); 1 for none.
+        raw: Probe the images' pixels beside the layers.
         solver: "lbfgs", "sgd" (the paper's for ImageNet), "ridge" or "neighbors".
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seed: Seed of the fresh weights.
 
     Returns:
-        `raw_pixels` (test accuracy of logistic regression on the same images' pixels; None with
-        `untrained`, where it would only be the same again),
+        `raw_pixels` (test accuracy of logistic regression on the same images' pixels; None if not
+        `raw`, or with `untrained`, where it would only be the same again),
         `best_layer`, `test_accuracy` (of the best layer) and `layers`, a list with `layer`,
         `validation_accuracy`, `test_accuracy`, `penalty`, `converged`, `gradient_norm`. With
         `concatenate`, `concatenated`: its `layers` and the same figures. With another solver, each
@@ -94,7 +96,8 @@ def probe_run(
         )
     run = RunFolder.open(path) if (path / "recipe.json").is_file() else None
     if solver == "lbfgs":
-        probed = _probe(pretrained, splits, chosen, compare=not untrained, concatenate=concatenate)
+        compare = raw and not untrained
+        probed = _probe(pretrained, splits, chosen, compare=compare, concatenate=concatenate)
         name = "probe-untrained.json" if untrained else "probe.json"
     else:
         known = None if run is None else run.read("probe.json")

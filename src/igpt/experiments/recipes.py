@@ -36,6 +36,12 @@ class FinetuneConfig:
     patience: int = 8
     """Stop once validation accuracy has not risen this many measurements in a row."""
     augmentation: Augmentation = "reflect-crop-flip"
+    from_scratch: bool = False
+    """Begin with fresh weights instead of the pretrained ones: the supervised baseline, which goes
+    with `pixel_coefficient=0` (section 4.5)."""
+    dropout: float = 0.0
+    """Share of what each block adds that is zeroed in training; the paper tuned it for the baseline
+    from scratch, and used none otherwise."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
@@ -43,6 +49,8 @@ class FinetuneConfig:
             raise ConfigError(f"pixel_coefficient cannot be under 0, got {self.pixel_coefficient}")
         if self.patience < 1:
             raise ConfigError(f"patience must be at least 1, got {self.patience}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
 
 
 @dataclass(frozen=True, kw_only=True)

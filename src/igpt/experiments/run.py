@@ -9,6 +9,7 @@ runs/a/
 ├── samples/          pictures drawn as it went
 ├── state/            what resuming needs (igpt.training.state)
 ├── model/            what others load (igpt.model.pretrained)
+├── snapshots/        the model as it was on the way, if the recipe asks for it
 └── evaluation.json, probe.json, finetune.json ...   results, each by its command
 """
 
@@ -141,6 +142,10 @@ class RunFolder:
     def model(self) -> Path:
         """The model folder."""
         return self.path / "model"
+
+    def snapshot(self, updates: int) -> Path:
+        """The model folder as it was after so many updates."""
+        return self.path / "snapshots" / f"step-{updates:06d}"
 
     @property
     def fingerprint(self) -> str:

@@ -33,6 +33,10 @@ class ModelConfig:
     """Add biases to the projections inside the blocks; the published networks have none."""
     initialization: Initialization = "sparse-transformer"
     """The authors' training code's standard deviations, or those in their evaluation code."""
+    tied: bool = False
+    """Read colors off with the token embedding itself (appendix A.1 found that slightly worse)."""
+    zero_heads: bool = True
+    """Start the matrices that produce logits at zero (appendix A.1: slightly better)."""
 
     def __post_init__(self) -> None:
         """Reject a shape that no model can have."""
@@ -63,7 +67,8 @@ class ModelConfig:
         projections = 4 * self.width**2 + 8 * self.width**2
         biases = (4 + 4 + 1) * self.width if self.bias else 0
         block = projections + biases + 2 * self.width
-        embeddings = (2 * self.colors + self.positions + self.causal) * self.width
+        tables = self.colors * (1 if self.tied else 2)
+        embeddings = (tables + self.positions + self.causal) * self.width
         return self.layers * block + embeddings + self.width
 
     @property

@@ -6,7 +6,8 @@ It is GPT-2's decoder with these departures, each as in the authors' code
 - the norm divides by the root mean square and has a gain: no centering, no bias;
 - the activation is x * sigmoid(1.702 x);
 - no projection has a bias (`ModelConfig.bias` adds them, for weights trained elsewhere);
-- input and output embeddings are separate, and the output's start at zero;
+- input and output embeddings are separate, and the output's start at zero (`ModelConfig.tied` and
+  `zero_heads` are for those who want to see what that is worth);
 - in the causal network a learned start embedding takes the first place and pushes each pixel one
   place on, so that row `i` of the logits is the guess at pixel `i` and every pixel is scored.
 
@@ -100,6 +101,7 @@ class Block(nn.Module):
         self.attention = SelfAttention(config)
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = MLP(config)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(
         self,
@@ -111,8 +113,8 @@ class Block(nn.Module):
 
         The norm comes in from outside since it is also the layer's feature (section 2.4).
         """
-        h = h + self.attention(n, cache)
-        return h + self.mlp(self.mlp_norm(h))
+        h = h + self.dropout(self.attention(n, cache))
+        return h + self.dropout(self.mlp(self.mlp_norm(h)))
 
 
 class ImageGPT(nn.Module):
@@ -134,6 +136,8 @@ class ImageGPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width)
         self.color_head = nn.Linear(config.width, config.colors, bias=False)
+        if config.tied:
+            self.color_head.weight = self.token_embedding
         self.class_head = nn.Linear(config.width, classes, bias=False) if classes else None
         self.initialize()
 
@@ -146,7 +150,8 @@ class ImageGPT(nn.Module):
     def initialize(self) -> None:
         """Draw fresh weights.
 
-        Both heads start at zero, so a new network gives every color the same chance. Embeddings
+        Both heads start at zero, so a new network gives every color the same chance; without
+        `config.zero_heads` they start like the token embedding, which a tied head is. Embeddings
         have the released code's standard deviations. Projections follow `config.initialization`:
 
         | | query, key, value | attention out | mlp in | mlp out |
@@ -180,9 +185,18 @@ class ImageGPT(nn.Module):
                 nn.init.ones_(module.gain)
             elif isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.color_head.weight)
-        if self.class_head is not None:
-            nn.init.zeros_(self.class_head.weight)
+        for head in (self.color_head, self.class_head):
+            if head is not None and head.weight is not self.token_embedding:
+                nn.init.normal_(head.weight, std=0.0 if self.config.zero_heads else 0.02)
+
+    def set_dropout(self, probability: float) -> None:
+        """Zero so much of what each block adds to the residual stream, in training only.
+
+        The published networks have none; it is for the baseline trained from scratch (section 4.5).
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
 
     def embed(
         self,

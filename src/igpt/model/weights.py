@@ -21,10 +21,14 @@ def write_tensors(
     Raises:
         DataError: The disk is full or the place cannot be written to.
     """
+    tied = len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors)
+    copied = {
+        name: tensor.clone() if tied else tensor.contiguous() for name, tensor in tensors.items()
+    }
     path.touch()
     mode = path.stat().st_mode  # as other files have it; safetensors' own would be for us alone
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+        save_file(copied, path, metadata)
     except SafetensorError as error:  # safetensors wraps the system's error in its own
         raise DataError(
             f"could not write {path.name}: {error}; free some space or choose another place"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from igpt.errors import ConfigError
@@ -25,13 +25,14 @@ def class_logits(
     *,
     layer: int | None = None,
     start: bool = True,
+    hidden: Bool[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, "batch label"]:
     """Return the class head's logits, read from `layer` (the last by default).
 
-    `start` as in `ImageGPT.embed`: false for heads that were trained without the start embedding.
+    `start` and `hidden` as in `ImageGPT.embed`: no start for heads that were trained without it.
     """
     layer = check_layer(model, layer)
-    for number, state in enumerate(model.states(tokens, start=start)):
+    for number, state in enumerate(model.states(tokens, hidden, start=start)):
         if number == layer:
             return _read_class(model, state)
     raise AssertionError

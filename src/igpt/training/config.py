@@ -48,6 +48,12 @@ class TrainingConfig:
     """Measure on the validation split, and draw samples, every so many steps and at the end."""
     validation_images: int = 1000
     """How many of the validation images, from the first on."""
+    online_probe_images: int = 0
+    """Pretraining only, with labels: at each validation, fit a ridge probe to every layer's
+    features of so many training images and score it on the validation images; 0 for none."""
+    snapshots: int = 0
+    """Pretraining only: keep the model as it is at a half of the steps, a quarter, and so on, so
+    many times, for `igpt along` (the paper's figure 3 has four: 65K to 524K of 1M steps)."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
@@ -56,7 +62,7 @@ class TrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+        for name in ("warmup_steps", "weight_decay", "seed", "online_probe_images", "snapshots"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
@@ -75,6 +81,12 @@ class TrainingConfig:
                     f"there is no {name} {getattr(self, name)!r}"
                     + nearest_name(str(getattr(self, name)), choices)
                 )
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """Updates after which a snapshot is kept, first to last; the end is not one of them."""
+        halvings = (self.steps >> halving for halving in range(self.snapshots, 0, -1))
+        return tuple(step for step in halvings if step > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""

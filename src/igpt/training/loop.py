@@ -76,6 +76,7 @@ def train(
             group["lr"] = rate
 
         batch = batch_at(step)
+        torch.manual_seed(step_seed(config.seed + 1, step))  # dropout's, which knows no generator
         generator = torch.Generator().manual_seed(step_seed(config.seed, step))
         measures = accumulate_gradients(model, objective, batch, config, generator)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
