@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that help comes at once. Wha
 wrong arrives here as `IgptError` and leaves as one line on stderr, with exit code 2.
 """
 
+import dataclasses
 import difflib
 import json
 import sys
@@ -557,6 +558,53 @@ def finetune(
     result = tuned.read("finetune.json")
     if result is not None:
         _print(result, as_json, f"{tuned.path}: test accuracy {result['test_accuracy']:.2%}")
+
+
+@_igpt.command()
+@click.argument("claim", required=False)
+@click.option("--list", "listed", is_flag=True, help="Tell what each claim costs on this machine.")
+@click.option("--scale", default="tiny", show_default=True, help="tiny, small or paper.")
+@click.option("--data", type=_PATH, help="Record store to learn from; tiny has the digits.")
+@click.option(
+    "--labelled", type=_PATH, help="Record store for probes and fine-tuning, if not --data."
+)
+@click.option("--seeds", type=_COUNT, default=3, show_default=True, help="How many.")
+@click.option("--out", type=_PATH, default=Path("claims"), show_default=True)
+@_SETTINGS
+@_DEVICE
+@_JSON
+def reproduce(claim: str | None, listed: bool, as_json: bool, device: str, **options: Any) -> None:
+    """Run a CLAIM of the paper, or 'all', and tell whether it holds at this scale.
+
+    A reproduction that is stopped goes on when the same command is given again; networks are
+    shared between claims.
+    """
+    from igpt.experiments.claims import page
+    from igpt.experiments.claims import reproduce as reproduction
+
+    if listed:
+        found = reproduction.costs(device)
+        _print([dataclasses.asdict(cost) for cost in found], as_json, page.costs_table(found))
+        return
+    if claim is None:
+        raise click.UsageError("missing CLAIM; igpt reproduce --list tells them")
+    results = [
+        reproduction.reproduce(name, device=device, **options)
+        for name in (reproduction.CLAIMS if claim == "all" else [claim])
+    ]
+    told = "\n\n".join(page.result_text(result) for result in results)
+    _print(results if claim == "all" else results[0], as_json, told)
+
+
+@_igpt.command()
+@click.argument("folders", type=_PATH, nargs=-1, required=True)
+@click.option("--out", type=_PATH, default=Path("claims.md"), show_default=True)
+def claims(folders: tuple[Path, ...], out: Path) -> None:
+    """Write one Markdown page about what igpt reproduce left in FOLDERS, figures beside it."""
+    from igpt.experiments.claims.page import write_page
+
+    write_page(folders, out)
+    click.echo(f"{out}")
 
 
 @_igpt.command()

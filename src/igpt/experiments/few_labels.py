@@ -107,7 +107,7 @@ def few_labels_run(
             subsets=subsets,
             seed=seed,
         )
-        row = {
+        row: dict[str, Any] = {
             "labels_per_class": count,
             "mean": found.mean,
             "standard_deviation": found.standard_deviation,

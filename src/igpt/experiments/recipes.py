@@ -118,6 +118,21 @@ RECIPES: dict[str, Recipe] = {
             patience=3,
         ),
     ),
+    "claims-tiny": Recipe(
+        description="placed digits for igpt reproduce; some three minutes on one core",
+        model=ModelConfig(image_size=12, colors=8, layers=5, width=64, heads=4),
+        training=TrainingConfig(
+            steps=1000, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=1000,
+            validation_images=400, checkpoint_every=500,
+        ),
+        finetune=FinetuneConfig(
+            training=TrainingConfig(
+                steps=1000, batch_size=16, learning_rate=1e-3, warmup_steps=0, schedule="constant",
+                validate_every=100, validation_images=1000, checkpoint_every=500,
+            ),
+            augmentation="none",
+        ),
+    ),
     "cifar10-tiny": Recipe(
         description="CIFAR-10 at 12x12; 20 minutes on two cores",
         model=ModelConfig(image_size=12, colors=512, layers=4, width=128, heads=4),
@@ -143,6 +158,12 @@ RECIPES: dict[str, Recipe] = {
             precision="bfloat16", compile=True,
         ),
         augmentation="flip",
+        finetune=FinetuneConfig(
+            training=TrainingConfig(
+                steps=4000, batch_size=128, learning_rate=3e-4, warmup_steps=0,
+                schedule="constant", validate_every=200, precision="bfloat16", compile=True,
+            ),
+        ),
     ),
     "igpt-s": _paper("igpt-s", learning_rate=0.003),
     "igpt-m": _paper("igpt-m", learning_rate=0.003),
