@@ -19,6 +19,7 @@ be an ordinary one.
     found.auroc_loss, found.auroc_typicality
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,7 @@ def separation(
 
 def foreign_images(
     own: UInt8[np.ndarray, "image size size 3"], *, seed: int = 0
-) -> dict[str, UInt8[np.ndarray, "image size size 3"]]:
+) -> dict[str, UInt8[np.ndarray, "_ size size 3"]]:
     """Return sets of images that are surely foreign, as many as there are `own` ones in each.
 
     A pure function of its arguments. By name:
@@ -85,7 +86,7 @@ def foreign_images(
     - `noise`: every byte drawn at random, so nothing can be predicted;
     - `flat`: one color drawn at random, so everything can;
     - `digits`: scikit-learn's test digits at random places of a black canvas, shrunk to fit if the
-      images are smaller than a digit;
+      images are smaller than a digit; each once and no more where there is only one place;
     - `shuffled`: each of the own images with its pixels in random order, the same colors without
       the shapes.
     """
@@ -93,8 +94,9 @@ def foreign_images(
     noise, flat, order = (np.random.default_rng((seed, stream)) for stream in range(3))
     canvas = max(size, _DIGIT)
     once = len(placed_digits(canvas, placements=1, seed=seed)["test"])
-    digits = placed_digits(canvas, placements=-(-count // once), seed=seed)["test"]
-    places = np.linspace(0, len(digits) - 1, count).round().astype(int)  # of all classes alike
+    placements = 1 if canvas == _DIGIT else math.ceil(count / once)
+    digits = placed_digits(canvas, placements=placements, seed=seed)["test"]
+    places = np.linspace(0, len(digits) - 1, min(count, len(digits))).round().astype(int)
     shuffled = order.permuted(np.arange(size**2)[None].repeat(count, axis=0), axis=1)
     return {
         "noise": noise.integers(0, 256, own.shape, dtype=np.uint8),
