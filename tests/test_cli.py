@@ -201,6 +201,9 @@ def test_recipes_are_listed_and_shown(igpt):
         (["palette", "fit", "x", "--size", "1", "--out", "p.npy"], "not in the range 2<=x<=65536"),
         (["complete", "run", "--data", "d", "--out", "o"], "--out and --filter go with IMAGES"),
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
+        (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
+        (["outliers", "x", "--data", "y", "--images", "0"], "0 is not in the range x>=1"),
+        (["outliers", "nowhere", "--data", "x"], "nowhere holds no model"),
         (["complete", "run"], "give either IMAGES or --data, and not both"),
         (["evaluate", "nowhere", "--data", "x"], "nowhere holds no model"),
         (["report", "nowhere"], "nowhere holds no run"),
@@ -395,6 +398,8 @@ def test_a_bert_run_is_classified_under_masks(made, igpt, refused, tmp_path):
     assert result == json.loads((run / "masks.json").read_text())
     assert len(result["single"]) == 3
     assert "this one is autoregressive" in refused("masks", made / "run", "--data", store)
+    for command in ("outliers", "surprise"):  # which want an autoregressive one instead
+        assert "trained with hidden pixels (BERT)" in refused(command, run, "--data", store)
 
 
 def test_surprise_is_told_in_nats_and_drawn(made, igpt, refused, tmp_path):
@@ -406,5 +411,48 @@ def test_surprise_is_told_in_nats_and_drawn(made, igpt, refused, tmp_path):
     assert code == 0
     nats = json.loads(told)
     assert nats[str(noise)] > nats[str(shape)]  # what it was trained on is likelier
-    assert read_image(out).shape == (2 * 128 + 2, 2 * 128 + 2, 3)
+    assert read_image(out).shape == (2 * 128 + 2 + 4 + 8, 3 * 128 + 2 * 2, 3)  # a scale below
     assert "nothing.png" in refused("surprise", made / "run", tmp_path / "nothing.png")
+    code, told, _ = igpt("surprise", made / "run", "--data", made / "store", "--count", 3, "--json")
+    assert code == 0
+    assert len(json.loads(told)) == 3
+    assert read_image(made / "run" / "surprise.png").shape[0] == 3 * 128 + 2 * 2 + 4 + 8
+    assert "not both" in refused("surprise", made / "run")
+    assert "--data writes into the run" in refused(
+        "surprise", made / "run", "--data", made / "store", "--out", out
+    )
+
+
+def test_foreign_images_are_told_by_likelihood(made, igpt, refused, tmp_path):
+    run, store = made / "run", made / "store"
+    arguments = ("outliers", run, "--data", store, "--images", 12, "--other", store)
+    code, out, _ = igpt(*arguments)
+    assert code == 0
+    assert "0.5 is chance" in out
+    result = json.loads((run / "outliers.json").read_text())
+    assert [row["name"] for row in result["foreign"]] == [
+        "noise", "flat", "digits", "shuffled", str(store),
+    ]  # fmt: skip
+    assert all(row["images"] == 12 for row in (result["own"], *result["foreign"]))
+    same = result["foreign"][-1]  # the run's own images, given as foreign ones
+    assert same["auroc_loss"] == same["auroc_typicality"] == pytest.approx(0.5)
+    assert same["nats_per_pixel"] == result["own"]["nats_per_pixel"]
+    assert json.loads(igpt(*arguments, "--json")[1]) == result  # the same seed, the same images
+    assert read_image(run / "extremes.png").shape == (2 * 64 + 2, 10 * 64 + 9 * 2, 3)
+    assert read_image(run / "outliers.png").shape[1] == 1200
+    before = (run / "outliers.json").read_bytes()
+    assert igpt("outliers", run / "model", "--data", store, "--images", 2)[0] == 0
+    assert (run / "outliers.json").read_bytes() == before  # a model folder keeps nothing
+    assert "nowhere does not exist" in refused(
+        "outliers", run, "--data", store, "--other", tmp_path / "nowhere"
+    )
+    folder = write_shapes(tmp_path / "small", images=20, size=2)
+    assert igpt("data", "prepare", folder, "--image-size", 2, "--out", tmp_path / "s")[0] == 0
+    assert "holds images of 2x2 pixels, and the network reads 4x4" in refused(
+        "outliers", run, "--data", store, "--other", tmp_path / "s"
+    )
+    assert igpt("data", "prepare", made / "images", "--image-size", 8, "--validation-fraction", 0,
+                "--out", tmp_path / "no-validation")[0] == 0  # fmt: skip
+    assert "has no validation split" in refused(
+        "outliers", run, "--data", tmp_path / "no-validation"
+    )

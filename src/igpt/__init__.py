@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from igpt.evaluation.completion import sample_images as sample_images
     from igpt.evaluation.features import extract_features as extract_features
     from igpt.evaluation.likelihood import evaluate as evaluate
+    from igpt.evaluation.likelihood import image_losses as image_losses
     from igpt.evaluation.likelihood import next_pixel_distribution as next_pixel_distribution
     from igpt.evaluation.likelihood import pixel_losses as pixel_losses
     from igpt.evaluation.likelihood import surprise_maps as surprise_maps
@@ -70,6 +71,7 @@ _PLACES = {
     "extract_features": "igpt.evaluation.features",
     "finetune": "igpt.experiments.finetune",
     "fit_palette": "igpt.pixels.fit",
+    "image_losses": "igpt.evaluation.likelihood",
     "load": "igpt.model.loading",
     "next_pixel_distribution": "igpt.evaluation.likelihood",
     "pixel_losses": "igpt.evaluation.likelihood",

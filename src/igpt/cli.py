@@ -693,27 +693,106 @@ def sample(
 
 @_igpt.command()
 @click.argument("run", type=_PATH)
-@click.argument("images", type=_PATH, nargs=-1, required=True)
-@click.option("--out", type=_PATH, default=Path("surprise.png"), show_default=True)
-@_FILTER
+@click.argument("images", type=_PATH, nargs=-1)
+@click.option("--data", type=_PATH, help="Draw test images of this store instead of files.")
+@click.option("--count", type=_COUNT, help="With --data: how many; 8 by default.")
+@click.option("--out", type=_PATH, help="With IMAGES: the picture; surprise.png by default.")
+@click.option(
+    "--filter", type=click.Choice(_FILTERS), help="With IMAGES: how to resample; box by default."
+)
+@_SEED
 @_DEVICE
 @_JSON
 def surprise(
     run: Path,
     images: tuple[Path, ...],
-    out: Path,
-    filter: "ResamplingFilter",
+    data: Path | None,
+    count: int | None,
+    out: Path | None,
+    filter: "ResamplingFilter | None",
+    seed: int,
     device: str,
     as_json: bool,
 ) -> None:
-    """Tell how likely RUN finds IMAGES, and draw which pixels surprise it."""
-    from igpt.experiments.pictures import surprise_file
+    """Tell how likely RUN finds IMAGES, and draw which pixels surprise it.
 
-    nats = surprise_file(run, images, out, filter=filter, device=device)
-    told = {str(image): value for image, value in zip(images, nats, strict=True)}
+    With --data instead of IMAGES, test images of a record store are drawn, and the picture is kept
+    as surprise.png in the run, where the report finds it.
+    """
+    from igpt.experiments.pictures import surprise_file, surprise_records
+
+    if bool(images) == (data is not None):
+        raise click.UsageError("give either IMAGES or --data, and not both")
+    if data is not None and (out or filter):
+        raise click.UsageError("--out and --filter go with IMAGES; --data writes into the run")
+    if images and count:
+        raise click.UsageError("--count goes with --data")
+    if data is not None:
+        out = run / "surprise.png"
+        found = surprise_records(run, data, count=count or 8, seed=seed, device=device)
+        told = {f"test image {number}": value for number, value in found.items()}
+    else:
+        out = out or Path("surprise.png")
+        nats = surprise_file(run, images, out, filter=filter or "box", device=device)
+        told = {str(image): value for image, value in zip(images, nats, strict=True)}
     lines = [f"{image}: {value:.4f} nats per pixel" for image, value in told.items()]
-    lines.append(f"{out}: image | surprise, black for what was expected")
+    lines.append(
+        f"{out}: image | in the palette's colors | surprise, by the scale below: from 0 nats to "
+        "those of a color drawn blindly, or more"
+    )
     _print(told, as_json, "\n".join(lines))
+
+
+@_igpt.command()
+@click.argument("run", type=_PATH)
+@_DATA
+@click.option(
+    "--other", "others", type=_PATH, multiple=True, metavar="STORE",
+    help="Record store of foreign images; give it several times for several.",
+)  # fmt: skip
+@click.option(
+    "--images", type=_COUNT, default=1000, show_default=True, help="Images of each set at most."
+)
+@_SEED
+@_DEVICE
+@_JSON
+def outliers(run: Path, as_json: bool, **options: Any) -> None:
+    """Try to tell foreign images from RUN's own test images by their likelihood.
+
+    Foreign are noise, flat colors, scikit-learn's digits, the test images with their pixels
+    shuffled, and other stores. Simple images come out as *more* likely than the run's own, which is
+    a known failure: an AUROC near 0. The table is kept in the run, as outliers.json, beside
+    outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest test
+    images.
+    """
+    from igpt.experiments.outliers import outliers_run
+
+    result = outliers_run(run, **options)
+    _print(result, as_json, _outliers_table(result))
+
+
+def _outliers_table(result: dict[str, Any]) -> str:
+    rows = [{"name": "own test images", **result["own"]}, *result["foreign"]]
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{'':{width}}  images  nats per pixel    AUROC: loss  typicality"]
+    for row in rows:
+        told = f"{row['nats_per_pixel']:7.4f} +- {row['standard_deviation']:6.4f}"
+        line = f"{row['name']:{width}}  {row['images']:6}  {told}"
+        if "auroc_loss" in row:
+            line += f"  {row['auroc_loss']:9.3f}  {row['auroc_typicality']:10.3f}"
+        lines.append(line)
+    likelier = [row["name"] for row in result["foreign"] if row["auroc_loss"] < 0.5]
+    lines.append(
+        "AUROC: how often a foreign image scores higher than an own one; 0.5 is chance\n"
+        "loss: the higher, the more foreign; typicality: the farther from the "
+        f"{result['typical_nats_per_pixel']:.4f} nats of validation images, to either side"
+    )
+    if likelier:
+        lines.append(
+            f"likelier than the run's own images: {', '.join(likelier)}. A low loss says that an "
+            "image is easy to predict, not that it is like those of training"
+        )
+    return "\n".join(lines)
 
 
 @_igpt.command()

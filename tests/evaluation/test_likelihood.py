@@ -7,9 +7,10 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 from tests.evaluation.test_features import records
 
-from igpt.errors import ConfigError
+from igpt.errors import ConfigError, DataError
 from igpt.evaluation.likelihood import (
     evaluate,
+    image_losses,
     next_pixel_distribution,
     pixel_losses,
     surprise_maps,
@@ -61,6 +62,18 @@ def test_each_pixel_s_loss_can_be_had(pretrained):
     )
 
 
+def test_each_images_loss_is_the_mean_over_its_pixels_one_by_one(pretrained):
+    wanted = pixel_by_pixel(pretrained, records().images).mean(axis=1)
+    for batch_size in (1, 3, 64):
+        found = image_losses(pretrained, records(), batch_size=batch_size)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    of_larger = image_losses(pretrained, records(size=8))  # resampled to the network's size
+    assert of_larger.shape == (7,)
+    with pytest.raises(DataError, match="holds 2x2 images, but the model reads 4x4"):
+        image_losses(pretrained, records(size=2))
+
+
 def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
     bert = Pretrained(
         model=random_model(dataclasses.replace(TINY, causal=False)),
@@ -110,5 +123,7 @@ def test_a_network_that_hides_pixels_has_no_surprise(tiny_palette):
     pretrained = Pretrained(model=bert, tokenizer=ImageTokenizer(tiny_palette, 4))
     with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\)"):
         surprise_maps(pretrained, np.zeros((1, 4, 4, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\)"):
+        image_losses(pretrained, records())
     with pytest.raises(ConfigError, match="only an autoregressive network predicts each pixel"):
         next_pixel_distribution(bert, random_tokens())

@@ -112,6 +112,52 @@ def full_run(run) -> Path:
     return run
 
 
+def other_probe(correlation: float | None) -> dict:
+    rows = [
+        {"layer": layer, "validation_accuracy": 0.4, "test_accuracy": 0.4321, "setting": 0.001}
+        for layer in range(3)
+    ]
+    return {
+        "solver": "ridge", "best_layer": 2, "test_accuracy": 0.4321, "layers": rows,
+        "rank_correlation": correlation,
+    }  # fmt: skip
+
+
+FEW_LABELS = {
+    "layer": 3, "subsets": 5, "test_images": 1440,
+    "rows": [
+        {"labels_per_class": 4, "mean": 0.3141, "standard_deviation": 0.0272},
+        {"labels_per_class": 2500, "mean": 0.55, "standard_deviation": None},
+    ],
+}  # fmt: skip
+MASKS = {
+    "layer": 2, "penalty": 1e-4, "masks": 5, "modal": 0.6161, "single_mean": 0.5959,
+    "unmasked": 0.6262,
+}  # fmt: skip
+SPREAD = {"images": 1234, "nats_per_pixel": 2.3456, "standard_deviation": 0.4567}
+OUTLIERS = {
+    "typical_nats_per_pixel": 2.3211, "validation_images": 432, "own": SPREAD,
+    "foreign": [
+        {"name": "noise", **SPREAD, "auroc_loss": 0.987, "auroc_typicality": 0.976},
+        {"name": "flat", **SPREAD, "auroc_loss": 0.004, "auroc_typicality": 0.965},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def fuller_run(full_run) -> Path:
+    """The run with everything that the quickstart does not measure, too."""
+    write_json(full_run / "probe-ridge.json", other_probe(0.7153))
+    write_json(full_run / "probe-neighbors.json", other_probe(None))
+    write_json(full_run / "probe-sgd.json", other_probe(-1.0))
+    write_json(full_run / "few-labels.json", FEW_LABELS)
+    write_json(full_run / "masks.json", MASKS)
+    write_json(full_run / "outliers.json", OUTLIERS)
+    for name in ("surprise", "outliers", "extremes"):
+        write_png(full_run / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
+    return full_run
+
+
 @pytest.fixture
 def full_page(full_run, tmp_path, tiny_palette) -> str:
     return page_of(full_run, write_finetuned(tmp_path / "tuned", tiny_palette))
@@ -127,6 +173,31 @@ def sections(page: str) -> list[str]:
     return re.findall(r'<section id="(\w+)"', page)
 
 
+def test_what_goes_beyond_the_quickstart_is_told_too(fuller_run, tmp_path, tiny_palette):
+    page = page_of(fuller_run, write_finetuned(tmp_path / "tuned", tiny_palette))
+    for figure in (
+        "ridge regression", "nearest neighbors", "SGD", "43.2%", "0.72", "-1.00", "0.001",
+        "31.4%", "2.7%", "2,500", "61.6%", "59.6%", "62.6%", "1e-04",
+        "1,234", "2.3456", "0.4567", "2.3211", "432 validation images", "98.7%", "0.4%", "96.5%",
+        "images: flat.", "log 8 = 2.08",
+    ):  # fmt: skip
+        assert figure in page
+    assert page.count("data:image/png;base64,") == 4 + 1 + 3  # with the palette's swatches
+    assert sections(page) == [
+        "runs", "palette", "loss", "likelihood", "probe", "features", "completions", "finetuning",
+        "provenance",
+    ]  # fmt: skip
+    check_tags(page)
+    assert page == page_of(fuller_run, tmp_path / "tuned")
+
+
+def test_a_surprise_map_alone_has_its_section(run):
+    write_png(run / "surprise.png", np.zeros((8, 8, 3), np.uint8))
+    page = page_of(run)
+    assert sections(page) == ["runs", "palette", "loss", "likelihood", "missing", "provenance"]
+    assert "AUROC" not in page
+
+
 def test_the_page_loads_nothing(full_page):
     addresses = re.findall(r"""(?:src|href|srcset|data)\s*=\s*["']([^"']*)""", full_page)
     assert len(addresses) > 5
@@ -136,6 +207,10 @@ def test_the_page_loads_nothing(full_page):
 
 
 def test_every_tag_is_closed(full_page):
+    check_tags(full_page)
+
+
+def check_tags(page):
     open_tags = []
 
     class Checker(HTMLParser):
@@ -146,7 +221,7 @@ def test_every_tag_is_closed(full_page):
         def handle_endtag(self, tag):
             assert open_tags.pop() == tag
 
-    Checker().feed(full_page)
+    Checker().feed(page)
     assert open_tags == []
 
 
@@ -198,6 +273,8 @@ def test_what_a_run_says_is_escaped(tmp_path, tiny_palette):
     words = "<b>bold</b> & $x$ </pre><script>alert(1)</script>"
     run = write_run(tmp_path / "<i>", tiny_palette, name=words, description=words)
     write_json(run / "provenance.json", {"command": words, "libraries": {words: words}})
+    foreign = [{**row, "name": words} for row in OUTLIERS["foreign"]]
+    write_json(run / "outliers.json", {**OUTLIERS, "foreign": foreign})
     page = page_of(run)
     assert "<script" not in page
     assert "<b>bold" not in page
@@ -253,6 +330,16 @@ def test_a_bert_run_promises_no_completions(tmp_path, tiny_palette):
         ("probe-untrained.json", "[]"),
         ("evaluation.json", '{"test": {"nats_per_pixel": 1}}'),
         ("evaluation.json", '{"test": 3}'),
+        ("probe-ridge.json", '{"best_layer": 1, "test_accuracy": 0.5, "layers": [{"layer": 1}]}'),
+        ("probe-neighbors.json", json.dumps({**other_probe(None), "best_layer": 9})),
+        ("probe-sgd.json", json.dumps({**other_probe(None), "rank_correlation": "high"})),
+        ("few-labels.json", json.dumps({**FEW_LABELS, "rows": []})),
+        ("few-labels.json", json.dumps({**FEW_LABELS, "rows": [{"labels_per_class": 4}]})),
+        ("masks.json", '{"layer": 1}'),
+        ("outliers.json", "[]"),
+        ("outliers.json", json.dumps({**OUTLIERS, "own": None})),
+        ("outliers.json", json.dumps({**OUTLIERS, "foreign": [SPREAD]})),
+        ("outliers.json", json.dumps({**OUTLIERS, "foreign": 3})),
         ("finetune.json", '{"test_accuracy": "high"}'),
         ("provenance.json", "3"),
         ("recipe.json", "{}"),
@@ -277,9 +364,11 @@ def test_bytes_that_are_no_text_are_one_line(run):
 
 
 def test_a_damaged_picture_is_one_line(run):
-    (run / "completions.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"completions\.png"):
-        page_of(run)
+    for name in ("completions", "surprise"):
+        (run / f"{name}.png").write_bytes(b"\x89PNG")
+        with pytest.raises(DataError, match=rf"{name}\.png"):
+            page_of(run)
+        (run / f"{name}.png").unlink()
 
 
 def test_a_folder_that_is_no_run_is_refused_and_nothing_written(tmp_path, run):

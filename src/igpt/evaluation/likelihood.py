@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -83,6 +83,35 @@ def surprise_maps(
     tokens = pretrained.tokenizer.encode(images)
     losses = [pixel_losses(pretrained.model, image[None]).cpu() for image in tokens]
     return torch.cat(losses).reshape(-1, size, size).numpy()
+
+
+@torch.inference_mode()
+def image_losses(
+    pretrained: Pretrained, records: Records, *, batch_size: int = 64, title: str | None = None
+) -> Float64[np.ndarray, " image"]:
+    """Return each image's negative log-likelihood, in nats per pixel.
+
+    Args:
+        pretrained: Network and tokenizer.
+        records: Images, of the network's size or larger.
+        batch_size: Images at a time; changes nothing in the result but rounding.
+        title: Show a bar of this name.
+
+    Raises:
+        ConfigError: The network is not causal.
+        DataError: The records are smaller than the network's images.
+    """
+    require_causal(pretrained.model)
+    losses = np.empty(len(records))
+    done = 0
+    bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
+    with bar:
+        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
+            of_pixels = pixel_losses(pretrained.model, batch.tokens).double()
+            losses[done : done + len(of_pixels)] = of_pixels.mean(dim=1).cpu().numpy()
+            done += len(of_pixels)
+            bar.update(len(of_pixels))
+    return losses
 
 
 def require_causal(model: ImageGPT) -> None:

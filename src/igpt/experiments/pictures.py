@@ -1,16 +1,17 @@
-"""Pictures from a run: completions of image files, and samples."""
+"""Pictures from a run: completions and surprise maps of images, and samples."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps
 
 from igpt.data.batches import images_at_size
 from igpt.data.records import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
-from igpt.evaluation.likelihood import surprise_maps
+from igpt.evaluation.likelihood import require_causal, surprise_maps
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
@@ -25,6 +26,7 @@ from igpt.pixels.images import (
 )
 
 _SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
+_SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels
 
 
 def complete_files(
@@ -88,13 +90,20 @@ def complete_records(
     """
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
-    records = RecordStore.open(data).split("test")
-    chosen = np.random.default_rng(seed).permutation(len(records))[:count]
-    size = pretrained.model.config.image_size
-    pixels = np.concatenate([images_at_size(records, size, slice(i, i + 1)) for i in chosen])
+    _, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
     _, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
     write_png(run.path / "completions.png", picture)
     return run.path / "completions.png"
+
+
+def _drawn(
+    data: Path, size: int, count: int, seed: int
+) -> tuple[list[int], UInt8[np.ndarray, "image size size 3"]]:
+    """Return the numbers of some test records, drawn by seed, and their images at this size."""
+    records = RecordStore.open(data).split("test")
+    chosen = np.random.default_rng(seed).permutation(len(records))[:count].tolist()
+    pixels = [images_at_size(records, size, slice(i, i + 1)) for i in chosen]
+    return chosen, np.concatenate(pixels)
 
 
 def _complete(
@@ -150,8 +159,10 @@ def surprise_file(
 ) -> list[float]:
     """Draw where image files surprise a network, and return each one's nats per pixel.
 
-    One PNG, a row an image: the image, as its palette shows it, and its pixels from black, as
-    expected, to white, as unlikely as a color can be that was drawn blindly, or more.
+    One PNG, a row an image: the image at the network's size, the same in the palette's colors, and
+    its pixels from black, as expected, to bright, as unlikely as a color can be that was drawn
+    blindly, or more. Below them lies the scale, from 0 to that: the logarithm of how many colors
+    there are.
 
     Raises:
         CheckpointError: No model at `path`.
@@ -159,12 +170,48 @@ def surprise_file(
         DataError: A file is missing or is no image.
     """
     pretrained = load(path, device=choose_device(device))
+    size = pretrained.model.config.image_size
+    pixels = np.stack([square(read_image(file), size, filter) for file in images])
+    nats, picture = _surprise(pretrained, pixels)
+    write_png(out, picture)
+    return nats
+
+
+def surprise_records(
+    path: Path, data: Path, *, count: int = 8, seed: int = 0, device: str = "auto"
+) -> dict[int, float]:
+    """Draw where `count` test images, drawn by seed, surprise a run, as its `surprise.png`.
+
+    Returns:
+        Nats per pixel of each, by its number in the test split.
+
+    Raises:
+        CheckpointError: No run at `path`.
+        ConfigError: The network is not autoregressive.
+        DataError: No test split, or images smaller than the network's.
+    """
+    run = RunFolder.open(path)
+    pretrained = load(path, device=choose_device(device))
+    require_causal(pretrained.model)
+    chosen, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
+    nats, picture = _surprise(pretrained, pixels)
+    write_png(run.path / "surprise.png", picture)
+    return dict(zip(chosen, nats, strict=True))
+
+
+def _surprise(
+    pretrained: Pretrained, pixels: UInt8[np.ndarray, "image size size 3"]
+) -> tuple[list[float], UInt8[np.ndarray, "_ _ 3"]]:
     config = pretrained.model.config
-    pixels = np.stack([square(read_image(file), config.image_size, filter) for file in images])
     maps = surprise_maps(pretrained, pixels)
-    shares = np.clip(maps / math.log(config.colors), 0, 1)
-    grey = np.rint(255 * shares).astype(np.uint8)[..., None].repeat(3, axis=-1)
-    shown = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
-    scale = max(1, _SHOWN_SIZE // config.image_size)
-    write_png(out, image_grid(np.stack([shown, grey], axis=1), scale=scale))
-    return [float(nats) for nats in maps.mean(axis=(1, 2))]
+    seen = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
+    cells = np.stack([pixels, seen, _heat(maps / math.log(config.colors))], axis=1)
+    picture = image_grid(cells, scale=max(1, _SHOWN_SIZE // config.image_size))
+    scale = _heat(np.tile(np.linspace(0, 1, picture.shape[1]), (_SCALE_HEIGHT, 1)))
+    gap = np.full((_SCALE_HEIGHT // 2, *scale.shape[1:]), 255, np.uint8)
+    return maps.mean(axis=(1, 2)).tolist(), np.concatenate([picture, gap, scale])
+
+
+def _heat(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Return colors from black for 0, over purple and red, to light yellow for 1 and more."""
+    return colormaps["inferno"](np.clip(shares, 0, 1), bytes=True)[..., :3]

@@ -6,9 +6,10 @@ or shown ten years later; drawn twice from the same folders it is the same byte 
 
     write_report([Path("runs/a"), Path("runs/a-finetuned")], Path("report.html"))
 
-What a run has not measured yet has no section; the page's end names the commands that would. This
-module reads, checks and draws; words and layout are in `report.html.jinja`. Names and descriptions
-from a run appear in the page only, escaped, and never in a plot.
+What a run has not measured yet has no section; the page's end names the commands that would, of
+what a quickstart measures. This module reads, checks and draws; words and layout are in
+`report.html.jinja`. Names and descriptions from a run appear in the page only, escaped, and never
+in a plot that is drawn here.
 """
 
 import base64
@@ -59,6 +60,14 @@ _FINETUNE = (
     "seconds",
 )  # fmt: skip
 
+_OTHER_PROBES = {"ridge": "ridge regression", "neighbors": "nearest neighbors", "sgd": "SGD"}
+_OTHER_LAYER = ("layer", "validation_accuracy", "test_accuracy", "setting")
+_FEW_LABELS = ("layer", "subsets", "test_images")
+_FEW_LABELS_ROW = ("labels_per_class", "mean")
+_MASKS = ("layer", "penalty", "masks", "modal", "single_mean", "unmasked")
+_SPREAD = ("images", "nats_per_pixel", "standard_deviation")
+_FOREIGN = (*_SPREAD, "auroc_loss", "auroc_typicality")
+
 _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's own font
     "svg.hashsalt": "igpt",  # the same plot gets the same identifiers
@@ -82,6 +91,10 @@ class _Run:
     evaluation: dict[str, dict[str, Any]]
     probe: dict[str, Any]
     untrained: dict[str, Any]
+    other_probes: list[dict[str, Any]]
+    few_labels: dict[str, Any]
+    masks: dict[str, Any]
+    outliers: dict[str, Any]
     finetune: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -209,6 +222,14 @@ def _read_run(path: Path, *, label: str, color: str) -> _Run:
         metrics=metrics, evaluation=evaluation,
         probe=_read_probe(folder, "probe.json"),
         untrained=_read_probe(folder, "probe-untrained.json"),
+        other_probes=[
+            {"name": name, **probe}
+            for solver, name in _OTHER_PROBES.items()
+            if (probe := _read_other_probe(folder, f"probe-{solver}.json"))
+        ],
+        few_labels=_read_few_labels(folder),
+        masks=_read(folder, "masks.json", _MASKS),
+        outliers=_read_outliers(folder),
         finetune=_read(folder, "finetune.json", _FINETUNE),
         provenance=_read(folder, "provenance.json"),
     )  # fmt: skip
@@ -219,13 +240,49 @@ def _read_probe(folder: RunFolder, name: str) -> dict[str, Any]:
     probe = _read(folder, name, _PROBE)
     if not probe:
         return {}
-    rows = probe.get("layers")
-    for row in rows if isinstance(rows, list) and rows else [None]:
-        _check(row, _LAYER, folder.path / name)
-    best = [row for row in probe["layers"] if row["layer"] == probe["best_layer"]]
-    if not best or type(probe.get("raw_pixels")) not in (float, int, type(None)):
+    best = _best_row(probe, _LAYER, folder.path / name)
+    if not _is_number_or_none(probe.get("raw_pixels")):
         raise CheckpointError(f"{folder.path / name} is damaged; probe again")
-    return {"raw_pixels": None, **probe, "best": best[0]}
+    return {"raw_pixels": None, **probe, "best": best}
+
+
+def _read_other_probe(folder: RunFolder, name: str) -> dict[str, Any]:
+    """Return the results of a probe by another solver, with the row of the best layer as `best`."""
+    probe = _read(folder, name, _PROBE)
+    if not probe:
+        return {}
+    best = _best_row(probe, _OTHER_LAYER, folder.path / name)
+    if not _is_number_or_none(probe.get("rank_correlation")):
+        raise CheckpointError(f"{folder.path / name} is damaged; probe again")
+    return {"rank_correlation": None, **probe, "best": best}
+
+
+def _best_row(probe: dict[str, Any], numbers: Sequence[str], file: Path) -> dict[str, Any]:
+    rows = _check_rows(probe, "layers", numbers, file)
+    best = [row for row in rows if row["layer"] == probe["best_layer"]]
+    if not best:
+        raise CheckpointError(f"{file} is damaged; probe again")
+    return best[0]
+
+
+def _read_few_labels(folder: RunFolder) -> dict[str, Any]:
+    found = _read(folder, "few-labels.json", _FEW_LABELS)
+    file = folder.path / "few-labels.json"
+    for row in _check_rows(found, "rows", _FEW_LABELS_ROW, file) if found else ():
+        if not _is_number_or_none(row.setdefault("standard_deviation", None)):
+            raise CheckpointError(f"{file} is damaged; run igpt few-labels again")
+    return found
+
+
+def _read_outliers(folder: RunFolder) -> dict[str, Any]:
+    found = _read(folder, "outliers.json", ("typical_nats_per_pixel", "validation_images"))
+    file = folder.path / "outliers.json"
+    if found:
+        _check(found.get("own"), _SPREAD, file)
+        for row in _check_rows(found, "foreign", _FOREIGN, file):
+            if not isinstance(row.get("name"), str):
+                raise CheckpointError(f"{file} is damaged; run igpt outliers again")
+    return found
 
 
 def _read(folder: RunFolder, name: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
@@ -244,6 +301,20 @@ def _check(value: Any, numbers: Sequence[str], file: Path) -> dict[str, Any]:
         what = f"a number as {missing[0]!r}" if missing else "an object"
         raise CheckpointError(f"{file} is damaged: it lacks {what}; restore or remove it")
     return known
+
+
+def _check_rows(
+    value: dict[str, Any], name: str, numbers: Sequence[str], file: Path
+) -> list[dict[str, Any]]:
+    """Return the list of this name, once it is known to hold an object or more with numbers."""
+    rows = value.get(name)
+    return [
+        _check(row, numbers, file) for row in (rows if isinstance(rows, list) and rows else [None])
+    ]
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float))
 
 
 def _palettes(runs: list[_Run]) -> list[dict[str, Any]]:
