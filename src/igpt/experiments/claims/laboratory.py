@@ -127,17 +127,32 @@ class Laboratory:
         return json.loads(file.with_suffix(".json").read_text())["psnr_db"]
 
     def pretrained(self, variant: str, seed: int) -> RunFolder:
-        """Return the finished pretraining run of a variant."""
+        """Return the finished pretraining run of a variant.
+
+        Raises:
+            ConfigError: There is one by another recipe in its place.
+        """
         name = self.scale.same_as(variant)
         path = self.path / "runs" / f"{name}-seed{seed}"
+        size, grey = self.scale.palette_size, self.scale.grey
+        if name.startswith("palette-"):
+            size, grey = self.scale.palettes[name.removeprefix("palette-")]
+        recipe = self.scale.recipe_of(name, seed)
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, colors=size))
         with _alone(path):
             if path.exists():
+                run = RunFolder.open(path)
+                if pretrain.recipe_of(run.settings) != recipe:
+                    raise ConfigError(
+                        f"{path} was made by another recipe than this igpt has for it; choose "
+                        "another --out"
+                    )
+                done = read_metrics(run.metrics)
+                if done and done[-1]["step"] + 1 == recipe.training.steps and run.model.is_dir():
+                    return run
                 return pretrain.resume(path, data=self.data, device=self.device)
-            size, grey = self.scale.palette_size, self.scale.grey
-            if name.startswith("palette-"):
-                size, grey = self.scale.palettes[name.removeprefix("palette-")]
             return pretrain.pretrain(
-                self.scale.recipe_of(name, seed),
+                recipe,
                 name=name,
                 data=self.data,
                 palette=self.palette(size, grey=grey),
@@ -201,6 +216,9 @@ class Laboratory:
         path = source.path.with_name(f"{source.path.name}-{name}")
         with _alone(path):
             if path.exists():
+                run = RunFolder.open(path)
+                if run.read("finetune.json") is not None:
+                    return run
                 return finetune.resume(path, data=self.labelled, device=self.device)
             return finetune.finetune(
                 source.path,
