@@ -25,6 +25,9 @@ Validate = Callable[[int, dict[str, Any]], tuple[dict[str, float], bool]]
 """Updates done and the run's memory (saved with its state, to be changed in place) to measures for
 the record, and whether to stop here."""
 
+FOLDED = "train+validation"
+"""The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
+
 
 def fit(
     run: RunFolder,
@@ -102,12 +105,13 @@ def fit(
             model.train()
             line.update(measured)
             finished = finished or enough
-            progress.say(
-                f"step {updates}: "
-                + ", ".join(
-                    f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items()
+            if measured:
+                progress.say(
+                    f"step {updates}: "
+                    + ", ".join(
+                        f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items()
+                    )
                 )
-            )
         line["seconds"] = spent_before + time.monotonic() - began
         metrics.write(line)
         late = time.monotonic() - saved >= training.checkpoint_minutes * 60
