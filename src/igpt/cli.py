@@ -108,6 +108,8 @@ _SECONDS = click.option(
     "--seconds", type=float, help="Stop after so long, saved; go on later with --resume."
 )
 
+_PAPER = "paper"  # --search-rates without a list
+
 
 def _rates(
     context: click.Context, option: click.Parameter, text: str | None
@@ -123,7 +125,6 @@ def _rates(
         ) from error
 
 
-_PAPER = "paper"
 _SEARCH = _options(
     click.option(
         "--search-rates", "rates", is_flag=False, flag_value=_PAPER, callback=_rates,
