@@ -189,6 +189,48 @@ def test_recipes_are_listed_and_shown(igpt):
         (["pretrain", "cifar10-tiny", "--steps", "x"], "'x' is not a valid integer"),
         (["pretrain", "cifar10-tiny", "--set", "model.layer=3"], "did you mean 'layers'"),
         (["pretrain", "--resume", "nowhere"], "nowhere holds no run (no recipe.json)"),
+        *(
+            (
+                [
+                    "pretrain",
+                    "cifar10-tiny",
+                    "--data",
+                    "d",
+                    "--palette",
+                    "p",
+                    "--out",
+                    "o",
+                    f"--search-rates={rates}",
+                ],
+                message,
+            )
+            for rates, message in (
+                ("0.1,0.3", "positive and descend, such as 0.01,0.003,0.001, got 0.1, 0.3"),
+                ("0.1,0", "got 0.1, 0"),
+                ("nan", "got nan"),
+                ("", "got none"),
+                ("0.1;0.01", "from high to low, such as 0.01,0.003, or none, got '0.1;0.01'"),
+            )
+        ),
+        (["pretrain", "--search-rates", "cifar10-tiny"], "or none, got 'cifar10-tiny'"),
+        (["pretrain", "--resume", "r", "--search-rates"], "leave out --search-rates and"),
+        (["finetune", "--resume", "r", "--fold-validation"], "leave out --search-rates and"),
+        (
+            [
+                "pretrain",
+                "cifar10-tiny",
+                "--data",
+                "d",
+                "--palette",
+                "p",
+                "--out",
+                "o",
+                "--search-rates",
+                "--set",
+                "training.learning_rate=1",
+            ],
+            "--search-rates decides training.learning_rate; leave out its --set",
+        ),
         (["finetune"], "fine-tuning wants RUN, --data and --out, or --resume RUN"),
         (["finetune", "--resume", "nowhere"], "nowhere holds no run"),
         (
@@ -341,6 +383,31 @@ def test_few_labels_are_read_from_the_best_layer_and_kept(made, igpt, refused, t
     assert "run igpt probe first, or give --layer" in refused(
         "few-labels", run / "model", "--data", store
     )
+
+
+def test_learning_rates_are_searched_and_told(made, igpt, tmp_path):
+    store, settings = made / "store", [f"--set={setting}" for setting in TINY_RUN]
+    settings.remove("--set=training.learning_rate=0.003")
+    settings.remove("--set=finetune.training.learning_rate=0.003")
+    command = ["pretrain", "digits-quickstart", "--data", store, "--palette", made / "palette.npy",
+               "--out", tmp_path / "a", "--steps", 4, *settings]  # fmt: skip
+    code, out, _ = igpt(*command, "--search-rates", "--fold-validation", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result == json.loads((tmp_path / "a" / "search.json").read_text())
+    assert result["tries"][0]["learning_rate"] == 0.01
+    code, told, _ = igpt(*command, "--search-rates", "--fold-validation")  # told again
+    assert told.splitlines()[0] == "learning rate  validation nats per pixel"
+    assert f"{tmp_path / 'a' / 'final'}: learning rate" in told
+    code, out, _ = igpt("finetune", made / "run", "--data", store, "--out", tmp_path / "b",
+                        "--steps", 10, "--search-rates", "0.003,0.001")  # fmt: skip
+    assert code == 0
+    assert "test accuracy" in out.splitlines()[-1]
+    code, out, _ = igpt("finetune", "--resume", tmp_path / "b" / "rate-0.003")
+    assert (code, "accuracy" in out) == (0, True)
+    code, out, _ = igpt("finetune", made / "run", "--data", store, "--out", tmp_path / "c",
+                        "--steps", 3, "--fold-validation")  # fmt: skip
+    assert (code, "test accuracy" in out) == (0, True)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "ridge", "neighbors"])

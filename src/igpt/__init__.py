@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from igpt.experiments.recipes import RECIPES as RECIPES
     from igpt.experiments.recipes import Recipe as Recipe
     from igpt.experiments.report import write_report as write_report
+    from igpt.experiments.search import search_finetuning as search_finetuning
+    from igpt.experiments.search import search_pretraining as search_pretraining
     from igpt.model.config import SIZES as SIZES
     from igpt.model.config import ModelConfig as ModelConfig
     from igpt.model.conversion import convert as convert
@@ -81,6 +83,8 @@ _PLACES = {
     "probe_run": "igpt.experiments.probe",
     "push": "igpt.experiments.publish",
     "sample_images": "igpt.evaluation.completion",
+    "search_finetuning": "igpt.experiments.search",
+    "search_pretraining": "igpt.experiments.search",
     "surprise_maps": "igpt.evaluation.likelihood",
     "write_report": "igpt.experiments.report",
 }

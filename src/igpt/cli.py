@@ -108,6 +108,38 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the figures 
 _SECONDS = click.option(
     "--seconds", type=float, help="Stop after so long, saved; go on later with --resume."
 )
+
+_PAPER = "paper"  # --search-rates without a list
+
+
+def _rates(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[float, ...] | str | None:
+    """Read a list of learning rates."""
+    if text is None or text == _PAPER:
+        return text
+    try:
+        return tuple(float(rate) for rate in text.split(",")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(
+            f"wants learning rates from high to low, such as 0.01,0.003, or none, got {text!r}"
+        ) from error
+
+
+_SEARCH = _options(
+    click.option(
+        "--search-rates", "rates", is_flag=False, flag_value=_PAPER, callback=_rates,
+        metavar="[RATES]",
+        help="Train with one learning rate after another, such as 0.01,0.003,0.001, until "
+        "validation gets worse, each in a folder of its own in --out; alone: the paper's rates. "
+        "The same command again goes on.",
+    ),
+    click.option(
+        "--fold-validation", is_flag=True,
+        help="Learn from train and validation images together; after a search, in a last run "
+        "with the best rate, final/ in --out.",
+    ),
+)  # fmt: skip
 _SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="PATH=VALUE",
     help="Set a field of the recipe, such as training.steps=500; see igpt recipes NAME.",
@@ -271,6 +303,7 @@ def palette_fit(
 @click.option("--resume", "resumed", type=_PATH, metavar="RUN", help="Go on with this run instead.")
 @click.option("--steps", type=_COUNT, help="Short for --set training.steps=...")
 @_SETTINGS
+@_SEARCH
 @_SECONDS
 @_DEVICE
 @_JSON
@@ -282,6 +315,8 @@ def pretrain(
     resumed: Path | None,
     steps: int | None,
     settings: tuple[str, ...],
+    rates: tuple[float, ...] | str | None,
+    fold_validation: bool,
     seconds: float | None,
     device: str,
     as_json: bool,
@@ -294,6 +329,7 @@ def pretrain(
     if steps is not None:
         settings = (*settings, f"training.steps={steps}")
     if resumed is not None:
+        _refuse_search(rates, fold_validation)
         if recipe or out or palette or settings:
             raise click.UsageError(
                 "--resume goes on with the run as it is; leave out the recipe, --palette, --out, "
@@ -312,15 +348,41 @@ def pretrain(
         chosen = with_settings(find_recipe(recipe), settings)
         if data is None or palette is None or out is None:
             raise click.UsageError("a new run wants --data, --palette and --out")
+        if rates is not None:
+            _refuse_rate(settings, "training.learning_rate")
+            from igpt.experiments.search import search_pretraining, search_table
+            from igpt.training.rate_search import PRETRAINING_RATES
+
+            result = search_pretraining(
+                chosen, name=recipe, data=data, palette=palette, out=out, device=device,
+                rates=PRETRAINING_RATES if isinstance(rates, str) else rates,
+                fold_validation=fold_validation, seconds=seconds,
+            )  # fmt: skip
+            _print(result, as_json, search_table(result, out))
+            return
         from igpt.experiments.pretrain import pretrain
 
         run = pretrain(
-            chosen, name=recipe, data=data, palette=palette, out=out, device=device, seconds=seconds
-        )
+            chosen, name=recipe, data=data, palette=palette, out=out, device=device,
+            seconds=seconds, fold_validation=fold_validation,
+        )  # fmt: skip
     if as_json:
         from igpt.training.metrics import read_metrics
 
         click.echo(json.dumps(read_metrics(run.metrics)[-1], indent=2))
+
+
+def _refuse_search(rates: object, fold_validation: bool) -> None:
+    if rates is not None or fold_validation:
+        raise click.UsageError(
+            "--resume goes on with one run as it is; leave out --search-rates and "
+            "--fold-validation, or to go on with a search give its own command again"
+        )
+
+
+def _refuse_rate(settings: tuple[str, ...], name: str) -> None:
+    if any(setting.startswith(f"{name}=") for setting in settings):
+        raise click.UsageError(f"--search-rates decides {name}; leave out its --set")
 
 
 @_igpt.command()
@@ -511,6 +573,7 @@ def few_labels(run: Path, as_json: bool, **options: Any) -> None:
     help="The baseline: RUN's network with fresh weights, classes only; see finetune.dropout.",
 )  # fmt: skip
 @_SETTINGS
+@_SEARCH
 @_SECONDS
 @_DEVICE
 @_JSON
@@ -522,6 +585,8 @@ def finetune(
     steps: int | None,
     from_scratch: bool,
     settings: tuple[str, ...],
+    rates: tuple[float, ...] | str | None,
+    fold_validation: bool,
     seconds: float | None,
     device: str,
     as_json: bool,
@@ -534,6 +599,7 @@ def finetune(
     if from_scratch:
         settings = ("finetune.from_scratch=true", "finetune.pixel_coefficient=0", *settings)
     if resumed is not None:
+        _refuse_search(rates, fold_validation)
         if run or out or settings:
             raise click.UsageError(
                 "--resume goes on with the run as it is; leave out RUN, --out, --steps, --set and "
@@ -552,12 +618,27 @@ def finetune(
         from igpt.experiments.recipes import with_settings
 
         recipe = with_settings(finetuning.recipe_for(run), settings)
+        if rates is not None:
+            _refuse_rate(settings, "finetune.training.learning_rate")
+            from igpt.experiments.search import search_finetuning, search_table
+            from igpt.training.rate_search import FINETUNING_RATES
+
+            result = search_finetuning(
+                run, data=data, out=out, config=recipe.finetune, device=device,
+                rates=FINETUNING_RATES if isinstance(rates, str) else rates,
+                fold_validation=fold_validation, seconds=seconds,
+            )  # fmt: skip
+            _print(result, as_json, search_table(result, out))
+            return
         tuned = finetuning.finetune(
-            run, data=data, out=out, config=recipe.finetune, device=device, seconds=seconds
-        )
+            run, data=data, out=out, config=recipe.finetune, device=device, seconds=seconds,
+            fold_validation=fold_validation,
+        )  # fmt: skip
     result = tuned.read("finetune.json")
     if result is not None:
-        _print(result, as_json, f"{tuned.path}: test accuracy {result['test_accuracy']:.2%}")
+        measured = "validation" if result["test_accuracy"] is None else "test"
+        accuracy = result[f"{measured}_accuracy"]
+        _print(result, as_json, f"{tuned.path}: {measured} accuracy {accuracy:.2%}")
 
 
 @_igpt.command()

@@ -41,12 +41,6 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
-@pytest.fixture
-def given(shapes_store, tiny_palette, tmp_path):
-    tiny_palette.save(tmp_path / "palette.npy")
-    return {"data": shapes_store.path, "palette": tmp_path / "palette.npy", "device": "cpu"}
-
-
 def losses(run_path):
     """Every figure of a run that does not depend on the clock."""
     clock = ("images_per_second", "tokens_per_second", "seconds")

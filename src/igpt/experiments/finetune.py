@@ -4,6 +4,8 @@ The class head starts at zero on the pretrained network, or, as a baseline, on o
 weights; all weights learn, at a constant rate, from
 the class loss and, by a coefficient, the pixel loss. The weights of the best validation accuracy
 are kept, training stops when it no longer rises, and the test split is measured once, at the end.
+
+With the validation images folded in, there is nothing to stop by: training takes all of its steps.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ from igpt.data.batches import TokenBatches
 from igpt.data.records import RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
-from igpt.experiments.fitting import fit
+from igpt.experiments.fitting import FOLDED, fit
 from igpt.experiments.pretrain import recipe_of
 from igpt.experiments.recipes import FinetuneConfig, Recipe
 from igpt.experiments.run import (
@@ -41,6 +43,8 @@ def finetune(
     config: FinetuneConfig,
     device: str = "auto",
     seconds: float | None = None,
+    fold_validation: bool = False,
+    measure_test: bool = True,
 ) -> RunFolder:
     """Fine-tune a pretrained network on the labels of `data` and return the new run.
 
@@ -53,6 +57,9 @@ def finetune(
         config: Losses, rates, patience.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
+        fold_validation: Learn from train and validation images together, for all of the steps.
+        measure_test: Measure the test split at the end; or else `test_accuracy` is null, and
+            `report_test` may fill it in.
 
     Raises:
         ConfigError: The settings do not go together, or `out` holds something.
@@ -64,20 +71,14 @@ def finetune(
     chosen = choose_device(device)
     pretrained = load(source)
     store = RecordStore.open(data)
-    check_layer(pretrained.model, config.layer)
-    check_compiler(config.training, chosen)
-    _check(store, pretrained)
+    split = FOLDED if fold_validation else "train"
+    check(pretrained, config, store, chosen, split=split)
     if config.from_scratch:
         seed_everything(config.training.seed)
         pretrained = Pretrained.build(
             pretrained.model.config,
             pretrained.palette,
             mask_probability=pretrained.mask_probability,
-        )
-    if config.training.batch_size > len(store.split("train")):
-        raise ConfigError(
-            f"finetune.training.batch_size={config.training.batch_size} is more than the "
-            f"{len(store.split('train'))} training images there are; set it lower"
         )
     run = RunFolder.create(
         out,
@@ -87,6 +88,8 @@ def finetune(
             "finetune": dataclasses.asdict(config),
             "model": pretrained.model.config.to_dict(),
             "data": describe_data(store, data),
+            "split": split,
+            "measure_test": measure_test,
         },
         palette=pretrained.palette,
         device=chosen,
@@ -126,7 +129,23 @@ def resume(
     return _fit(run, config, reopen_data(settings["data"], data), choose_device(device), seconds)
 
 
-def _check(store: RecordStore, pretrained: Pretrained) -> None:
+def check(
+    pretrained: Pretrained,
+    config: FinetuneConfig,
+    store: RecordStore,
+    device: torch.device,
+    *,
+    split: str = "train",
+) -> None:
+    """See that network, settings, images and device go together, before anything is written.
+
+    Raises:
+        ConfigError: No such layer, a batch larger than the split, or no compiler where one is
+            wanted.
+        DataError: No labels, no such split, or images too small for the network.
+    """
+    check_layer(pretrained.model, config.layer)
+    check_compiler(config.training, device)
     size = pretrained.model.config.image_size
     if store.image_size < size:
         raise DataError(
@@ -135,6 +154,12 @@ def _check(store: RecordStore, pretrained: Pretrained) -> None:
         )
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
+    records = len(store.split(split))
+    if config.training.batch_size > records:
+        raise ConfigError(
+            f"finetune.training.batch_size={config.training.batch_size} is more than the "
+            f"{records} training images there are; set it lower"
+        )
 
 
 def _fit(
@@ -150,8 +175,10 @@ def _fit(
     pretrained = load(run.path / "pretrained").with_class_head(store.class_names, config.layer)
     pretrained.model.to(device)
     pretrained.model.set_dropout(config.dropout)
+    settings = run.settings
+    split = settings.get("split", "train")  # runs of before there was a choice have none
     batches = TokenBatches(
-        store.split("train"),
+        store.split(split),
         pretrained.tokenizer,
         batch_size=training.batch_size,
         seed=training.seed,
@@ -160,6 +187,8 @@ def _fit(
     validation = store.split("validation")
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
+        if split == FOLDED:  # nothing is held out
+            return {}, False
         found = accuracy(pretrained, validation, limit=training.validation_images)
         if found > memory.get("validation_accuracy", -1.0):
             memory.update(validation_accuracy=found, best_updates=updates, without_gain=0)
@@ -179,7 +208,7 @@ def _fit(
         ),
         batch_at=batches.at,
         validate=validate,
-        publish=False,
+        publish=split == FOLDED,  # then there is no best model to keep, only the newest
         seconds=seconds,
     )
     if not memory["finished"]:
@@ -189,19 +218,32 @@ def _fit(
         )
         return run
     if run.read("finetune.json") is None:
-        best = load(run.path, device=device)
         result = {
-            "test_accuracy": accuracy(best, store.split("test"), title="test"),
-            "validation_accuracy": memory["validation_accuracy"],
-            "best_step": memory["best_updates"],
+            "test_accuracy": None,
+            "validation_accuracy": memory.get("validation_accuracy"),
+            "best_step": memory.get("best_updates", memory["updates"]),
             "steps": memory["updates"],
             "pixel_coefficient": config.pixel_coefficient,
-            "layer": check_layer(best.model, config.layer),
+            "layer": check_layer(pretrained.model, config.layer),
             "seconds": memory["seconds"],
         }
         run.write("finetune.json", result)
+    if settings.get("measure_test", True):
+        report_test(run, store, device)
+    return run
+
+
+def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> dict[str, Any]:
+    """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
+    result = run.read("finetune.json")
+    if result["test_accuracy"] is None:
+        best = load(run.path, device=device)
+        result["test_accuracy"] = accuracy(best, store.split("test"), title="test")
+        run.write("finetune.json", result)
+        validation = result["validation_accuracy"]
+        told = "" if validation is None else f" (validation {validation:.1%})"
         run.say(
             f"{run.path}: test accuracy {result['test_accuracy']:.1%} with the weights of step "
-            f"{result['best_step']} (validation {result['validation_accuracy']:.1%})"
+            f"{result['best_step']}{told}"
         )
-    return run
+    return result

@@ -25,6 +25,9 @@ Validate = Callable[[int, dict[str, Any]], tuple[dict[str, float], bool]]
 """Updates done and the run's memory (saved with its state, to be changed in place) to measures for
 the record, and whether to stop here."""
 
+FOLDED = "train+validation"
+"""The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
+
 
 def fit(
     run: RunFolder,
@@ -103,12 +106,13 @@ def fit(
             model.train()
             line.update(measured)
             finished = finished or enough
-            progress.say(
-                f"step {updates}: "
-                + ", ".join(
-                    f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items()
+            if measured:
+                progress.say(
+                    f"step {updates}: "
+                    + ", ".join(
+                        f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items()
+                    )
                 )
-            )
         if publish and updates in training.snapshot_steps:
             pretrained.save(run.snapshot(updates))
         line["seconds"] = spent_before + time.monotonic() - began

@@ -15,7 +15,7 @@ from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
-from igpt.experiments.fitting import fit
+from igpt.experiments.fitting import FOLDED, fit
 from igpt.experiments.recipes import Recipe
 from igpt.experiments.run import (
     RunFolder,
@@ -48,6 +48,7 @@ def pretrain(
     name: str = "",
     device: str = "auto",
     seconds: float | None = None,
+    fold_validation: bool = False,
 ) -> RunFolder:
     """Pretrain a network from fresh weights and return its run.
 
@@ -59,6 +60,8 @@ def pretrain(
         name: What the recipe is called, for the record.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
+        fold_validation: Learn from train and validation images together; nothing is then held out
+            to measure on the way.
 
     Raises:
         ConfigError: The settings do not go together, or `out` holds something.
@@ -72,8 +75,8 @@ def pretrain(
         recipe, model=dataclasses.replace(recipe.model, colors=colors.size)
     )
     chosen = choose_device(device)
-    _check(recipe, store)
-    check_compiler(recipe.training, chosen)
+    split = FOLDED if fold_validation else "train"
+    check(recipe, store, chosen, split=split)
     run = RunFolder.create(
         out,
         settings={
@@ -81,6 +84,7 @@ def pretrain(
             "name": name,
             **recipe.to_dict(),
             "data": describe_data(store, data),
+            "split": split,
             "filter": store.filter,
         },
         palette=colors,
@@ -133,8 +137,15 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
         raise CheckpointError(f"the run's recipe.json does not make a recipe: {error}") from error
 
 
-def _check(recipe: Recipe, store: RecordStore) -> None:
-    """See that the data fits the recipe before anything is written."""
+def check(
+    recipe: Recipe, store: RecordStore, device: torch.device, *, split: str = "train"
+) -> None:
+    """See that recipe, images and device go together, before anything is written.
+
+    Raises:
+        ConfigError: A batch larger than the split, or no compiler where one is wanted.
+        DataError: There is no such split, or the images are too small for the network.
+    """
     size = recipe.model.image_size
     if store.image_size < size:
         raise DataError(
@@ -142,7 +153,7 @@ def _check(recipe: Recipe, store: RecordStore) -> None:
             f"{store.image_size}; prepare it again with --image-size {size}, or set "
             f"model.image_size={store.image_size}"
         )
-    records = len(store.split("train"))
+    records = len(store.split(split))
     if recipe.training.batch_size > records:
         raise ConfigError(
             f"training.batch_size={recipe.training.batch_size} is more than the {records} training "
@@ -151,6 +162,7 @@ def _check(recipe: Recipe, store: RecordStore) -> None:
     if recipe.training.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
+    check_compiler(recipe.training, device)
 
 
 def _online_probe(
@@ -187,8 +199,9 @@ def _fit(
     pretrained = Pretrained.build(recipe.model, palette, mask_probability=recipe.mask_probability)
     pretrained.model.to(device)
     tokenizer = pretrained.tokenizer
+    split = run.settings.get("split", "train")  # runs of before there was a choice have none
     batches = TokenBatches(
-        store.split("train"),
+        store.split(split),
         tokenizer,
         batch_size=training.batch_size,
         seed=training.seed,
@@ -197,6 +210,8 @@ def _fit(
     held_out = _held_out(store)
 
     def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
+        if split == FOLDED:  # nothing is held out
+            return {}, False
         measured = evaluate(pretrained, held_out, images=training.validation_images)
         online = {}
         if training.online_probe_images:

@@ -249,7 +249,7 @@ def _figures(run: RunFolder, *, pixels: bool) -> list[str]:
         if probe.get("raw_pixels") is not None:
             rows.append(("the same on raw pixels", f"{probe['raw_pixels']:.2%}"))
     tuned = run.read("finetune.json")
-    if tuned:
+    if tuned and tuned["test_accuracy"] is not None:
         rows.append(("fine-tuned, test accuracy", f"{tuned['test_accuracy']:.2%}"))
     if not rows:
         return []

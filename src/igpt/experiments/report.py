@@ -55,16 +55,14 @@ _STRIP = 6  # pictures that show how the samples changed
 _EVALUATION = ("images", "nats_per_pixel", "bits_per_pixel")
 _PROBE = ("best_layer", "test_accuracy")
 _LAYER = ("layer", "validation_accuracy", "test_accuracy", "penalty", "converged")
-_FINETUNE = (
-    "test_accuracy", "validation_accuracy", "best_step", "steps", "pixel_coefficient", "layer",
-    "seconds",
-)  # fmt: skip
+_FINETUNE = ("best_step", "steps", "pixel_coefficient", "layer", "seconds")
+_ACCURACIES = ("test_accuracy", "validation_accuracy")  # null where not measured
 
 _OTHER_PROBES = {"ridge": "ridge regression", "neighbors": "nearest neighbors", "sgd": "SGD"}
 _OTHER_LAYER = ("layer", "validation_accuracy", "test_accuracy", "setting")
 _FEW_LABELS = ("layer", "subsets", "test_images")
 _FEW_LABELS_ROW = ("labels_per_class", "mean")
-_MASKS = ("layer", "penalty", "masks", "modal", "single_mean", "unmasked")
+_MASKS = ("layer", "masks", "modal", "single_mean", "unmasked")
 _SPREAD = ("images", "nats_per_pixel", "standard_deviation")
 _FOREIGN = (*_SPREAD, "auroc_loss", "auroc_typicality")
 
@@ -165,7 +163,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        percent="{:.1%}".format, count="{:,}".format, duration=_duration, quote=shlex.quote,
+        percent=_percent, count="{:,}".format, duration=_duration, quote=shlex.quote,
         json=functools.partial(json.dumps, indent=2),
     )  # fmt: skip
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text())
@@ -178,9 +176,25 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             "accuracy": _accuracy_plot([run for run in told if not run.pretrains]),
             "probe": _probe_plot([run for run in told if run.pretrains and run.probe]),
         }
-    page = template.render(runs=told, plots=plots, palettes=_palettes(told), log=math.log)
+    page = template.render(
+        runs=told, plots=plots, palettes=_palettes(told), best_tuned=_best_tuned(told), log=math.log
+    )
     with written_aside(out) as aside:
         aside.write_text(page, encoding="utf-8")
+
+
+def _best_tuned(runs: list[_Run]) -> _Run | None:
+    """Return the fine-tuning whose test accuracy stands for all; one is best on validation.
+
+    One that learned from the validation images, too, came after such a choice, and is its outcome.
+    """
+
+    def rank(run: _Run) -> tuple[bool, float]:
+        validation = run.finetune["validation_accuracy"]
+        return validation is None, validation or 0.0
+
+    tested = [run for run in runs if run.finetune.get("test_accuracy") is not None]
+    return max(tested, key=rank, default=None)
 
 
 def _read_runs(paths: Sequence[Path]) -> list[_Run]:
@@ -230,7 +244,7 @@ def _read_run(path: Path, *, label: str, color: str) -> _Run:
         few_labels=_read_few_labels(folder),
         masks=_read(folder, "masks.json", _MASKS),
         outliers=_read_outliers(folder),
-        finetune=_read(folder, "finetune.json", _FINETUNE),
+        finetune=_read_finetune(folder),
         provenance=_read(folder, "provenance.json"),
     )  # fmt: skip
 
@@ -283,6 +297,13 @@ def _read_outliers(folder: RunFolder) -> dict[str, Any]:
             if not isinstance(row.get("name"), str):
                 raise CheckpointError(f"{file} is damaged; run igpt outliers again")
     return found
+
+
+def _read_finetune(folder: RunFolder) -> dict[str, Any]:
+    """Return a fine-tuning's results; an accuracy that was not to be measured is None."""
+    found = _read(folder, "finetune.json", _FINETUNE)
+    wanted = [name for name in _ACCURACIES if found and found.get(name, "") is not None]
+    return _check(found, wanted, folder.path / "finetune.json")
 
 
 def _read(folder: RunFolder, name: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
@@ -380,7 +401,7 @@ def _accuracy_plot(runs: list[_Run]) -> Markup | None:
         steps, accuracy = run.curve("validation_accuracy")
         axes.plot(steps, accuracy, "o-", color=run.color, lw=1.6, ms=4)
         drawn = drawn or len(steps) > 0
-        if run.finetune:
+        if run.finetune.get("validation_accuracy") is not None:
             _draw_ring(axes, run.finetune["best_step"], run.finetune["validation_accuracy"], run)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.margins(y=0.12)
@@ -458,6 +479,10 @@ def _svg(figure: Figure, title: str) -> Markup:
 
 def _png_address(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _percent(share: float | None) -> str:
+    return "\N{EN DASH}" if share is None else f"{share:.1%}"
 
 
 def _duration(seconds: float) -> str:

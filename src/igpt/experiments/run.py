@@ -45,6 +45,7 @@ class Interrupted(IgptError):
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
 
@@ -86,6 +87,11 @@ class RunFolder:
         Raises:
             CheckpointError: There is none.
         """
+        if (path / "search.json").is_file():
+            raise CheckpointError(
+                f"{path} is a search of several runs; give one of those in it, or to go on with "
+                "the search, the command that began it once more"
+            )
         if not (path / "recipe.json").is_file():
             raise CheckpointError(
                 f"{path} holds no run (no recipe.json); give a folder that igpt pretrain or "
