@@ -32,7 +32,7 @@ def load_images(data: str | None, count: int) -> tuple[str, np.ndarray]:
     if data is not None:
         split = open_source(data)["train"]
         count = min(count, len(split))
-        return "CIFAR-10", np.stack([split.read(index) for index in range(count)])
+        return "CIFAR-10", np.stack([split.read(index)[0] for index in range(count)])
     generator = np.random.default_rng(0)
     y, x = np.mgrid[:32, :32][..., None]
     images = np.empty((count, 32, 32, 3), np.uint8)

@@ -66,6 +66,7 @@ def finetune(
     check_layer(pretrained.model, config.layer)
     check_compiler(config.training, chosen)
     _check(store, pretrained)
+    store.check_augmentation(config.augmentation, "finetune.augmentation")
     if config.training.batch_size > len(store.split("train")):
         raise ConfigError(
             f"finetune.training.batch_size={config.training.batch_size} is more than the "

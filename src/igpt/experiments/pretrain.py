@@ -138,6 +138,7 @@ def _check(recipe: Recipe, store: RecordStore) -> None:
             f"{store.image_size}; prepare it again with --image-size {size}, or set "
             f"model.image_size={store.image_size}"
         )
+    store.check_augmentation(recipe.augmentation, "augmentation")
     records = len(store.split("train"))
     if recipe.training.batch_size > records:
         raise ConfigError(
