@@ -216,7 +216,8 @@ def data() -> None:
     "--fast-jpeg",
     is_flag=True,
     help="With --crops: let the JPEG decoder shrink images as far as crops stay twice "
-    "--image-size. Pixels then differ from the exact ones (PSNR about PSNRdB).",
+    "--image-size. The crops are the same, their pixels differ: 31 dB PSNR, 44 or more if --filter "
+    "is not box.",
 )
 def data_prepare(source: str, out: Path, **options: Any) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.

@@ -7,8 +7,9 @@ from PIL import Image
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import RecordStore, prepare_store
-from igpt.data.sources import SourceSplit, open_source, placed_digits
+from igpt.data.sources import SourceSplit, open_source, placed_digits, random_crops
 from igpt.errors import ConfigError, DataError
+from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 
@@ -278,6 +279,49 @@ def test_digits_that_have_no_place_are_refused(image_size, placements):
         open_source("digits", image_size=image_size, placements=placements)
 
 
+# Crops
+
+
+def test_crops_depend_on_the_seed_the_image_and_their_number_alone(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    for number in range(4):  # two images of the same pixels, twice
+        write_png(tmp_path / f"{number}.png", noise[number % 2])
+    train = open_source(str(tmp_path))["train"]
+
+    def crops(count: int, seed: int = 0) -> list[np.ndarray]:
+        split = random_crops(train, count, image_size=8, seed=seed)
+        assert (len(split), split.copies) == (4, count)
+        return [split.read(image) for image in range(4)]
+
+    few, many, other = crops(2), crops(5), crops(2, seed=1)
+    for image in range(4):
+        assert few[image].shape == (2, 8, 8, 3)
+        np.testing.assert_array_equal(few[image], many[image][:2])
+        assert not np.array_equal(few[image], other[image])
+        assert len({crop.tobytes() for crop in many[image]}) == 5
+    assert not np.array_equal(few[0], few[2])  # the same pixels, another image
+
+
+def test_crops_reach_both_ends_of_the_longer_side(tmp_path):
+    ramp = np.linspace(0, 255, 600).round().astype(np.uint8)
+    write_png(tmp_path / "wide.png", np.broadcast_to(ramp[:, None], (60, 600, 3)))
+    split = random_crops(open_source(str(tmp_path))["train"], 400, image_size=8, seed=0)
+    crops = split.read(0)
+    assert crops[:, :, 0].min() < 6  # a center square would show 115 to 140
+    assert crops[:, :, -1].max() > 249
+
+
+def test_crops_of_parquet_files_are_named_in_what_is_wrong_with_them(tmp_path):
+    save_parquet(tmp_path / "train.parquet")
+    train = open_source(str(tmp_path / "train.parquet"))["train"]
+    with pytest.raises(ConfigError, match=r"train record 1 is 8x8, and 224/384 of its shorter"):
+        random_crops(train, 2, image_size=5, seed=0).read(1)
+    assert (
+        random_crops(train, 2, image_size=4, seed=0).read(1).tolist()
+        == np.full((2, 4, 4, 3), 1).tolist()
+    )
+
+
 @pytest.fixture
 def token_folder(tmp_path):
     """The authors' files in small: tokens, one-hot classes, a palette of close colors."""
@@ -384,3 +428,11 @@ def test_token_files_that_are_broken_or_do_not_fit_are_told(token_folder, tmp_pa
     (token_folder / "small_teX.npy").write_bytes(b"\x93NUMPY half")
     with pytest.raises(DataError, match=r"small_teX\.npy is no whole \.npy file of numbers"):
         prepare_tokens(token_folder, tmp_path / "store")
+
+
+@pytest.mark.parametrize("location", ["small", "small_teX.npy"])
+def test_tokens_cannot_be_cropped(token_folder, tmp_path, location):
+    with pytest.raises(
+        ConfigError, match=r"crops are cut from image files, and .*small.* has none"
+    ):
+        prepare_tokens(token_folder, tmp_path / "store", location, crops=2)

@@ -92,10 +92,12 @@ def crop_boxes(
 
     They are in its own pixels: where a crop of 224 lies once the shorter side has a random length.
     """
+    # Three numbers in [0, 1) a box: the first boxes are the same however many follow.
+    draws = generator.random((count, 3))
     sides = np.array([height, width])
-    length = generator.integers(SHORTEST, LONGEST + 1, size=count)[:, None]
-    resized = np.rint(sides * length / sides.min()).astype(np.int64)  # (count, 2)
-    offset = generator.integers(0, resized - CROP + 1, size=(count, 2))  # top, left
+    length = np.floor(SHORTEST + (LONGEST - SHORTEST + 1) * draws[:, :1])
+    resized = np.rint(sides * length / min(height, width))  # (count, 2)
+    offset = np.floor((resized - CROP + 1) * draws[:, 1:])  # top, left
     unit = sides / resized  # of the image's pixels in one of the resized
     return np.concatenate([offset * unit, np.minimum((offset + CROP) * unit, sides)], axis=1)
 

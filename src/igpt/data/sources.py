@@ -211,10 +211,9 @@ def random_crops(
                     f"shorter side, the smallest crop, is less than --image-size {image_size}; "
                     "choose a smaller size, or --enlarge"
                 )
-            # 4 tells this stream of random numbers from those of records.py (2) and others. One
-            # crop at a time: the first crops are the same however many follow.
+            # 4 tells this stream of random numbers from those of records.py (2) and others
             generator = np.random.default_rng((seed, image, 4))
-            return np.concatenate([crop_boxes(generator, height, width, 1) for _ in range(crops)])
+            return crop_boxes(generator, height, width, crops)
 
         file, name = file_of(image)
         return read_crops(file, boxes_in, image_size, filter, name=name, fast_jpeg=fast_jpeg)
