@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igpt.data.augment import Augmentation, augment
+from igpt.data.augment import Augmentation, augment, crop_boxes
 from igpt.errors import DataError
 
 
@@ -91,13 +91,42 @@ def test_random_resize_crop_looks_like_the_two_resizes_of_the_paper():
     image = np.asarray(Image.fromarray(noise).resize((384, 384), Image.Resampling.BICUBIC))
     made = augment(image[None], "random-resize-crop", image_size=32, seed=1, step=0, filter="box")
 
-    generator = np.random.default_rng((1, 0, 1))  # the draws of augment()
-    length = int(generator.integers(256, 385, size=1)[0])
-    top, left = generator.integers(0, length - 224 + 1, size=(1, 2))[0]
+    draws = np.random.default_rng((1, 0, 1)).random(3)  # those of augment()
+    length = 256 + int(129 * draws[0])
+    top, left = (int((length - 223) * draw) for draw in draws[1:])
     resized = np.asarray(Image.fromarray(image).resize((length, length), Image.Resampling.BOX))
     crop = Image.fromarray(resized[top : top + 224, left : left + 224])
     expected = np.asarray(crop.resize((32, 32), Image.Resampling.BOX))
     assert np.abs(made[0].astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (60, 61), (224, 2000)])
+def test_boxes_lie_where_the_paper_crops_the_resized_image(height, width):
+    boxes = crop_boxes(np.random.default_rng(7), height, width, 500)
+    draws = np.random.default_rng(7)
+    lengths, tops = [], []
+    for box in boxes:
+        for_length, for_top, for_left = draws.random(), draws.random(), draws.random()
+        length = 256 + int(129 * for_length)
+        new_height, new_width = (
+            round(side * length / min(height, width)) for side in (height, width)
+        )
+        top = int((new_height - 224 + 1) * for_top)
+        left = int((new_width - 224 + 1) * for_left)
+        lengths.append(length)
+        tops.append(top / (new_height - 224))
+        down, across = height / new_height, width / new_width
+        wanted = [top * down, left * across, (top + 224) * down, (left + 224) * across]
+        np.testing.assert_allclose(box, wanted, rtol=1e-12, atol=1e-12)
+    assert (min(lengths), max(lengths)) == (256, 384)
+    assert (min(tops), max(tops)) == (0, 1)
+    assert (boxes >= 0).all()
+    assert (boxes[:, 2:] <= [height, width]).all()
+
+
+def test_the_first_boxes_are_the_same_however_many_follow():
+    few, many = (crop_boxes(np.random.default_rng(0), 40, 60, count) for count in (2, 9))
+    np.testing.assert_array_equal(few, many[:2])
 
 
 def test_a_store_smaller_than_the_model_is_refused():

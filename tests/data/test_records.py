@@ -15,6 +15,7 @@ import pytest
 import igpt.data.records
 from igpt.data.records import RecordStore, holdout, prepare_store
 from igpt.errors import ConfigError, DataError
+from igpt.pixels.images import write_png
 
 
 def shades(records) -> list[int]:
@@ -135,6 +136,78 @@ def test_a_limit_draws_from_all_of_the_source(class_folders, tmp_path):
 def test_records_are_read_from_the_disk_when_asked_for(class_folders, tmp_path):
     store = prepare_store(str(class_folders), tmp_path / "store", image_size=8)
     assert isinstance(store.split("train").images, np.memmap)
+
+
+# Crops of the training images
+
+
+def test_each_training_image_becomes_several_crops_and_no_other_does(broken_folders, tmp_path):
+    source = str(broken_folders)
+    plain = prepare_store(source, tmp_path / "plain", image_size=4)
+    store = prepare_store(source, tmp_path / "store", image_size=4, crops=3, fast_jpeg=True)
+    assert RecordStore.open(tmp_path / "store") == store
+    assert (store.crops, store.fast_jpeg) == (3, True)
+    assert "3 crops of each training image" in store.summary()
+    assert store.skipped == plain.skipped == 3  # a broken file counts once
+    assert store.counts == plain.counts | {"train": 3 * plain.counts["train"]}
+    assert store.checksums["test"] == plain.checksums["test"]
+    train = store.split("train")
+    assert shades(train) == [shade for shade in shades(plain.split("train")) for _ in range(3)]
+    assert (train.require_labels() == plain.split("train").require_labels().repeat(3)).all()
+    held = {shade for name in ("validation", "test") for shade in shades(store.split(name))}
+    assert not held & set(shades(train))
+
+
+def test_crops_are_the_same_whenever_they_are_made_and_whatever_is_held_out(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 24, 36, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        write_png(tmp_path / "source" / f"{number}.png", pixels)
+
+    def crops(name: str, **options) -> list[bytes]:
+        store = prepare_store(
+            str(tmp_path / "source"), tmp_path / name, image_size=8, crops=2, **options
+        )
+        return [image.tobytes() for image in store.split("train").images]
+
+    whole = crops("a", validation_fraction=0.0, test_fraction=0.0)
+    assert len(set(whole)) == 12
+    assert crops("b", validation_fraction=0.0, test_fraction=0.0) == whole
+    assert set(crops("c", test_fraction=0.5)) < set(whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crops": -1}, "crops must be at least 1, or 0 for centered squares, got -1"),
+        ({"fast_jpeg": True}, "--fast-jpeg is for crops alone; set --crops"),
+        ({"image_size": 8, "crops": 1}, r"png is 8x8, and 224/384 .* less than --image-size 8"),
+    ],
+)
+def test_crops_that_cannot_be_made_are_refused(class_folders, tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare_store(str(class_folders), tmp_path / "store", **{"image_size": 4, **options})
+    assert not (tmp_path / "store").exists()
+
+
+def test_small_images_are_enlarged_for_their_crops_if_that_is_wished(class_folders, tmp_path):
+    store = prepare_store(
+        str(class_folders), tmp_path / "store", image_size=16, crops=2, enlarge=True
+    )
+    assert store.split("train").images.shape == (32, 16, 16, 3)
+
+
+def test_digits_have_no_files_to_cut_crops_from(tmp_path):
+    with pytest.raises(ConfigError, match="cut from image files, and digits has none; leave out"):
+        prepare_store("digits", tmp_path / "store", image_size=12, crops=2)
+
+
+def test_crops_are_not_cropped_again(class_folders, tmp_path):
+    store = prepare_store(str(class_folders), tmp_path / "store", image_size=4, crops=1)
+    store.check_augmentation("flip", "augmentation")
+    with pytest.raises(ConfigError, match=r"random crops already.*set finetune\.augmentation=none"):
+        store.check_augmentation("random-resize-crop", "finetune.augmentation")
+    squares = prepare_store(str(class_folders), tmp_path / "squares", image_size=4)
+    squares.check_augmentation("random-resize-crop", "augmentation")
 
 
 # What is held out

@@ -7,8 +7,9 @@ from PIL import Image
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import RecordStore, prepare_store
-from igpt.data.sources import SourceSplit, open_source, placed_digits
+from igpt.data.sources import SourceSplit, open_source, placed_digits, random_crops
 from igpt.errors import ConfigError, DataError
+from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 
@@ -20,7 +21,7 @@ def cache_of_its_own(tmp_path, monkeypatch):
 
 def shades(split: SourceSplit) -> list[int]:
     """The shade of every image, which tells which one it is."""
-    return [int(split.read(index)[0, 0, 0]) for index in range(len(split))]
+    return [int(split.read(index)[0, 0, 0, 0]) for index in range(len(split))]
 
 
 def png(shade: int) -> bytes:
@@ -94,7 +95,7 @@ def test_a_broken_file_is_refused_only_when_it_is_read(tmp_path, save_image):
     save_image(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_text("not an image")
     train = open_source(str(tmp_path))["train"]
-    assert train.read(0).shape == (8, 8, 3)
+    assert train.read(0).shape == (1, 8, 8, 3)
     with pytest.raises(DataError, match=r"b\.jpg"):
         train.read(1)
 
@@ -247,21 +248,18 @@ def test_no_digit_is_in_both_splits_and_each_split_has_its_share_of_every_kind()
     assert np.bincount(test.labels).tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
 
 
-def test_placements_of_a_digit_are_neighbors_and_show_it_in_different_places():
+def test_placements_of_a_digit_show_it_in_different_places():
     train = open_source("digits", image_size=16, placements=3, seed=0)["train"]
-    assert len(train) == 3 * 1437
-    assert train.copies == 3
-    assert train.read(0).shape == (16, 16, 3)
-    assert train.name_of(0) == train.name_of(2) != train.name_of(3)
-    assert train.labels[0] == train.labels[2]
-    first, second = train.read(0), train.read(1)
+    assert (len(train), train.copies) == (1437, 3)
+    assert train.read(0).shape == (3, 16, 16, 3)
+    first, second, _ = train.read(0)
     assert not np.array_equal(first, second)
     assert sorted(first.ravel()) == sorted(second.ravel())  # moved, and nothing else
 
 
 def test_digits_are_white_on_black_in_three_equal_channels():
     train = placed_digits(8, placements=1, seed=0)["train"]
-    images = np.stack([train.read(index) for index in range(100)])
+    images = np.concatenate([train.read(index) for index in range(100)])
     assert images.max() == 255
     assert np.median(images[:, :, 0]) == 0  # ink seldom touches the left edge
     assert (images == images[..., :1]).all()
@@ -279,6 +277,49 @@ def test_digits_depend_on_the_seed_alone():
 def test_digits_that_have_no_place_are_refused(image_size, placements):
     with pytest.raises(ConfigError, match="at least 8 and at least 1 placement"):
         open_source("digits", image_size=image_size, placements=placements)
+
+
+# Crops
+
+
+def test_crops_depend_on_the_seed_the_image_and_their_number_alone(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    for number in range(4):  # two images of the same pixels, twice
+        write_png(tmp_path / f"{number}.png", noise[number % 2])
+    train = open_source(str(tmp_path))["train"]
+
+    def crops(count: int, seed: int = 0) -> list[np.ndarray]:
+        split = random_crops(train, count, image_size=8, seed=seed)
+        assert (len(split), split.copies) == (4, count)
+        return [split.read(image) for image in range(4)]
+
+    few, many, other = crops(2), crops(5), crops(2, seed=1)
+    for image in range(4):
+        assert few[image].shape == (2, 8, 8, 3)
+        np.testing.assert_array_equal(few[image], many[image][:2])
+        assert not np.array_equal(few[image], other[image])
+        assert len({crop.tobytes() for crop in many[image]}) == 5
+    assert not np.array_equal(few[0], few[2])  # the same pixels, another image
+
+
+def test_crops_reach_both_ends_of_the_longer_side(tmp_path):
+    ramp = np.linspace(0, 255, 600).round().astype(np.uint8)
+    write_png(tmp_path / "wide.png", np.broadcast_to(ramp[:, None], (60, 600, 3)))
+    split = random_crops(open_source(str(tmp_path))["train"], 400, image_size=8, seed=0)
+    crops = split.read(0)
+    assert crops[:, :, 0].min() < 6  # a center square would show 115 to 140
+    assert crops[:, :, -1].max() > 249
+
+
+def test_crops_of_parquet_files_are_named_in_what_is_wrong_with_them(tmp_path):
+    save_parquet(tmp_path / "train.parquet")
+    train = open_source(str(tmp_path / "train.parquet"))["train"]
+    with pytest.raises(ConfigError, match=r"train record 1 is 8x8, and 224/384 of its shorter"):
+        random_crops(train, 2, image_size=5, seed=0).read(1)
+    assert (
+        random_crops(train, 2, image_size=4, seed=0).read(1).tolist()
+        == np.full((2, 4, 4, 3), 1).tolist()
+    )
 
 
 @pytest.fixture
@@ -387,3 +428,11 @@ def test_token_files_that_are_broken_or_do_not_fit_are_told(token_folder, tmp_pa
     (token_folder / "small_teX.npy").write_bytes(b"\x93NUMPY half")
     with pytest.raises(DataError, match=r"small_teX\.npy is no whole \.npy file of numbers"):
         prepare_tokens(token_folder, tmp_path / "store")
+
+
+@pytest.mark.parametrize("location", ["small", "small_teX.npy"])
+def test_tokens_cannot_be_cropped(token_folder, tmp_path, location):
+    with pytest.raises(
+        ConfigError, match=r"crops are cut from image files, and .*small.* has none"
+    ):
+        prepare_tokens(token_folder, tmp_path / "store", location, crops=2)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from igpt.errors import DataError
 from igpt.pixels.images import (
     center_crop,
     image_grid,
+    read_crops,
     read_image,
     resize_shorter_side,
     square,
@@ -246,3 +247,114 @@ def test_a_full_disk_leaves_the_old_png_and_nothing_else(tmp_path, monkeypatch):
         write_png(path, random_pixels(4, 4, seed=1))
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == before
+
+
+# Crops
+
+
+def smooth_jpeg(width=500, height=375, **options):
+    """Noise in blocks of a dozen pixels, blurred, as a JPEG."""
+    noise = Image.fromarray(random_pixels(height // 12, width // 12))
+    return encoded(noise.resize((width, height), Image.Resampling.BICUBIC), "JPEG", **options)
+
+
+def boxes_in_order(*boxes):
+    return lambda height, width: np.array(boxes, dtype=np.float64)
+
+
+@pytest.mark.parametrize(("filter", "reach"), [("box", 0), ("bilinear", 1), ("lanczos", 3)])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_crop_at_whole_pixels_is_the_resized_part(filter, reach, format):
+    # A wider filter sees what lies around the box, which cutting first takes away.
+    inside = slice(reach, 16 - reach)
+    file = encoded(Image.fromarray(random_pixels(60, 80)), format)
+    crops = read_crops(file, boxes_in_order([5, 10, 45, 50], [0, 0, 60, 60]), 16, filter)
+    whole = Image.open(io.BytesIO(file)).convert("RGB")
+    for crop, corners in zip(crops, [(10, 5, 50, 45), (0, 0, 60, 60)], strict=True):
+        part = whole.crop(corners).resize((16, 16), Image.Resampling[filter.upper()])
+        np.testing.assert_array_equal(crop[inside, inside], np.asarray(part)[inside, inside])
+
+
+def test_a_crop_at_fractions_of_pixels_is_near_that_of_the_enlarged_image():
+    pixels = np.asarray(Image.open(io.BytesIO(smooth_jpeg(96, 72))))
+    box = np.array([3.25, 10.5, 51.25, 58.5])
+    file = encoded(Image.fromarray(pixels))
+    (crop,) = read_crops(file, boxes_in_order(box), 8, "box")
+    top, left, bottom, right = (int(edge) for edge in box * 4)
+    fourfold = pixels.repeat(4, axis=0).repeat(4, axis=1)[top:bottom, left:right].astype(float)
+    wanted = fourfold.reshape(8, 24, 8, 24, 3).mean(axis=(1, 3))
+    assert np.abs(crop - wanted).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("fast_jpeg", [False, True])
+def test_boxes_lie_in_the_upright_image(orientation, fast_jpeg):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = smooth_jpeg(120, 80, exif=exif)
+    asked = []
+
+    def boxes_in(height, width):
+        asked.append((height, width))
+        return np.array([[8.0, 16.0, 72.0, 80.0]])
+
+    (crop,) = read_crops(file, boxes_in, 4, fast_jpeg=fast_jpeg)
+    upright = read_image(file)
+    assert asked == [upright.shape[:2]]
+    wanted = Image.fromarray(upright[8:72, 16:80]).resize((4, 4), Image.Resampling.BOX)
+    assert np.abs(crop.astype(int) - np.asarray(wanted)).max() <= (4 if fast_jpeg else 0)
+
+
+@pytest.mark.parametrize(("filter", "decibels"), [("box", 25), ("bilinear", 38), ("bicubic", 38)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_fast_option_is_near_the_exact_one(filter, decibels, mode):
+    image = Image.open(io.BytesIO(smooth_jpeg())).convert(mode)
+    file = encoded(image, "JPEG", quality=95)
+    boxes = boxes_in_order([10.3, 20.7, 270.9, 281.3], [100.0, 230.0, 360.2, 490.2])
+    exact, fast = (
+        read_crops(file, boxes, 32, filter, fast_jpeg=fast_jpeg) for fast_jpeg in (False, True)
+    )
+    assert not np.array_equal(exact, fast)
+    error = np.mean((exact.astype(float) - fast) ** 2)
+    assert 10 * np.log10(255**2 / error) > decibels
+
+
+@pytest.mark.parametrize(
+    ("side", "shrunk"), [(127, 1), (128, 2), (255, 2), (256, 4), (300, 4), (512, 8)]
+)
+def test_the_decoder_shrinks_as_far_as_the_smallest_crop_keeps_twice_its_size(
+    side, shrunk, monkeypatch
+):
+    drafted = []
+    draft = JpegImagePlugin.JpegImageFile.draft
+
+    def watched(image, mode, size):
+        before = image.width
+        done = draft(image, mode, size)
+        drafted.append(round(before / image.width))
+        return done
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", watched)
+    boxes = boxes_in_order([0, 0, side, side], [0, 0, 520, 520])
+    read_crops(smooth_jpeg(601, 599), boxes, 32, fast_jpeg=True)
+    assert drafted == [shrunk]
+
+
+def test_other_formats_are_cut_exactly_by_the_fast_option_too():
+    file = encoded(Image.fromarray(random_pixels(300, 300)))
+    box = boxes_in_order([1.5, 2.5, 290.1, 291.1])
+    exact, fast = (read_crops(file, box, 32, fast_jpeg=fast) for fast in (False, True))
+    np.testing.assert_array_equal(exact, fast)
+
+
+@pytest.mark.parametrize("fast_jpeg", [False, True])
+def test_half_a_jpeg_gives_no_crops(fast_jpeg):
+    file = smooth_jpeg()
+    with pytest.raises(DataError, match=r"photo is broken \(.*truncated"):
+        read_crops(
+            file[: len(file) // 2],
+            boxes_in_order([0, 0, 50, 50]),
+            8,
+            name="photo",
+            fast_jpeg=fast_jpeg,
+        )

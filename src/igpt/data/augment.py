@@ -11,7 +11,9 @@ Each ends with a resize to the model's resolution, which does nothing where the 
 already. `random-resize-crop` makes one resize of the paper's two: a crop of 224 from a square of
 `length` is a crop of side S * 224 / length from the stored square of side S, and Pillow resamples
 such a box straight from the stored pixels, at fractions of a pixel. A store keeps the center square
-of an image, so the far ends of its longer side are never seen. Store it at 384 or more.
+of an image, so the far ends of its longer side are never seen. Store it at 384 or more; or let the
+store itself hold crops of whole images, drawn by the same `crop_boxes` (`igpt data prepare
+--crops`), and use `none`.
 
 Random numbers are drawn for the whole batch of a step, and each process uses those of its share,
 so the batch is the same on any number of processes.
@@ -24,7 +26,7 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from igpt.errors import DataError
-from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter
+from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, resample_box
 
 Augmentation = Literal["none", "random-resize-crop", "reflect-crop-flip", "flip"]
 
@@ -67,22 +69,37 @@ def augment(
             f"{image_size}x{image_size}: a store made at another size than the model; "
             f"prepare it again with --image-size {image_size}"
         )
-    # 1 tells this stream of random numbers from those of order.py (0) and records.py (2)
+    # 1 tells this stream of random numbers from those of order.py (0), records.py (2) and others
     generator = np.random.default_rng((seed, step, 1))
     batch, share = len(images) * ranks, slice(rank, None, ranks)
     if augmentation == "none":
         return _resized(images, image_size, filter)
     if augmentation == "random-resize-crop":
-        length = generator.integers(SHORTEST, LONGEST + 1, size=batch)[:, None]  # (batch, 1)
-        offset = generator.integers(0, length - CROP + 1, size=(batch, 2))  # top, left
-        start, end = offset * (stored / length), (offset + CROP) * (stored / length)
-        return _resized(images, image_size, filter, np.concatenate([start, end], axis=1)[share])
+        boxes = crop_boxes(generator, stored, stored, batch)[share]
+        return _resized(images, image_size, filter, boxes)
     mirrored = generator.integers(0, 2, size=batch).astype(bool)[share]
     images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     if augmentation == "reflect-crop-flip":
         offset = generator.integers(0, 2 * PADDING + 1, size=(batch, 2))[share]
         images = _reflected_crop(images, offset)
     return _resized(images, image_size, filter)
+
+
+def crop_boxes(
+    generator: np.random.Generator, height: int, width: int, count: int
+) -> Float64[np.ndarray, "{count} 4"]:
+    """Draw boxes (top, left, bottom, right) of `random-resize-crop` in an image of this size.
+
+    They are in its own pixels: where a crop of 224 lies once the shorter side has a random length.
+    """
+    # Three numbers in [0, 1) a box: the first boxes are the same however many follow.
+    draws = generator.random((count, 3))
+    sides = np.array([height, width])
+    length = np.floor(SHORTEST + (LONGEST - SHORTEST + 1) * draws[:, :1])
+    resized = np.rint(sides * length / min(height, width))  # (count, 2)
+    offset = np.floor((resized - CROP + 1) * draws[:, 1:])  # top, left
+    unit = sides / resized  # of the image's pixels in one of the resized
+    return np.concatenate([offset * unit, np.minimum((offset + CROP) * unit, sides)], axis=1)
 
 
 def _reflected_crop(
@@ -108,10 +125,7 @@ def _resized(
         if stored == size:
             return images
         boxes = np.tile([0.0, 0.0, stored, stored], (len(images), 1))
-    method = Image.Resampling[filter.upper()]
     resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for index, (top, left, bottom, right) in enumerate(np.minimum(boxes, stored).tolist()):
-        image = Image.fromarray(images[index])
-        image = image.resize((size, size), method, box=(left, top, right, bottom))
-        resized[index] = np.asarray(image)
+    for index, box in enumerate(boxes):
+        resized[index] = resample_box(Image.fromarray(images[index]), box, size, filter)
     return resized

@@ -12,11 +12,14 @@ palette may change:
     train/labels.npy            int64 (record), if the split is labelled
     validation/..., test/...
 
-Each record is the image's centered square at one size. Images stream from a pool of threads into
+Each record is the image's centered square at one size, as the paper sees images in evaluation;
+with `crops`, training images become several records each, random crops of the whole image as the
+paper sees them in training, where squares to crop from later would take a hundred times the space
+(384x384 against 32x32). Images stream from a pool of threads into
 the file in the order of the source, so memory does not grow with the collection, and the folder
 gets its name only when it is whole. A validation split is held out from the training images, as the
 paper does to choose hyperparameters (10 % of CIFAR-10, section 3.1); "train+validation" folds it
-back in.
+back in, as the squares they are.
 """
 
 import dataclasses
@@ -38,7 +41,8 @@ from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
 import igpt
-from igpt.data.sources import SourceSplit, open_source
+from igpt.data.augment import Augmentation
+from igpt.data.sources import SourceSplit, open_source, random_crops
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import remove_abandoned, write_json, written_aside
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, square
@@ -116,6 +120,10 @@ class RecordStore:
     """Versions of the libraries that shape the pixels."""
     token_palette: str | None = None
     """Fingerprint of the palette, if the records are token arrays in its colors."""
+    crops: int = 0
+    """Random crops that each training image became; 0 if it is there as its centered square."""
+    fast_jpeg: bool = False
+    """Whether those were resampled from what the JPEG decoder had shrunk."""
 
     @classmethod
     def open(cls, path: Path) -> "RecordStore":
@@ -158,9 +166,23 @@ class RecordStore:
         kind = f"{len(self.class_names)} classes" if self.class_names else "no labels"
         size = f"{self.image_size}x{self.image_size}"
         text = f"{self.path}: {counts} images of {size} pixels, {kind}"
+        if self.crops:
+            text += f"; {self.crops} crops of each training image"
         if self.skipped:
             text += f"\n{self.skipped:,} files skipped, such as: {'; '.join(self.first_skipped)}"
         return text
+
+    def check_augmentation(self, augmentation: Augmentation, setting: str) -> None:
+        """Refuse to cut crops from crops.
+
+        Raises:
+            ConfigError: That is what `setting`, set to `augmentation`, would do.
+        """
+        if self.crops and augmentation == "random-resize-crop":
+            raise ConfigError(
+                f"the training images of {self.path} are random crops already, made with --crops; "
+                f"set {setting}=none"
+            )
 
     def split(self, name: str) -> Records:
         """Return the records of "train", "validation", "test" or "train+validation".
@@ -227,6 +249,8 @@ def prepare_store(
     limit: int | None = None,
     placements: int = 4,
     palette: Path | None = None,
+    crops: int = 0,
+    fast_jpeg: bool = False,
 ) -> RecordStore:
     """Read every image at `location` and return the store of them, now in the folder `out`.
 
@@ -238,12 +262,15 @@ def prepare_store(
         validation_fraction: Share of the training images to hold out, if the source has no
             validation split of its own; 0 for none.
         test_fraction: The same for the test split, which is held out first.
-        seed: Chooses what is held out, what `limit` keeps, and where "digits" are placed.
+        seed: Chooses what is held out, what `limit` keeps, where "digits" are placed, and crops.
         strict: Refuse the source at its first broken image, rather than skip it.
         enlarge: Accept images smaller than a record.
         limit: Use at most this many images of each split of the source, drawn at random.
         placements: Records made of each of the "digits".
         palette: File of the colors that token arrays stand for; for no other source.
+        crops: Make this many records of each training image, `random-resize-crop`s of the whole
+            image (`random_crops`); 0 for its centered square.
+        fast_jpeg: Let the JPEG decoder shrink what crops are cut from (`read_crops`).
 
     Raises:
         ConfigError: A setting that cannot work.
@@ -251,6 +278,10 @@ def prepare_store(
     """
     if image_size < 1 or (limit is not None and limit < 1):
         raise ConfigError(f"image_size and limit must be at least 1, got {image_size} and {limit}")
+    if crops < 0:
+        raise ConfigError(f"crops must be at least 1, or 0 for centered squares, got {crops}")
+    if fast_jpeg and not crops:
+        raise ConfigError("--fast-jpeg is for crops alone; set --crops, or leave it out")
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
@@ -258,45 +289,65 @@ def prepare_store(
     source = open_source(
         location, image_size=image_size, placements=placements, seed=seed, palette=colors
     )
+    if crops and any(split.file_of is None for split in source.values()):
+        raise ConfigError(
+            f"crops are cut from image files, and {location} has none; leave out --crops"
+        )
     plan = _plan(source, validation_fraction, test_fraction, seed=seed, limit=limit)
+    if crops:
+        split, images = plan["train"]
+        split = random_crops(
+            split,
+            crops,
+            image_size=image_size,
+            seed=seed,
+            filter=filter,
+            fast_jpeg=fast_jpeg,
+            enlarge=enlarge,
+        )
+        plan["train"] = split, images
     remove_abandoned(out.parent, out.name)
 
-    def read(split: SourceSplit, index: int) -> UInt8[np.ndarray, "size size 3"] | DataError:
-        """Return the record, or why it has to be skipped."""
+    def read(split: SourceSplit, image: int) -> UInt8[np.ndarray, "copy size size 3"] | DataError:
+        """Return the records of an image, or why it has to be skipped."""
         try:
-            pixels = split.read(index)
+            copies = split.read(image)
         except DataError as error:
             if strict:
                 raise DataError(f"{error}; leave out --strict to skip such files") from error
             return error
-        height, width = pixels.shape[:2]
+        height, width = copies.shape[1:3]
         if min(height, width) < image_size and not enlarge:
             raise DataError(
-                f"{split.name_of(index)} is {width}x{height}, smaller than --image-size "
+                f"{split.name_of(image)} is {width}x{height}, smaller than --image-size "
                 f"{image_size}; choose a smaller size, or --enlarge"
             )
-        return square(pixels, image_size, filter)
+        return np.stack([square(pixels, image_size, filter) for pixels in copies])
 
     with written_aside(out) as aside:
         counts: dict[str, int] = {}
         checksums: dict[str, int] = {}
         labelled: list[str] = []
         skipped: list[DataError] = []
-        for name, (split, indices) in plan.items():
+        for name, (split, images) in plan.items():
             folder = aside / name
             folder.mkdir(parents=True)
             kept, broken, checksum = _write_images(
-                folder / "images.npy", partial(read, split), indices, size=image_size
+                folder / "images.npy",
+                partial(read, split),
+                images,
+                copies=split.copies,
+                size=image_size,
             )
             skipped += broken
             if not kept:
                 shutil.rmtree(folder)
                 continue
-            counts[name] = len(kept)
+            counts[name] = len(kept) * split.copies
             checksums[name] = checksum
             if split.labels is not None:
                 labelled.append(name)
-                np.save(folder / "labels.npy", split.labels[kept])
+                np.save(folder / "labels.npy", split.labels[kept].repeat(split.copies))
         if "train" in plan and "train" not in counts:
             raise DataError(
                 f"no training image of {location} could be read; the first: {skipped[0]}"
@@ -319,6 +370,8 @@ def prepare_store(
                 "pillow": PIL.__version__,
             },
             token_palette=None if colors is None else colors.fingerprint,
+            crops=crops,
+            fast_jpeg=fast_jpeg,
         )
         fields = {
             name: value for name, value in dataclasses.asdict(store).items() if name != "path"
@@ -341,7 +394,7 @@ def holdout(
     if not 0 <= fraction < 1:
         raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
     count = min(max(round(records * fraction), 1 if fraction else 0), records - 1)
-    # 2 tells this stream of random numbers from those of order.py (0) and augment.py (1)
+    # 2 tells this stream of random numbers from those of order.py (0), augment.py (1) and others
     shuffled = np.random.default_rng((seed, 0, 2)).permutation(records)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
@@ -358,39 +411,37 @@ def _plan(
     limit: int | None,
 ) -> _Plan:
     """Return for each split of the store which images of which split of the source it gets."""
-    groups = {name: np.arange(len(split) // split.copies) for name, split in source.items()}
+    images = {name: np.arange(len(split)) for name, split in source.items()}
     if limit is not None:
         for name, split in source.items():
             wanted = max(limit // split.copies, 1)
-            if wanted < len(groups[name]):
-                groups[name] = holdout(len(groups[name]), wanted / len(groups[name]), seed)[1]
+            if wanted < len(split):
+                images[name] = holdout(len(split), wanted / len(split), seed)[1]
     origin = dict(source)
     for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if name not in source and "train" in source:
-            kept, held = holdout(len(groups["train"]), fraction, seed)
+            kept, held = holdout(len(images["train"]), fraction, seed)
             origin[name] = source["train"]
-            groups[name], groups["train"] = groups["train"][held], groups["train"][kept]
-    plan: _Plan = {}
-    for name in ("train", "validation", "test"):
-        if name not in origin:
-            continue
-        copies = origin[name].copies
-        indices = groups[name][:, None] * copies + np.arange(copies)  # (group, copy)
-        plan[name] = origin[name], indices.ravel().tolist()
-    return plan
+            images[name], images["train"] = images["train"][held], images["train"][kept]
+    return {
+        name: (origin[name], images[name].tolist())
+        for name in ("train", "validation", "test")
+        if name in origin
+    }
 
 
 def _write_images(
     path: Path,
     read: Callable[[int], np.ndarray | DataError],
-    indices: list[int],
+    images: list[int],
     *,
+    copies: int,
     size: int,
 ) -> tuple[list[int], list[DataError], int]:
-    """Write what `read` gives for `indices` to one array.
+    """Write the `copies` records that `read` gives for each of `images` to one array.
 
     Returns:
-        The indices written, the errors of the others, and the CRC-32 of the pixels.
+        The images written, the errors of the others, and the CRC-32 of the pixels.
 
     The file is written front to back rather than through a memory map: on a full disk, writing to
     a map kills the process. Its header is put right when the number of records is known.
@@ -400,36 +451,36 @@ def _write_images(
     checksum = 0
     with (
         path.open("wb") as file,
-        tqdm(total=len(indices), desc=path.parent.name, unit="image", disable=None) as progress,
+        tqdm(total=len(images), desc=path.parent.name, unit="image", disable=None) as progress,
     ):
-        _write_header(file, (len(indices), size, size, 3))
+        _write_header(file, (len(images) * copies, size, size, 3))
         start_of_records = file.tell()
-        for index, record in zip(indices, _read_ahead(read, indices), strict=True):
-            if isinstance(record, DataError):
-                broken.append(record)
+        for image, records in zip(images, _read_ahead(read, images), strict=True):
+            if isinstance(records, DataError):
+                broken.append(records)
             else:
-                file.write(pixels := record.tobytes())
+                file.write(pixels := records.tobytes())
                 checksum = zlib.crc32(pixels, checksum)
-                kept.append(index)
+                kept.append(image)
             progress.update()
         file.seek(0)
-        _write_header(file, (len(kept), size, size, 3))
+        _write_header(file, (len(kept) * copies, size, size, 3))
         assert file.tell() == start_of_records
     return kept, broken, checksum
 
 
 def _read_ahead(
-    read: Callable[[int], np.ndarray | DataError], indices: list[int]
+    read: Callable[[int], np.ndarray | DataError], images: list[int]
 ) -> Iterator[np.ndarray | DataError]:
-    """Yield `read(index)` for each index in order, with a bounded number of them under way."""
+    """Yield `read(image)` for each image in order, with a bounded number of them under way."""
     workers = os.cpu_count() or 1
 
     def read_chunk(start: int) -> list[np.ndarray | DataError]:
-        return [read(index) for index in indices[start : start + _CHUNK]]
+        return [read(image) for image in images[start : start + _CHUNK]]
 
     with ThreadPoolExecutor(workers) as pool:
         under_way: deque[Future[list[np.ndarray | DataError]]] = deque()
-        for start in range(0, len(indices), _CHUNK):
+        for start in range(0, len(images), _CHUNK):
             under_way.append(pool.submit(read_chunk, start))
             if len(under_way) > 4 * workers:
                 yield from under_way.popleft().result()

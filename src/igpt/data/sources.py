@@ -15,6 +15,8 @@ undecoded until `SourceSplit.read`, so that one broken file costs one record and
 Token arrays become the pixels that their palette shows, which the same palette turns back into the
 same tokens; that it does is checked, so nothing is lost.
 
+One image may become several records: a digit at several places, or `random_crops` of a file.
+
 Only splits that mean training, validation or test are opened (`val`, `valid` and `dev` are
 validation); others, such as STL-10's `unlabeled`, are left alone.
 """
@@ -29,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
+from igpt.data.augment import CROP, LONGEST, crop_boxes
 from igpt.errors import ConfigError, DataError
-from igpt.pixels.images import read_image
+from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, read_crops, read_image
 from igpt.pixels.palette import Palette
 
 SPLIT_NAMES = {
@@ -51,19 +54,21 @@ _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 class SourceSplit:
     """The images of one split in a fixed order, each read when asked for."""
 
-    records: int
-    read: Callable[[int], UInt8[np.ndarray, "height width 3"]]
-    """Gives the pixels of a record; raises DataError if they are not a whole image."""
+    images: int
+    read: Callable[[int], UInt8[np.ndarray, "copy height width 3"]]
+    """Gives the records made of an image; raises DataError if its pixels are not whole."""
     name_of: Callable[[int], str]
-    """What to call a record in a message: its file name, or its number."""
-    labels: Int64[np.ndarray, " record"] | None = None
+    """What to call an image in a message: its file name, or its number."""
+    labels: Int64[np.ndarray, " image"] | None = None
     class_names: tuple[str, ...] | None = None
     copies: int = 1
-    """How many neighboring records show the same thing; a hold-out must not part them."""
+    """How many records are made of an image; they go to the same split."""
+    file_of: Callable[[int], tuple[Path | bytes, str]] | None = None
+    """Gives an image's file, or what is in it, and its name; raises DataError if it has none."""
 
     def __len__(self) -> int:
-        """Count the records, broken ones included."""
-        return self.records
+        """Count the images, broken ones included."""
+        return self.images
 
 
 def open_source(
@@ -151,23 +156,69 @@ def placed_digits(image_size: int, *, placements: int, seed: int) -> dict[str, S
     offsets = generator.integers(0, image_size - 8 + 1, size=(len(pixels), placements, 2))
 
     def split(digit_numbers: Int64[np.ndarray, " digit"]) -> SourceSplit:
-        def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
-            digit = digit_numbers[index // placements]
-            top, left = offsets[digit, index % placements]
-            canvas = np.zeros((image_size, image_size, 3), dtype=np.uint8)
-            canvas[top : top + 8, left : left + 8] = pixels[digit, :, :, None]
-            return canvas
+        def read(index: int) -> UInt8[np.ndarray, "copy height width 3"]:
+            digit = digit_numbers[index]
+            canvases = np.zeros((placements, image_size, image_size, 3), dtype=np.uint8)
+            for canvas, (top, left) in zip(canvases, offsets[digit], strict=True):
+                canvas[top : top + 8, left : left + 8] = pixels[digit, :, :, None]
+            return canvases
 
         return SourceSplit(
-            records=len(digit_numbers) * placements,
+            images=len(digit_numbers),
             read=read,
-            name_of=lambda index: f"digit {digit_numbers[index // placements]}",
-            labels=np.asarray(target)[digit_numbers].repeat(placements).astype(np.int64),
+            name_of=lambda index: f"digit {digit_numbers[index]}",
+            labels=np.asarray(target)[digit_numbers].astype(np.int64),
             class_names=tuple("0123456789"),
             copies=placements,
         )
 
     return {name: split(np.sort(part)) for name, part in zip(("train", "test"), parts, strict=True)}
+
+
+def random_crops(
+    split: SourceSplit,
+    crops: int,
+    *,
+    image_size: int,
+    seed: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    fast_jpeg: bool = False,
+    enlarge: bool = False,
+) -> SourceSplit:
+    """Return the split with records that are `random-resize-crop`s of its whole images.
+
+    Each is resampled once, from the decoded file. Where crop k of an image lies depends on the
+    seed, the number of the image, k and the size of the image, and on nothing else.
+
+    Args:
+        split: Images that have files.
+        crops: Records made of each image.
+        image_size: Side of a record, in pixels.
+        seed: Chooses the crops.
+        filter: How pixels are averaged.
+        fast_jpeg: As in `read_crops`.
+        enlarge: Accept images of which the smallest crop is smaller than a record; without it,
+            reading one is a ConfigError.
+    """
+    file_of = split.file_of
+    assert file_of is not None, "crops are cut from files"
+
+    def read(image: int) -> UInt8[np.ndarray, "copy size size 3"]:
+        def boxes_in(height: int, width: int) -> Float64[np.ndarray, "crop 4"]:
+            if min(height, width) * CROP < image_size * LONGEST and not enlarge:
+                raise ConfigError(
+                    f"{split.name_of(image)} is {width}x{height}, and {CROP}/{LONGEST} of its "
+                    f"shorter side, the smallest crop, is less than --image-size {image_size}; "
+                    "choose a smaller size, or --enlarge"
+                )
+            # 4 tells this stream of random numbers from those of records.py (2) and others
+            generator = np.random.default_rng((seed, image, 4))
+            return crop_boxes(generator, height, width, crops)
+
+        file, name = file_of(image)
+        return read_crops(file, boxes_in, image_size, filter, name=name, fast_jpeg=fast_jpeg)
+
+    return dataclasses.replace(split, read=read, copies=crops)
 
 
 def _token_files(path: Path) -> dict[str, Path]:
@@ -219,9 +270,9 @@ def _open_token_array(path: Path, palette: Palette, *, image_size: int) -> Sourc
             f"prepare them with --image-size {size}"
         )
 
-    def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
+    def read(index: int) -> UInt8[np.ndarray, "copy height width 3"]:
         try:
-            return palette.decode(np.asarray(tokens[index])).reshape(size, size, 3)
+            return palette.decode(np.asarray(tokens[index])).reshape(1, size, size, 3)
         except DataError as error:  # one token too large and the palette is another for all
             raise ConfigError(f"{path}, record {index}: {error}") from error
 
@@ -232,7 +283,7 @@ def _open_token_array(path: Path, palette: Palette, *, image_size: int) -> Sourc
             raise DataError(f"{beside} has {len(labels)} labels for the {len(tokens)} images")
         class_names = tuple(str(number) for number in range(count))
     return SourceSplit(
-        records=len(tokens),
+        images=len(tokens),
         read=read,
         name_of=lambda index: f"{path}, record {index}",
         labels=labels,
@@ -288,9 +339,10 @@ def _open_class_folders(root: Path) -> SourceSplit:
     files = loose or [file for files in classes.values() for file in files]
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
     return SourceSplit(
-        records=len(files),
-        read=lambda index: read_image(files[index]),
+        images=len(files),
+        read=lambda index: read_image(files[index])[None],
         name_of=lambda index: str(files[index]),
+        file_of=lambda index: (files[index], str(files[index])),
         labels=labels.astype(np.int64) if classes else None,
         class_names=tuple(classes) if classes else None,
     )
@@ -348,15 +400,24 @@ def _open_table(location: str, split: str, table: Any) -> SourceSplit:
     def name_of(index: int) -> str:
         return undecoded[index][image]["path"] or f"{location} {split} record {index}"
 
-    def read(index: int) -> UInt8[np.ndarray, "height width 3"]:
+    def file_of(index: int) -> tuple[Path | bytes, str]:
         value = undecoded[index][image]
         if value is None:
             raise DataError(f"{location} {split} record {index} has no image")
         name = value["path"] or f"{location} {split} record {index}"
-        return read_image(value["bytes"] or Path(value["path"]), name=name)
+        return value["bytes"] or Path(value["path"]), name
+
+    def read(index: int) -> UInt8[np.ndarray, "copy height width 3"]:
+        file, name = file_of(index)
+        return read_image(file, name=name)[None]
 
     return SourceSplit(
-        records=len(table), read=read, name_of=name_of, labels=labels, class_names=class_names
+        images=len(table),
+        read=read,
+        name_of=name_of,
+        labels=labels,
+        class_names=class_names,
+        file_of=file_of,
     )
 
 

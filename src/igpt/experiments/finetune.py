@@ -146,6 +146,7 @@ def check(
     """
     check_layer(pretrained.model, config.layer)
     check_compiler(config.training, device)
+    store.check_augmentation(config.augmentation, "finetune.augmentation")
     size = pretrained.model.config.image_size
     if store.image_size < size:
         raise DataError(

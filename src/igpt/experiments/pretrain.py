@@ -153,6 +153,7 @@ def check(
             f"{store.image_size}; prepare it again with --image-size {size}, or set "
             f"model.image_size={store.image_size}"
         )
+    store.check_augmentation(recipe.augmentation, "augmentation")
     records = len(store.split(split))
     if recipe.training.batch_size > records:
         raise ConfigError(

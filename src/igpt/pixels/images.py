@@ -5,6 +5,7 @@ Orientation, grey levels, transparency, 16 bits and the rest of what a file may 
 
     pixels = square(read_image(Path("cat.jpg")), 32)  # (32, 32, 3)
     write_png(Path("cat-32.png"), image_grid(pixels[None, None], scale=8))
+    crops = read_crops(Path("cat.jpg"), boxes_in, 32)  # parts of it, resampled once each
 
 Transparent parts are laid on white, 16-bit levels are scaled to 8 bits, animations give their
 first frame, and color profiles are ignored. A file that cannot be read in full is refused: half a
@@ -14,14 +15,16 @@ picture would be learned from like a whole one.
 import io
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import Float64, UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from igpt.errors import DataError
+from igpt.errors import DataError, IgptError
 from igpt.files import written_aside
 
 ResamplingFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -51,6 +54,63 @@ def read_image(
     Raises:
         DataError: The file is missing, broken, larger than Pillow's limit, or no image.
     """
+    with _opened(source, name) as (image, name):
+        return np.array(_upright_rgb(image, name))
+
+
+def read_crops(
+    source: Path | bytes,
+    boxes_in: Callable[[int, int], Float64[np.ndarray, "crop 4"]],
+    size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    *,
+    name: str = "the image",
+    fast_jpeg: bool = False,
+) -> UInt8[np.ndarray, "crop size size 3"]:
+    """Return parts of an image file, upright, each resampled once from the decoded image.
+
+    Args:
+        source: The file, or what is in it.
+        boxes_in: Gives the parts of an image of this height and width: top, left, bottom, right.
+        size: Side of a crop, in pixels.
+        filter: How pixels are averaged.
+        name: What errors call an image given as bytes.
+        fast_jpeg: Let the JPEG decoder shrink by 2, 4 or 8, as long as the smallest box keeps
+            twice `size`. Pixels then differ (benchmarks/RESULTS.md, row 11): 31 dB PSNR with the
+            box filter, which takes a pixel wholly or not at all, and 44 or more with others.
+            Other formats, and images that the camera turned, are decoded in full.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with _opened(source, name) as (image, name):
+        if fast_jpeg and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            width, height = image.size
+            boxes = boxes_in(height, width)
+            side = (boxes[:, 2:] - boxes[:, :2]).min()
+            shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
+            drafted = image.draft(None, (width // shrink, height // shrink))
+            if drafted is not None:  # a JPEG file, of now width / shrink pixels, rounded up
+                boxes = boxes / shrink
+            upright = _upright_rgb(image, name)
+        else:
+            upright = _upright_rgb(image, name)
+            boxes = boxes_in(upright.height, upright.width)
+        return np.stack([resample_box(upright, box, size, filter) for box in boxes])
+
+
+def resample_box(
+    image: Image.Image, box: Float64[np.ndarray, "4"], size: int, filter: ResamplingFilter
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Return a part (top, left, bottom, right, in fractions of pixels too) as a square."""
+    top, left, bottom, right = box.tolist()
+    method = Image.Resampling[filter.upper()]
+    return np.array(image.resize((size, size), method, box=(left, top, right, bottom)))
+
+
+@contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[tuple[Image.Image, str]]:
+    """Open an image file and name it; whatever goes wrong with it becomes a DataError."""
     if isinstance(source, Path):
         name = str(source)
     try:
@@ -59,8 +119,8 @@ def read_image(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         with opened as image:
-            return _rgb(ImageOps.exif_transpose(image), name)
-    except DataError:
+            yield image, name
+    except IgptError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
@@ -78,7 +138,9 @@ def read_image(
         raise DataError(f"{name} is broken ({reason}); export or download it again") from error
 
 
-def _rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Decode the image and return it in RGB; the very same one, if it is so in the file."""
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
@@ -87,7 +149,7 @@ def _rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
                 "hold 0 to 65535; scale them first"
             )
         grey = ((levels + 128) // 257).astype(np.uint8)  # 65535 -> 255, to the nearest
-        return np.repeat(grey[..., None], 3, axis=-1)
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -96,7 +158,7 @@ def _rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
             f"{name} holds pixels of Pillow's mode {image.mode}, which have no fixed meaning in "
             "RGB; convert it to 8-bit RGB first"
         )
-    return np.array(image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resize_shorter_side(
@@ -113,6 +175,8 @@ def resize_shorter_side(
 def _resize(
     pixels: UInt8[np.ndarray, "height width 3"], height: int, width: int, filter: ResamplingFilter
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    if pixels.shape[:2] == (height, width):
+        return pixels
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling[filter.upper()])
     return np.array(image)
 
