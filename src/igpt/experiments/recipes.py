@@ -119,15 +119,15 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "claims-tiny": Recipe(
-        description="placed digits for igpt reproduce; some three minutes on one core",
-        model=ModelConfig(image_size=12, colors=8, layers=5, width=64, heads=4),
+        description="placed digits for igpt reproduce; some two minutes on one core",
+        model=ModelConfig(image_size=11, colors=8, layers=5, width=64, heads=4),
         training=TrainingConfig(
-            steps=1000, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=1000,
-            validation_images=400, checkpoint_every=500,
+            steps=960, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=960,
+            validation_images=400, checkpoint_every=480,
         ),
         finetune=FinetuneConfig(
             training=TrainingConfig(
-                steps=1000, batch_size=16, learning_rate=1e-3, warmup_steps=0, schedule="constant",
+                steps=600, batch_size=16, learning_rate=1e-3, warmup_steps=0, schedule="constant",
                 validate_every=100, validation_images=1000, checkpoint_every=500,
             ),
             augmentation="none",
