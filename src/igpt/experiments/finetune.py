@@ -29,6 +29,7 @@ from igpt.experiments.run import (
     reopen_data,
     seed_everything,
 )
+from igpt.model.config import ModelConfig
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
@@ -73,13 +74,6 @@ def finetune(
     store = RecordStore.open(data)
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)
-    if config.from_scratch:
-        seed_everything(config.training.seed)
-        pretrained = Pretrained.build(
-            pretrained.model.config,
-            pretrained.palette,
-            mask_probability=pretrained.mask_probability,
-        )
     run = RunFolder.create(
         out,
         settings={
@@ -93,7 +87,8 @@ def finetune(
         },
         palette=pretrained.palette,
         device=chosen,
-        pretrained=pretrained,  # so that the run can go on when the source is gone
+        # so that the run can go on when the source is gone
+        pretrained=None if config.from_scratch else pretrained,
     )
     return _fit(run, config, store, chosen, seconds)
 
@@ -173,7 +168,12 @@ def _fit(
     training = config.training
     seed_everything(training.seed)
     assert store.class_names is not None
-    pretrained = load(run.path / "pretrained").with_class_head(store.class_names, config.layer)
+    if config.from_scratch:
+        shape = ModelConfig.from_dict(run.settings["model"])
+        pretrained = Pretrained.build(shape, run.palette)
+    else:
+        pretrained = load(run.path / "pretrained")
+    pretrained = pretrained.with_class_head(store.class_names, config.layer)
     pretrained.model.to(device)
     pretrained.model.set_dropout(config.dropout)
     settings = run.settings

@@ -147,7 +147,7 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         classes=len(names) if names else None,
         path=folder / "model.safetensors",
     )
-    if not model.color_head.weight.any():
+    if not names and not model.color_head.weight.any():
         warnings.warn(
             f"{folder} has a color head of zeros, as where it came from had none: it predicts no "
             "pixels",

@@ -68,7 +68,10 @@ def bars(axes: Axes, names: Sequence[str], shares: Sequence[Sequence[float]], la
 
 
 def lines(
-    axes: Axes, places: Sequence[float], curves: Sequence[Sequence[float]], name: str
+    axes: Axes,
+    places: Sequence[int] | Sequence[float],
+    curves: Sequence[Sequence[float]],
+    name: str,
 ) -> None:
     """Draw the mean curve over the seeds, and each seed's faintly."""
     mean = axes.plot(places, 100 * np.mean(curves, axis=0), "o-", label=name)[0]
