@@ -29,6 +29,7 @@ from igpt.pixels.tokenizer import ImageTokenizer
 SIZE = 512
 RAW_PIXELS = 1_000_000  # of which the peer of row 8 finds its palette
 RAW_ITERATIONS = 15
+CONVERGED = 300  # rounds on all colors, to which row 8 compares
 WIDTH, HEIGHT, QUALITY = 500, 375, 96  # of a JPEG about as long as ImageNet's
 MOSAIC = (6, 8)  # images of 32x32 in each
 TOGETHER = 4  # crops of an image, where there are several
@@ -171,28 +172,33 @@ def fit(kind: str, images: np.ndarray, *, rounds: int, toy: bool) -> None:
             means = KMeans(size, n_init=1, max_iter=RAW_ITERATIONS, random_state=0).fit(sample)
         found.append(Palette(np.clip(means.cluster_centers_, -1, 1)))
 
-    ours = Contender(
-        "igpt", lambda: found.append(fit_palette(images, size)), min(500_000, len(raw))
-    )
+    ours = Contender("igpt", lambda: found.append(fit_palette(images, size)), len(raw))
     theirs = Contender("scikit-learn KMeans on raw pixels", peer, count)
-    results = race([ours, theirs], rounds=1 if toy else min(rounds, 2), warmup=0)
-    errors = [measure_distortion(palette, images).mean_squared_error for palette in found[:2]]
+    results = race([ours, theirs], rounds=1 if toy else min(rounds, 3), warmup=0)
+    results[1]["per_second"] = count / results[1]["seconds"]
+    longest = fit_palette(images, size, refinements=2 if toy else CONVERGED)
+    errors = [
+        measure_distortion(palette, images).mean_squared_error for palette in (*found[:2], longest)
+    ]
     write_row(
         "08-palette",
         f"a palette of {size} colors for {len(raw):,} pixels ({kind})",
         results,
         ours="igpt",
         reach="all pixels in under 30 s, inertia within 0.5 % of convergence",
-        reached=False,
+        reached=results[0]["seconds"] < 30 and errors[0] < 1.005 * errors[2],
         unit="pixels",
         notes=[
-            "igpt draws 500,000 pixels where there are more, not all: the reach is missed.",
             f"scikit-learn was given {count:,} of the pixels, {RAW_ITERATIONS} iterations; the "
-            "ratio is of unequal work: compare the errors. No k-means was run to convergence.",
+            "ratio is of unequal work, and per pixel scikit-learn takes "
+            f"{results[1]['seconds'] / count / (results[0]['seconds'] / len(raw)):.0f} times as "
+            "long; compare the errors too.",
+            f"Convergence: the same start and {CONVERGED} rounds on all colors.",
         ],
         figures={
             "mean squared error on all pixels, igpt": errors[0],
             "mean squared error on all pixels, scikit-learn": errors[1],
+            "mean squared error on all pixels, converged": errors[2],
         },
     )
 

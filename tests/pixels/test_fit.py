@@ -33,7 +33,7 @@ def test_weighted_colors_give_as_little_loss_as_k_means_on_all_pixels():
         for seed in range(5)
     ]
     errors = [
-        squared_error(fit_palette(images, 24, pixels=None, iterations=100, seed=seed), images)
+        squared_error(fit_palette(images, 24, iterations=100, seed=seed), images)
         for seed in range(5)
     ]
     assert np.mean(errors) == pytest.approx(np.mean(inertias), rel=0.1)
@@ -49,15 +49,33 @@ def test_a_color_that_occurs_more_often_pulls_its_center():
 
 def test_the_same_seed_gives_the_same_palette_and_another_seed_another():
     images = smooth_images()
-    first, again, other = (fit_palette(images, 16, pixels=700, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit_palette(images, 16, sample=70, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.colors, again.colors)
     assert first.fingerprint != other.fingerprint
 
 
-def test_a_sample_is_drawn_when_there_are_more_pixels():
+def test_rounds_on_all_colors_make_up_for_a_small_sample():
+    images = smooth_images(images=20)
+    few, refined = (
+        squared_error(fit_palette(images, 24, sample=60, refinements=rounds), images)
+        for rounds in (0, 6)
+    )
+    whole = squared_error(fit_palette(images, 24, iterations=100), images)
+    assert refined < 0.95 * few
+    assert fit_palette(images, 200, sample=60, refinements=0).size == 200
+    assert refined < 1.1 * whole
+
+
+def test_a_round_on_all_colors_is_one_of_k_means():
     images = smooth_images()
-    with pytest.raises(DataError, match="asked for 64 colors but these images have only 20; "):
-        fit_palette(np.unique(images.reshape(-1, 3), axis=0)[None, None], 64, pixels=20)
+    points = images.reshape(-1, 3) / 127.5 - 1
+    start, after = (
+        fit_palette(images, 8, sample=60, refinements=rounds).colors.astype(np.float64)
+        for rounds in (0, 1)
+    )
+    nearest = ((points[:, None] - start) ** 2).sum(-1).argmin(axis=1)
+    means = [points[nearest == center].mean(axis=0) for center in range(8)]
+    np.testing.assert_allclose(after, means, atol=1e-6)
 
 
 def test_as_many_colors_as_there_are_lose_nothing():

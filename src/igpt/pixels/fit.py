@@ -3,9 +3,11 @@
     palette = fit_palette(images, 512)
     print(measure_distortion(palette, test_images).psnr_db)
 
-The method is scikit-learn's k-means on the distinct colors of a sample, each weighted by how often
-it occurs, which is k-means on the sampled pixels in less time (Chen et al. 2020, section 3.2). It
-starts from k-means++ on some of those colors. The colors keep k-means' order, which means nothing.
+The method is k-means on the distinct colors, each weighted by how often it occurs, which is k-means
+on the pixels in less time (Chen et al. 2020, section 3.2). scikit-learn's does it, from k-means++
+on some of the colors; where there are many, it sees those of some pixels only, and rounds on all of
+them follow, in which the exact table of `igpt.pixels.nearest` tells the nearest center of each. The
+colors keep k-means' order, which means nothing.
 """
 
 import math
@@ -13,14 +15,17 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt32
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
+from tqdm import tqdm
 
 from igpt.errors import DataError
 from igpt.pixels.images import image_grid, to_grey
+from igpt.pixels.nearest import nearest_table
 from igpt.pixels.palette import Palette, pack_colors, unpack_colors
 
 _START_COLORS = 50_000  # k-means++ takes longer than all iterations if it weighs every color
 _COUNTED_AT_ONCE = 2**24
+_OVER = 1.8  # how far a center goes towards its mean: 2 would be no gain, 1 is slower
 
 
 def fit_palette(
@@ -28,22 +33,25 @@ def fit_palette(
     size: int,
     *,
     grey: bool = False,
-    pixels: int | None = 500_000,
+    sample: int = 500_000,
     seed: int = 0,
-    iterations: int = 50,
+    iterations: int = 30,
+    refinements: int = 20,
 ) -> Palette:
     """Return the palette of `size` colors that loses little of these images.
 
-    The defaults take some 15 seconds for 512 colors of CIFAR-10, and come within two or three
-    percent of the squared error that all pixels and hundreds of iterations would reach.
+    The defaults take under half a minute for 512 colors of all 51 million pixels of CIFAR-10, and
+    come within half a percent of the squared error that hundreds of rounds would reach.
 
     Args:
         images: What the palette is for; training images only.
         size: Number of colors.
         grey: Whether to find grey levels instead, from the luminance of each pixel.
-        pixels: How many pixels to draw, without replacement; None for all.
+        sample: Where there are more distinct colors than this, scikit-learn's rounds see so many
+            pixels only, drawn without replacement.
         seed: What the drawn pixels and the first colors depend on.
-        iterations: At most this many rounds of k-means.
+        iterations: At most this many rounds of scikit-learn's k-means.
+        refinements: Rounds on all colors after a sample.
 
     Raises:
         DataError: There are fewer distinct colors than `size`.
@@ -53,17 +61,19 @@ def fit_palette(
     from threadpoolctl import threadpool_limits
 
     generator = np.random.default_rng(seed)
-    drawn = images.reshape(-1, 3)
-    if pixels is not None and pixels < len(drawn):
-        drawn = drawn[_draw(len(drawn), pixels, generator)]
-    if grey:
-        drawn = to_grey(drawn)
-    distinct, counts = _count_colors(drawn)
+    pixels = to_grey(images.reshape(-1, 3)) if grey else images.reshape(-1, 3)
+    all_colors = distinct, counts = _count_colors(pixels)
     if len(distinct) < size:
         raise DataError(
             f"asked for {size} colors but these images have only {len(distinct)}; "
             f"try --size {_smaller_size(len(distinct))}"
         )
+    sampled = len(distinct) > sample
+    if sampled:
+        drawn, how_often = _count_colors(pixels[_draw(len(pixels), sample, generator)])
+        sampled = len(drawn) >= size
+        if sampled:
+            distinct, counts = drawn, how_often
     points = (unpack_colors(distinct) / 127.5 - 1).astype(np.float32)
     start = _draw(len(points), min(max(_START_COLORS, size), len(points)), generator)
     # On one thread: several add up their shares in the order in which they happen to end.
@@ -73,7 +83,35 @@ def fit_palette(
         first.fit(points[start], sample_weight=counts[start])
         means = KMeans(size, init=first.cluster_centers_, n_init=1, max_iter=iterations)
         means.fit(points, sample_weight=counts)
-    return Palette(np.clip(means.cluster_centers_, -1, 1))
+    centers = means.cluster_centers_
+    if sampled:
+        centers = _refined(centers, *all_colors, rounds=refinements)
+    return Palette(np.clip(centers, -1, 1).astype(np.float32))
+
+
+def _refined(
+    centers: Float32[np.ndarray, "center 3"],
+    distinct: UInt32[np.ndarray, " color"],
+    counts: Int64[np.ndarray, " color"],
+    *,
+    rounds: int,
+) -> Float64[np.ndarray, "center 3"]:
+    """Return the centers after more rounds of k-means, on all colors.
+
+    A center goes beyond the mean of its colors, by less than as far again, in all rounds but the
+    last: for the colors it has that loses nothing, and it gets sooner to where it will end.
+    """
+    channels = unpack_colors(distinct).T / 127.5 - 1  # (3, color)
+    found = centers.astype(np.float64)
+    for number in tqdm(range(rounds), desc="palette", unit="round", disable=None):
+        table = nearest_table(np.clip(found, -1, 1).astype(np.float32)).reshape(-1)
+        nearest = table[distinct]
+        weights = np.bincount(nearest, counts, minlength=len(found))[:, None]
+        sums = [np.bincount(nearest, counts * values, minlength=len(found)) for values in channels]
+        means = np.stack(sums, axis=1) / np.maximum(weights, 1)
+        over = _OVER if number + 1 < rounds else 1.0
+        found = np.where(weights > 0, found + over * (means - found), found)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
