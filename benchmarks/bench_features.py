@@ -1,6 +1,9 @@
 """Rows 9 and 10: features of every layer, and the probes fitted to them.
 
-Images, weights and the features that probes are fitted to are made up (see the notes of each row).
+    python benchmarks/bench_features.py [--rounds 5] [--toy] [--only ROW] [--data CIFAR10_FOLDER]
+
+Images and weights of row 9 are made up. Probes are fitted to CIFAR-10's pixels, or, without a
+folder of its parquet files, to made-up features (see the notes of each row).
 """
 
 import numpy as np
@@ -10,12 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from transformers import ImageGPTConfig, ImageGPTModel
 
 from igpt.data.records import Records
+from igpt.data.sources import open_source
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.linear_probe import LinearProbe
+from igpt.evaluation.linear_probe import fit_path
 from igpt.model.config import ModelConfig
 from igpt.model.huggingface import their_weights
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
+from igpt.pixels.images import square
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 
@@ -82,16 +87,29 @@ def features_row(config: ModelConfig, images: int, rounds: int, device: str, nam
     )  # fmt: skip
 
 
-def probes_row(records: int, width: int, rounds: int, device: str) -> None:
-    """Time the probes of one layer, five penalties, from the strongest to the weakest."""
+def pixel_features(data: str, records: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return CIFAR-10's images at 13x13 as features in [-1, 1], (records, 507), and labels."""
+    split = open_source(data)["train"]
+    assert split.labels is not None
+    images = np.stack([square(split.read(index)[0], 13) for index in range(records)])
+    return images.reshape(records, -1) / 127.5 - 1, split.labels[:records]
+
+
+def made_up_features(records: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features whose standard deviations are 1, 1/2, 1/3 ..., and ten classes."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 10, records)
     centers = generator.normal(size=(10, width))
     latent = generator.normal(size=(records, width)) + 0.3 * centers[labels]
     turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
-    features = (
-        latent * np.arange(1, width + 1) ** -1.0 @ turn
-    )  # standard deviations 1, 1/2, 1/3 ...
+    return latent * np.arange(1, width + 1) ** -1.0 @ turn, labels
+
+
+def probes_row(
+    features: np.ndarray, labels: np.ndarray, kind: str, rounds: int, device: str
+) -> None:
+    """Time the probes of one layer, five penalties, from the strongest to the weakest."""
+    records, width = features.shape
     objectives: dict[str, list[float]] = {}
     converged: list[bool] = []
 
@@ -101,10 +119,7 @@ def probes_row(records: int, width: int, rounds: int, device: str) -> None:
         return loss.item() + l2 / 2 * np.square(weight).sum()
 
     def ours() -> None:
-        fits: list[LinearProbe] = []
-        for l2 in PENALTIES:
-            probe = LinearProbe(l2, device=device)
-            fits.append(probe.fit(features, labels, start=fits[-1] if fits else None))
+        fits = fit_path(features, labels, PENALTIES, device=device)
         converged[:] = [fit.converged_ for fit in fits]
         objectives["igpt"] = [value(f.weight_, f.intercept_, f.l2) for f in fits]
 
@@ -123,17 +138,19 @@ def probes_row(records: int, width: int, rounds: int, device: str) -> None:
     excess = np.subtract(objectives["igpt"], objectives["scikit-learn"])
     assert excess.max() < 1e-6, excess
     write_row(
-        "10-probes", f"Probes of one layer, 5 penalties, {records} x {width}, 10 classes, float64",
+        "10-probes",
+        f"Probes of one layer, 5 penalties, {records} x {width} ({kind}), 10 classes, float64",
         results, ours="igpt", reach="15x", unit="layers",
-        notes=["Made-up features whose standard deviations fall as 1/k: not features of images.",
-               "A stated sample of the 25 layers: one."],
+        notes=["One layer stands for the 25; ours shares what the penalties have in common."],
         figures={"objectives": objectives, "igpt converged": converged},
     )  # fmt: skip
 
 
 def main() -> None:
     """Run the rows asked for."""
-    options = arguments(__doc__ or "").parse_args()
+    parser = arguments((__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", help="Folder of CIFAR-10's parquet files.")
+    options = parser.parse_args()
     only, rounds = options.only or ["9", "10"], min(options.rounds, 2 if options.toy else 3)
     if "9" in only and options.toy:
         tiny = ModelConfig(image_size=8, layers=2, width=32, heads=4)
@@ -143,8 +160,13 @@ def main() -> None:
         features_row(wide, 16, rounds, options.device, "width-256")
         features_row(ModelConfig(), 8, 1, options.device, "igpt-s")
     if "10" in only:
-        records, width = (500, 16) if options.toy else (45_000, 512)
-        probes_row(records, width, 1 if not options.toy else rounds, options.device)
+        records = 500 if options.toy else 45_000
+        if options.data is not None:
+            kind, (features, labels) = "CIFAR-10's pixels", pixel_features(options.data, records)
+        else:
+            kind = "made up"
+            features, labels = made_up_features(records, 16 if options.toy else 512)
+        probes_row(features, labels, kind, rounds, options.device)
 
 
 if __name__ == "__main__":

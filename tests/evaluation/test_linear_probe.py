@@ -3,7 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation.linear_probe import LinearProbe, probe_features
+from igpt.evaluation import linear_probe
+from igpt.evaluation.linear_probe import LinearProbe, fit_path, probe_features
 
 
 def overlapping_classes(records=400, features=8, classes=4, seed=0):
@@ -34,6 +35,26 @@ def test_the_optimum_is_that_of_scikit_learn(l2):
     np.testing.assert_allclose(probe.weight_, reference.coef_, atol=1e-5)
     np.testing.assert_allclose(probe.intercept_, reference.intercept_, atol=1e-5)
     assert probe.score(features, labels) == reference.score(features, labels)
+
+
+def test_large_fits_begin_in_float32_and_end_as_exactly(monkeypatch):
+    features, labels = overlapping_classes()
+    wanted = LinearProbe(1e-4, tolerance=1e-9).fit(features, labels)
+    monkeypatch.setattr(linear_probe, "_SINGLE_FROM", 0)
+    probe = LinearProbe(1e-4, tolerance=1e-9).fit(features, labels)
+    assert probe.converged_
+    np.testing.assert_allclose(probe.weight_, wanted.weight_, atol=1e-6)
+    cut = LinearProbe(1e-4, tolerance=1e-9, max_iterations=3).fit(features, labels)
+    assert (cut.iterations_, cut.converged_) == (3, False)
+
+
+def test_a_path_has_the_optimum_of_each_penalty_strongest_first():
+    features, labels = overlapping_classes()
+    path = fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0], tolerance=1e-8)
+    assert [probe.l2 for probe in path] == [1.0, 1e-2, 1e-4]
+    for probe in path:
+        alone = LinearProbe(probe.l2, tolerance=1e-8).fit(features, labels)
+        np.testing.assert_allclose(probe.weight_, alone.weight_, atol=1e-5)
 
 
 def test_weights_and_intercepts_sum_to_zero_over_the_classes():

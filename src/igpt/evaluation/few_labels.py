@@ -12,7 +12,7 @@ features come in is the caller's choice, and to be told with the result.
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Int64, Integer
 from sklearn.model_selection import StratifiedKFold
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation.linear_probe import LinearProbe, Records
+from igpt.evaluation.linear_probe import LinearProbe, Records, fit_path
 
 PENALTIES = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Penalties to choose from: the fewer the labels, the stronger they have to be."""
@@ -137,16 +137,7 @@ def _choose_penalty(
     folds = StratifiedKFold(min(_FOLDS, labels_per_class), shuffle=True, random_state=seed)
     right = np.zeros(len(ordered))
     for fitted, held in folds.split(features, labels):
-        for place, probe in enumerate(_path(features[fitted], labels[fitted], ordered)):
+        path = fit_path(features[fitted], labels[fitted], ordered, tolerance=1e-4)
+        for place, probe in enumerate(path):
             right[place] += (probe.predict(features[held]) == labels[held]).sum()
     return ordered[int(right.argmax())]
-
-
-def _path(
-    features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]
-) -> Iterator[LinearProbe]:
-    """Yield a probe for each penalty, each starting from the one before."""
-    probe = None
-    for l2 in penalties:
-        probe = LinearProbe(l2, tolerance=1e-4).fit(features, labels, start=probe)
-        yield probe
