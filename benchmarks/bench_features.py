@@ -133,7 +133,10 @@ def probes_row(
         ]
 
     results = race(
-        [Contender("igpt", ours), Contender("scikit-learn", theirs)], rounds=rounds, device=device
+        [Contender("igpt", ours), Contender("scikit-learn", theirs)],
+        rounds=rounds,
+        warmup=0,  # a minute each
+        device=device,
     )
     excess = np.subtract(objectives["igpt"], objectives["scikit-learn"])
     assert excess.max() < 1e-6, excess

@@ -29,7 +29,7 @@ from igpt.pixels.tokenizer import ImageTokenizer
 SIZE = 512
 RAW_PIXELS = 1_000_000  # of which the peer of row 8 finds its palette
 RAW_ITERATIONS = 15
-CONVERGED = 300  # rounds on all colors, to which row 8 compares
+CONVERGED = 100  # rounds on all colors, to which row 8 compares
 WIDTH, HEIGHT, QUALITY = 500, 375, 96  # of a JPEG about as long as ImageNet's
 MOSAIC = (6, 8)  # images of 32x32 in each
 TOGETHER = 4  # crops of an image, where there are several
