@@ -39,12 +39,12 @@ def test_the_optimum_is_that_of_scikit_learn(l2):
 
 def test_large_fits_begin_in_float32_and_end_as_exactly(monkeypatch):
     features, labels = overlapping_classes()
-    wanted = LinearProbe(1e-4, tolerance=1e-9).fit(features, labels)
+    wanted = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
     monkeypatch.setattr(linear_probe, "_SINGLE_FROM", 0)
-    probe = LinearProbe(1e-4, tolerance=1e-9).fit(features, labels)
+    probe = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
     assert probe.converged_
-    np.testing.assert_allclose(probe.weight_, wanted.weight_, atol=1e-6)
-    cut = LinearProbe(1e-4, tolerance=1e-9, max_iterations=3).fit(features, labels)
+    np.testing.assert_allclose(probe.weight_, wanted.weight_, atol=1e-5)
+    cut = LinearProbe(1e-4, tolerance=1e-7, max_iterations=3).fit(features, labels)
     assert (cut.iterations_, cut.converged_) == (3, False)
 
 

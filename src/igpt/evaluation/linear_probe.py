@@ -47,7 +47,7 @@ of its minimum, and going on to 1e-8 moves the test accuracy by 0.0001 at most."
 _SINGLE_FROM = 2**22
 """Entries of the features from which a float64 fit first goes as far as float32 can tell, in half
 the time an iteration."""
-_SINGLE_TOLERANCE = 1e-4
+_SINGLE_FLAT = 1e-6  # what float32 can still tell of a sum over the records
 
 
 class LinearProbe:
@@ -127,10 +127,17 @@ class LinearProbe:
         left = self.max_iterations
         if matrix.single is not None:
             objective.rows = matrix.single
-            coarse = max(self.tolerance, _SINGLE_TOLERANCE)
-            point, left, _ = _minimize(objective, point, tolerance=coarse, iterations=left)
+            point, left = _go_down(
+                objective, point, tolerance=self.tolerance, iterations=left, flat=_SINGLE_FLAT
+            )
             objective.rows = matrix.rows
-        point, left, value = _minimize(objective, point, tolerance=self.tolerance, iterations=left)
+        value, _ = objective(point)
+        before = np.inf
+        # L-BFGS gives up where rounding defeats a line search; a fresh start may yet go on.
+        while objective.gradient_norm > self.tolerance and left > 0 and value < before:
+            before = value
+            point, left = _go_down(objective, point, tolerance=self.tolerance, iterations=left)
+            value, _ = objective(point)
 
         self.classes_ = classes
         self.weight_, self.intercept_ = objective.weights(point)
@@ -179,29 +186,32 @@ class ProbeResult:
     """By penalty, strongest first."""
 
 
-def _minimize(
-    objective: "_Objective", point: np.ndarray, *, tolerance: float, iterations: int
-) -> tuple[np.ndarray, int, float]:
-    """Return where L-BFGS comes to, the iterations it left, and the objective there."""
+def _go_down(
+    objective: "_Objective",
+    point: np.ndarray,
+    *,
+    tolerance: float,
+    iterations: int,
+    flat: float = 0.0,
+) -> tuple[np.ndarray, int]:
+    """Return where L-BFGS comes to, and how many of the iterations are left.
+
+    It stops at a gradient of `tolerance`, or at an iteration that gains less than the `flat` part
+    of the objective.
+    """
 
     def stop_when_converged(point: np.ndarray) -> None:  # just evaluated there
         if objective.gradient_norm <= tolerance:
             raise StopIteration
 
-    value, _ = objective(point)
-    before = np.inf
-    # L-BFGS gives up where rounding defeats a line search; a fresh start may yet go on.
-    while objective.gradient_norm > tolerance and iterations > 0 and value < before:
-        options = {
-            "maxiter": iterations, "maxfun": 30 * iterations, "maxcor": 20, "ftol": 0, "gtol": 0,
-        }  # fmt: skip
-        found = minimize(
-            objective, point, jac=True, method="L-BFGS-B",
-            callback=stop_when_converged, options=options,
-        )  # fmt: skip
-        point, before, iterations = found.x, value, iterations - found.nit
-        value, _ = objective(point)
-    return point, iterations, value
+    options = {
+        "maxiter": iterations, "maxfun": 30 * iterations, "maxcor": 20, "ftol": flat, "gtol": 0,
+    }  # fmt: skip
+    found = minimize(
+        objective, point, jac=True, method="L-BFGS-B",
+        callback=stop_when_converged, options=options,
+    )  # fmt: skip
+    return found.x, iterations - found.nit
 
 
 def fit_path(
