@@ -39,7 +39,7 @@ def _table(seeds: Sequence[Measured]) -> list[dict[str, str]]:
 def _draw(axes: Axes, seeds: Sequence[Measured]) -> None:
     curves = [measured["accuracies"] for measured in seeds]
     lines(axes, range(len(curves[0])), curves, "ours")
-    axes.set_xlabel("layer (paper: 0 to 48, peak near 24, last 2.4 points lower)")
+    axes.set_xlabel("layer (paper: 0 to 48, best around the middle, the last 2.4 points lower)")
     axes.set_ylabel("linear probe, test accuracy (%)")
 
 
@@ -64,7 +64,7 @@ CLAIM = Claim(
         ),
         Part(
             name="middle",
-            statement="the curve is highest in the middle",
+            statement="the inner layers are better than the two ends",
             paper="strongly unimodal",
             quantity="mean accuracy of the inner layers minus the mean of the first and the last",
         ),
