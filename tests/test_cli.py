@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 import igpt as igpt_library
 from igpt.cli import main
+from igpt.evaluation.cheap_probes import ridge_probe
 from igpt.evaluation.linear_probe import probe_features
 from igpt.pixels.images import read_image, write_png
 from tests.conftest import write_shapes
@@ -385,6 +386,36 @@ def test_few_labels_are_read_from_the_best_layer_and_kept(made, igpt, refused, t
     )
 
 
+def test_a_run_is_measured_along_its_training(made, igpt, refused, tmp_path):
+    assert "keeps no snapshots" in refused("along", made / "run", "--data", made / "store")
+    assert "give the pretraining run" in refused("along", made / "tuned", "--data", made / "store")
+    settings = [f"--set={setting}" for setting in (*TINY_RUN, "training.snapshots=1")]
+    run = tmp_path / "run"
+    code, _, _ = igpt("pretrain", "digits-quickstart", "--data", made / "store", "--palette",
+                      made / "palette.npy", "--out", run, "--steps", 8, *settings)  # fmt: skip
+    assert code == 0
+    code, out, _ = igpt("along", run, "--data", made / "store")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["step", "4", "8"]
+
+
+def test_claims_that_cannot_be_reproduced_are_told_in_a_line(igpt, refused, tmp_path, monkeypatch):
+    out = tmp_path / "claims"
+    assert "did you mean 'depth'" in refused("reproduce", "dept", "--out", out)
+    assert "igpt reproduce --list" in refused("reproduce")
+    assert "did you mean 'small'" in refused("reproduce", "depth", "--scale", "smal")
+    assert "with --data" in refused("reproduce", "depth", "--scale", "small", "--out", out)
+    missing = tmp_path / "nothing"
+    assert "does not exist" in refused("reproduce", "depth", "--data", missing, "--out", out)
+    assert not out.exists()
+    assert "run igpt reproduce first" in refused("claims", tmp_path)
+    speed = "igpt.experiments.claims.reproduce._training_speed"
+    monkeypatch.setattr(speed, lambda *_, **__: 1e12)
+    code, told, _ = igpt("reproduce", "--list")
+    assert code == 0
+    assert told.count("ablations") == 3
+
+
 def test_learning_rates_are_searched_and_told(made, igpt, tmp_path):
     store, settings = made / "store", [f"--set={setting}" for setting in TINY_RUN]
     settings.remove("--set=training.learning_rate=0.003")
@@ -447,7 +478,23 @@ def test_neighboring_layers_are_probed_as_one_feature(made, igpt, refused):
     assert "concatenate must lie between 1 and the 3 layers probed, got 4" in refused(
         "probe", run, "--data", store, "--concatenate", 4
     )
-    assert "go with the solver lbfgs" in refused(
+    code, out, _ = igpt("probe", run / "model", "--data", store, "--concatenate", 2, "--solver",
+                        "ridge", "--json")  # fmt: skip
+    assert code == 0
+    ridge = json.loads(out)["concatenated"]
+    joined = [
+        igpt_library.extract_features(pretrained, split, layers=ridge["layers"]).reshape(
+            len(split), -1
+        )
+        for split in splits
+    ]
+    parts = [(x, split.require_labels()) for x, split in zip(joined, splits, strict=True)]
+    assert ridge["test_accuracy"] == ridge_probe(*parts).test_accuracy
+    code, out, _ = igpt("probe", run / "model", "--data", store, "--concatenate", 3, "--solver",
+                        "sgd")  # fmt: skip
+    assert code == 0
+    assert "layers 0 to 2 as one" in out
+    assert "an untrained network is probed by lbfgs" in refused(
         "probe", run, "--data", store, "--solver", "ridge", "--untrained"
     )
 

@@ -475,10 +475,7 @@ def probe(
     ]
     if result["raw_pixels"] is not None:
         lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
-    if "concatenated" in result:
-        joined = result["concatenated"]
-        first, *_, last = joined["layers"]
-        lines.append(f"layers {first} to {last} as one  {joined['test_accuracy']:9.2%}")
+    lines += _concatenated_line(result)
     lines.append(
         f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
     )
@@ -509,6 +506,14 @@ def masks(run: Path, as_json: bool, **options: Any) -> None:
     _print(result, as_json, table)
 
 
+def _concatenated_line(result: dict[str, Any]) -> list[str]:
+    if "concatenated" not in result:
+        return []
+    joined = result["concatenated"]
+    first, *_, last = joined["layers"]
+    return [f"layers {first} to {last} as one  {joined['test_accuracy']:9.2%}"]
+
+
 def _other_probe_table(result: dict[str, Any]) -> str:
     lines = ["layer  validation    test  setting"]
     lines += [
@@ -516,6 +521,7 @@ def _other_probe_table(result: dict[str, Any]) -> str:
         f"{row['setting']:7g}"
         for row in result["layers"]
     ]
+    lines += _concatenated_line(result)
     lines.append(
         f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
     )

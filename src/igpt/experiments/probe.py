@@ -77,8 +77,8 @@ def probe_run(
         DataError: No labels, no test or validation split, or images smaller than the network's.
         CheckpointError: No model at `path`.
     """
-    if solver != "lbfgs" and (concatenate != 1 or untrained):
-        raise ConfigError("--concatenate and --untrained go with the solver lbfgs")
+    if solver != "lbfgs" and untrained:
+        raise ConfigError(f"an untrained network is probed by lbfgs, got the solver {solver}")
     pretrained = load(path, device=choose_device(device))
     if untrained:
         seed_everything(seed)
@@ -101,7 +101,9 @@ def probe_run(
         name = "probe-untrained.json" if untrained else "probe.json"
     else:
         known = None if run is None else run.read("probe.json")
-        probed = _probe_otherwise(pretrained, splits, chosen, solver, known, seed=seed)
+        probed = _probe_otherwise(
+            pretrained, splits, chosen, solver, known, concatenate=concatenate, seed=seed
+        )
         name = f"probe-{solver}.json"
     if layers is None and run is not None:
         run.write(name, probed)
@@ -124,27 +126,38 @@ def _probe_otherwise(
     solver: Solver,
     known: dict[str, Any] | None,
     *,
+    concatenate: int,
     seed: int,
 ) -> dict[str, Any]:
     """Probe every layer by another solver than L-BFGS."""
     labels = [split.require_labels() for split in splits]
     features = _extract(pretrained, splits, layers)
-    rows = []
-    if solver == "sgd":
-        parts = list(zip(features, labels, strict=True))
-        device = str(pretrained.model.device)
-        size = min(128, len(parts[0][0]))
-        for found in sgd_probes(*parts, batch_size=size, seed=seed, device=device):
-            rows.append({"setting": found.learning_rate, **_accuracies(found)})
-    else:
+
+    def fitted(features: list[np.ndarray]) -> list[dict[str, float]]:
+        """Return a row for each place of (record, place, feature)."""
+        rows = []
+        if solver == "sgd":
+            parts = list(zip(features, labels, strict=True))
+            device = str(pretrained.model.device)
+            size = min(128, len(parts[0][0]))
+            for found in sgd_probes(*parts, batch_size=size, seed=seed, device=device):
+                rows.append({"setting": found.learning_rate, **_accuracies(found)})
+            return rows
         probe = ridge_probe if solver == "ridge" else neighbors_probe
-        for place in tqdm(range(len(layers)), desc=solver, unit="layer", disable=None):
+        for place in tqdm(range(features[0].shape[1]), desc=solver, unit="layer", disable=None):
             found = probe(
                 *((part[:, place], label) for part, label in zip(features, labels, strict=True))
             )
             rows.append({"setting": found.setting, **_accuracies(found)})
-    rows = [{"layer": layer, **row} for layer, row in zip(layers, rows, strict=True)]
+        return rows
+
+    rows = [{"layer": layer, **row} for layer, row in zip(layers, fitted(features), strict=True)]
     best = max(rows, key=lambda row: row["validation_accuracy"])
+    together = {}
+    if concatenate > 1:
+        several = _around(rows.index(best), concatenate, len(layers))
+        joined = [part[:, several].reshape(len(part), 1, -1) for part in features]
+        together = {"concatenated": {"layers": layers[several], **fitted(joined)[0]}}
     ranking = None
     theirs = {
         row["layer"]: row["validation_accuracy"] for row in (known or {"layers": []})["layers"]
@@ -160,6 +173,7 @@ def _probe_otherwise(
         "test_accuracy": best["test_accuracy"],
         "layers": rows,
         "rank_correlation": ranking,
+        **together,
         "records": {split.name: len(split) for split in splits},
     }
 
@@ -195,8 +209,7 @@ def _probe(
     best = max(range(len(layers)), key=lambda place: found[place].validation_accuracy)
     together = {}
     if concatenate > 1:
-        first = min(max(best - concatenate // 2, 0), len(layers) - concatenate)
-        several = slice(first, first + concatenate)
+        several = _around(best, concatenate, len(layers))
         joined = [part[:, several].reshape(len(part), -1) for part in features]
         result = _fit(joined, splits, device)
         together = {"concatenated": {"layers": layers[several], **_told(result)}}
@@ -212,6 +225,12 @@ def _probe(
         "penalties": list(PENALTIES),
         "records": {split.name: len(split) for split in splits},
     }
+
+
+def _around(best: int, count: int, layers: int) -> slice:
+    """Return so many neighboring layers, centered on the best one as far as there are any."""
+    first = min(max(best - count // 2, 0), layers - count)
+    return slice(first, first + count)
 
 
 def raw_pixels(records: Records, size: int) -> Float32[np.ndarray, "image value"]:
