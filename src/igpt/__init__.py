@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from igpt.evaluation.likelihood import pixel_losses as pixel_losses
     from igpt.evaluation.likelihood import surprise_maps as surprise_maps
     from igpt.evaluation.linear_probe import LinearProbe as LinearProbe
+    from igpt.experiments.claims.reproduce import CLAIMS as CLAIMS
+    from igpt.experiments.claims.reproduce import reproduce as reproduce
     from igpt.experiments.finetune import finetune as finetune
     from igpt.experiments.pretrain import pretrain as pretrain
     from igpt.experiments.probe import probe_run as probe_run
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "CLAIMS": "igpt.experiments.claims.reproduce",
     "RECIPES": "igpt.experiments.recipes",
     "SIZES": "igpt.model.config",
     "IgptError": "igpt.errors",
@@ -82,6 +85,7 @@ _PLACES = {
     "pretrain": "igpt.experiments.pretrain",
     "probe_run": "igpt.experiments.probe",
     "push": "igpt.experiments.publish",
+    "reproduce": "igpt.experiments.claims.reproduce",
     "sample_images": "igpt.evaluation.completion",
     "search_finetuning": "igpt.experiments.search",
     "search_pretraining": "igpt.experiments.search",
