@@ -30,8 +30,8 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	touch $@
 
-bench: $(VENV)/installed-bench  ## every benchmark, on a quiet machine, and benchmarks/RESULTS.md
-	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+bench: $(VENV)/installed-bench  ## every benchmark (BENCH="--rounds 3 --data CIFAR10") and benchmarks/RESULTS.md
+	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(BENCH) || exit 1; done
 	$(BIN)/python benchmarks/results.py
 
 clean:

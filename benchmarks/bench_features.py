@@ -151,9 +151,7 @@ def probes_row(
 
 def main() -> None:
     """Run the rows asked for."""
-    parser = arguments((__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", help="Folder of CIFAR-10's parquet files.")
-    options = parser.parse_args()
+    options = arguments((__doc__ or "").splitlines()[0]).parse_args()
     only, rounds = options.only or ["9", "10"], min(options.rounds, 2 if options.toy else 3)
     if "9" in only and options.toy:
         tiny = ModelConfig(image_size=8, layers=2, width=32, heads=4)

@@ -316,9 +316,7 @@ def jpeg_crops(kind: str, images: np.ndarray, filter: ResamplingFilter, *, round
 
 
 def main() -> None:
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--data", help="Folder of CIFAR-10's parquet files.")
-    options = parser.parse_args()
+    options = arguments(__doc__.splitlines()[0]).parse_args()
     wanted = {int(number) for number in options.only or (6, 7, 8, 11)}
     how = {"rounds": options.rounds, "toy": options.toy}
     kind, images = "", np.empty(0)

@@ -257,6 +257,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5, help="Rounds after the warm-up.")
     parser.add_argument("--device", default="cpu", help="cpu or cuda.")
+    parser.add_argument("--data", help="Folder of CIFAR-10's parquet files, for rows 6, 8, 10, 11.")
     parser.add_argument("--toy", action="store_true", help="Tiny sizes, to try the script itself.")
     parser.add_argument("--only", action="append", help="A row's number, such as 6; all if none.")
     return parser
