@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from igpt import __version__
-from igpt.errors import IgptError
+from igpt.errors import DataError, IgptError
 
 if TYPE_CHECKING:
     from igpt.pixels.images import ResamplingFilter
@@ -659,7 +659,8 @@ def finetune(
     if result is not None:
         measured = "validation" if result["test_accuracy"] is None else "test"
         accuracy = result[f"{measured}_accuracy"]
-        _print(result, as_json, f"{tuned.path}: {measured} accuracy {accuracy:.2%}")
+        told = "measured by its search" if accuracy is None else f"{accuracy:.2%}"
+        _print(result, as_json, f"{tuned.path}: {measured} accuracy {told}")
 
 
 @_igpt.command()
@@ -690,10 +691,14 @@ def reproduce(claim: str | None, listed: bool, as_json: bool, device: str, **opt
         return
     if claim is None:
         raise click.UsageError("missing CLAIM; igpt reproduce --list tells them")
-    results = [
-        reproduction.reproduce(name, device=device, **options)
-        for name in (reproduction.CLAIMS if claim == "all" else [claim])
-    ]
+    results = []
+    for name in reproduction.CLAIMS if claim == "all" else [claim]:
+        try:
+            results.append(reproduction.reproduce(name, device=device, **options))
+        except DataError as error:
+            if claim != "all" or not results:
+                raise
+            click.echo(f"igpt: {name} is left out: {error}", err=True)
     told = "\n\n".join(page.result_text(result) for result in results)
     _print(results if claim == "all" else results[0], as_json, told)
 

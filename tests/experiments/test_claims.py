@@ -176,10 +176,16 @@ def test_the_page_tells_every_claim_and_shows_its_figure(results, tmp_path):
     for name, result in found.items():
         assert f"## {name}: toy" in page
         assert result["paper"] in page
-        assert (tmp_path / "claims" / f"toy-{result['data']}-{name}.png").is_file()
+        assert (tmp_path / "claims-figures" / f"toy-{result['data']}-{name}.png").is_file()
     first = page
     write_page([out / "toy"], tmp_path / "claims.md")
     assert (tmp_path / "claims.md").read_text() == first
+    with pytest.raises(DataError, match="results of the same claim, scale and data"):
+        write_page([out / "toy", out / "toy"], tmp_path / "claims.md")
+    (tmp_path / "other-figures").mkdir()
+    (tmp_path / "other-figures" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds more than figures"):
+        write_page([out / "toy"], tmp_path / "other.md")
     with pytest.raises(DataError, match="run igpt reproduce first"):
         write_page([tmp_path], tmp_path / "none.md")
 
@@ -239,6 +245,8 @@ def test_what_cannot_be_reproduced_is_told_in_a_line(results, shapes_store, tmp_
         ({"name": "depth", "scale": "huge"}, "no scale 'huge'"),
         ({"name": "depth", "seeds": 0}, "seeds must be at least 1"),
         ({"name": "depth", "settings": ["model.layer=3"]}, "did you mean 'layers'"),
+        ({"name": "depth", "settings": ["training.seed=3"]}, "decides training.seed itself"),
+        ({"name": "ablations", "settings": ["training.beta2=0.999"]}, "are the same, base"),
     ):
         with pytest.raises(ConfigError, match=message):
             reproduce(**arguments, out=tmp_path / "a")

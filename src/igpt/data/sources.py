@@ -227,6 +227,7 @@ def _token_files(path: Path) -> dict[str, Path]:
     if path.suffix == ".npy" and path.is_file():
         found = [split for split, part in parts.items() if path.stem.endswith(f"_{part}X")]
         return {found[0] if found else "test": path}
+    path = path.absolute()  # "." has no name
     files = {split: path.with_name(f"{path.name}_{part}X.npy") for split, part in parts.items()}
     return {split: file for split, file in files.items() if file.is_file()}
 

@@ -15,9 +15,12 @@ from igpt.experiments.pretrain import recipe_of
 from igpt.experiments.probe import probe_run
 from igpt.experiments.run import RunFolder, choose_device
 from igpt.model.loading import load
+from igpt.training.metrics import read_metrics
 
 
-def along_run(path: Path, *, data: Path, device: str = "auto") -> list[dict[str, Any]]:
+def along_run(
+    path: Path, *, data: Path, held_out: Path | None = None, device: str = "auto"
+) -> list[dict[str, Any]]:
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
     The run keeps them as `along.json`, row by row, so that a stopped measurement goes on. The loss
@@ -25,7 +28,8 @@ def along_run(path: Path, *, data: Path, device: str = "auto") -> list[dict[str,
 
     Args:
         path: A finished pretraining run whose recipe has `training.snapshots`.
-        data: Record store with labels.
+        data: Record store with labels, for the probes.
+        held_out: Record store whose validation split gives the loss; `data` by default.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
 
     Returns:
@@ -55,8 +59,11 @@ def along_run(path: Path, *, data: Path, device: str = "auto") -> list[dict[str,
             f"{path} has no snapshot of step {missing[0]} yet; go on with igpt pretrain --resume "
             f"{path} first"
         )
+    done = read_metrics(run.metrics)
+    if not done or done[-1]["step"] + 1 < training.steps:
+        raise ConfigError(f"{path} is not finished; go on with igpt pretrain --resume {path} first")
     folders[training.steps] = run.model
-    validation = RecordStore.open(data).split("validation")
+    validation = RecordStore.open(held_out or data).split("validation")
     rows = run.read("along.json") or []
     for step, folder in folders.items():
         if any(row["step"] == step for row in rows):

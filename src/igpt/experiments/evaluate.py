@@ -89,7 +89,7 @@ def masks_run(
             + ", which tells the penalty; run igpt probe first"
         )
     found = mask_ensemble(
-        pretrained, store.split("train"), store.split("test"), layer=wanted,
+        pretrained, store.split("train+validation"), store.split("test"), layer=wanted,
         l2=rows[0]["penalty"], masks=masks, seed=seed,
     )  # fmt: skip
     return _keep_masks(run, found, layer=wanted, penalty=rows[0]["penalty"], seed=seed)

@@ -158,6 +158,7 @@ def _fine_tuned_accuracy(
     """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
     assert subset.class_names is not None
     copy = pretrained.with_class_head(subset.class_names, config.layer)
+    copy.model.set_dropout(config.dropout)
     training = dataclasses.replace(
         config.training,
         steps=steps,

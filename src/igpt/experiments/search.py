@@ -139,7 +139,7 @@ def search_finetuning(
     The test split is measured once, with the outcome.
 
     Args:
-        source: Run or model folder; the search needs it until its last run has begun.
+        source: Run or model folder; the search needs it whenever it goes on.
         data: Record store with labels and a validation split.
         out: Folder of the search; may hold this one, which then goes on.
         config: As in `finetune`; its learning rate is not used.
@@ -256,6 +256,12 @@ def _search(
         score = rows[rate][measure]
         return math.nan if score is None else score
 
+    left_out = sorted(set(rows) - set(rates), reverse=True)
+    if left_out:
+        raise ConfigError(
+            f"{out} has tried the rate {left_out[0]:g} already; give --search-rates with the rates "
+            "on record and any others, or choose another --out"
+        )
     write()
     try:
         found = search_rates(rates, score_of, rising=measure == "validation_accuracy")

@@ -55,6 +55,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     return {
         "probe": probe["test_accuracy"],
         "best_layer_number": probe["best_layer"],
+        "layers": laboratory.scale.recipe_of("base").model.layers,
         "joint": joint.read("finetune.json")["test_accuracy"],
         "class_only": alone.read("finetune.json")["test_accuracy"],
         "best_layer": early.read("finetune.json")["test_accuracy"],
@@ -75,10 +76,10 @@ def _values(measured: Measured) -> dict[str, float]:
         "over-probe": measured["joint"] - measured["probe"],
         "pretrained": measured["class_only"] - measured["scratch"],
     }
-    if measured["best_layer"] != measured["joint"]:  # or the best layer is the last
+    if measured["best_layer_number"] < measured["layers"]:
         found["head"] = measured["joint"] - measured["best_layer"]
-    if measured["steps_to_reach_scratch"] is not None:
-        found["sooner"] = 1 - measured["steps_to_reach_scratch"] / measured["scratch_steps"]
+    reached = measured["steps_to_reach_scratch"]
+    found["sooner"] = -1.0 if reached is None else 1 - reached / measured["scratch_steps"]
     return found
 
 
@@ -129,7 +130,8 @@ CLAIM = Claim(
             name="head",
             statement="a head on the last layer beats one on the best probe layer",
             paper="the last layer eventually wins",
-            quantity="accuracy with the head on the last layer minus on the best layer",
+            quantity="accuracy with the head on the last layer minus on the best layer, where that "
+            "is another",
         ),
         Part(
             name="over-probe",
@@ -148,7 +150,7 @@ CLAIM = Claim(
             name="sooner",
             statement="and gets to the same accuracy much sooner",
             paper="1 epoch instead of 18",
-            quantity="share of the steps from scratch that are saved",
+            quantity="share of the steps from scratch that are saved; -1 where it never gets there",
             unit="",
         ),
     ),

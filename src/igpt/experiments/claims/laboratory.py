@@ -85,6 +85,7 @@ class Laboratory:
                 prepare_store("digits", data, image_size=side, placements=_PLACEMENTS)
         labelled = labelled or data
         for name in ("train", "validation", "test"):
+            RecordStore.open(data).split(name)
             RecordStore.open(labelled).split(name).require_labels()
         told = {
             "scale": scale.name,
@@ -117,7 +118,7 @@ class Laboratory:
         """Return the file of a palette of the training images; beside it, its distortion."""
         name = f"{size}{'-greys' if grey else ''}{f'-seed{seed}' if seed else ''}.npy"
         file = self.path / "palettes" / name
-        if not file.exists():
+        if not (file.exists() and file.with_suffix(".json").exists()):
             fit_palette_file(self.data, file, size=size, grey=grey, seed=seed)
         return file
 
@@ -147,9 +148,8 @@ class Laboratory:
                         f"{path} was made by another recipe than this igpt has for it; choose "
                         "another --out"
                     )
-                done = read_metrics(run.metrics)
-                if done and done[-1]["step"] + 1 == recipe.training.steps and run.model.is_dir():
-                    return run
+                if (run.read("evaluation.json") or run.read("probe.json")) is not None:
+                    return run  # it was finished before it was measured
                 return pretrain.resume(path, data=self.data, device=self.device)
             return pretrain.pretrain(
                 recipe,
@@ -186,7 +186,7 @@ class Laboratory:
         """Return `along.json` of a variant's run, snapshot by snapshot."""
         self.probe(variant, seed)  # of its end, which is then not measured twice
         run = self.pretrained(variant, seed)
-        return along_run(run.path, data=self.labelled, device=self.device)
+        return along_run(run.path, data=self.labelled, held_out=self.data, device=self.device)
 
     def masks(self, run: RunFolder, seed: int) -> dict[str, Any]:
         """Return `masks.json` of a run, pretrained and probed or fine-tuned."""
@@ -217,7 +217,7 @@ class Laboratory:
         with _alone(path):
             if path.exists():
                 run = RunFolder.open(path)
-                if run.read("finetune.json") is not None:
+                if (run.read("finetune.json") or {}).get("test_accuracy") is not None:
                     return run
                 return finetune.resume(path, data=self.labelled, device=self.device)
             return finetune.finetune(

@@ -1,12 +1,11 @@
 """What reproductions found, for readers: some lines on a terminal, and one page about all."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError
 from igpt.experiments.claims.reproduce import CLAIMS, Cost
 from igpt.experiments.claims.scale import SCALES
 from igpt.files import written_aside
@@ -37,7 +36,7 @@ def result_text(result: dict[str, Any]) -> str:
     seeds = len(result["seeds"])
     lines.append(
         f"  {result['verdict'].upper()} ({result['scale']}, {result['data']}, {seeds} "
-        f"seed{'s' * (seeds > 1)}, {result['seconds'] / 60:.0f} minutes of training)"
+        f"seed{'s' * (seeds > 1)}, {result['seconds'] / 60:.0f} minutes of pretraining)"
     )
     return "\n".join(lines)
 
@@ -73,11 +72,17 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
 
     Args:
         folders: What `reproduce` made, such as `claims/tiny`.
-        out: The page; its figures go into `out` without its ending.
+        out: The page, say `claims.md`; its figures then go into `claims-figures`.
 
     Raises:
+        ConfigError: The figures' folder holds something else.
         DataError: There is no result in the folders, or one is damaged.
     """
+    pictures = out.with_name(f"{out.stem}-figures")
+    if pictures.exists() and any(file.suffix != ".png" for file in pictures.iterdir()):
+        raise ConfigError(
+            f"{pictures} would be replaced, but holds more than figures; choose another --out"
+        )
     results = []
     for folder in folders:
         for name in CLAIMS:
@@ -85,18 +90,25 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
             if not file.is_file():
                 continue
             try:
-                results.append((file, json.loads(file.read_text())))
-            except json.JSONDecodeError as error:
+                results.append(
+                    (file.with_suffix(".png").read_bytes(), json.loads(file.read_text()))
+                )
+            except (OSError, json.JSONDecodeError) as error:
                 raise DataError(f"{file} is damaged: {error}; reproduce it again") from error
     if not results:
         raise DataError(
             f"no claim's result in {', '.join(map(str, folders))}; run igpt reproduce first"
         )
-    pictures = out.with_suffix("")
+    names = [_picture(result) for _, result in results]
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"two of the folders hold results of the same claim, scale and data "
+            f"({max(names, key=names.count)}); give one of them"
+        )
     with written_aside(pictures) as aside:
         aside.mkdir()
-        for file, result in results:
-            shutil.copyfile(file.with_suffix(".png"), aside / _picture(result))
+        for name, (picture, _) in zip(names, results, strict=True):
+            (aside / name).write_bytes(picture)
     with written_aside(out) as aside:
         aside.write_text(_page([result for _, result in results], pictures.name))
 
@@ -114,7 +126,7 @@ def _page(results: Sequence[dict[str, Any]], pictures: str) -> str:
         "",
         f"**The rule**, fixed before the runs: {results[0]['rule']}",
         "",
-        "| claim | scale, data | seeds | training | verdict |",
+        "| claim | scale, data | seeds | pretraining | verdict |",
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [
@@ -149,7 +161,7 @@ def _page(results: Sequence[dict[str, Any]], pictures: str) -> str:
             "",
             f"`{made['command']}`, commit {made['commit']}, {made['processor']}, "
             f"{made['threads']} thread{'s' * (made['threads'] != 1)}, PyTorch "
-            f"{made['libraries']['torch']}; {result['seconds'] / 60:.0f} minutes of training in "
+            f"{made['libraries']['torch']}; {result['seconds'] / 60:.0f} minutes of pretraining in "
             f"{len(result['seeds'])} seeds of {', '.join(result['runs'])}.",
         ]
     lines += [

@@ -95,7 +95,7 @@ def reproduce(
     Returns:
         `claim`, `scale`, `data`, `paper`, `rule`, `seeds`, `parts` (each with its `values` by
         seed, `mean`, `standard_error` and `verdict`), `verdict`, `table`, `measured` (by seed),
-        `seconds` (of training, in all runs that the claim needs) and `provenance`.
+        `seconds` (of pretraining, in all runs that the claim needs) and `provenance`.
 
     Raises:
         ConfigError: No such claim, scale or setting, or `out` holds reproductions of other data.
@@ -108,6 +108,13 @@ def reproduce(
     chosen = dataclasses.replace(find_scale(scale), settings=tuple(settings))
     for variant in claim.variants(chosen):
         chosen.recipe_of(variant)  # a setting that cannot be is found out now
+    names = [chosen.same_as(variant) for variant in claim.variants(chosen)]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise ConfigError(
+            f"with these settings two networks that the claim compares are the same, {twice}; "
+            "leave out the --set that makes them so"
+        )
     laboratory = Laboratory.open(out / scale, chosen, data=data, labelled=labelled, device=device)
     folder = RunFolder(laboratory.path)
     plan = {
@@ -136,11 +143,7 @@ def reproduce(
         "table": claim.table(measured),
         "measured": measured,
         "runs": claim.variants(laboratory.scale),
-        "seconds": sum(
-            laboratory.seconds(variant, seed)
-            for variant in {laboratory.scale.same_as(v) for v in claim.variants(laboratory.scale)}
-            for seed in range(seeds)
-        ),
+        "seconds": sum(laboratory.seconds(name, seed) for name in names for seed in range(seeds)),
         "provenance": provenance(choose_device(device)),
     }
     _draw(claim, measured, result, laboratory.path / f"{name}.png")

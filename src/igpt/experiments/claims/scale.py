@@ -25,6 +25,8 @@ ABLATIONS = {
 SNAPSHOTS = 4
 """Of every run on its way, as in the paper's figure 3."""
 
+_DECIDED = ("training.snapshots", "training.seed", "finetune.training.seed", "model.colors")
+
 MASK_RATES = (0.2, 0.35)
 """Beside 0.15 (section 2.1 and appendix A.1)."""
 
@@ -94,6 +96,12 @@ class Scale:
         variants = self.variants()
         if variant not in variants:
             raise ConfigError(f"there is no variant {variant!r}{nearest_name(variant, variants)}")
+        for setting in self.settings:
+            if setting.partition("=")[0] in _DECIDED:
+                raise ConfigError(
+                    f"a reproduction decides {setting.partition('=')[0]} itself; leave out "
+                    f"--set {setting}"
+                )
         common = (
             f"training.snapshots={SNAPSHOTS}",
             f"training.seed={seed}",

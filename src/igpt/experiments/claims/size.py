@@ -7,14 +7,15 @@ from matplotlib.axes import Axes
 from igpt.experiments.claims.claim import Claim, Measured, lines, nats, percent
 from igpt.experiments.claims.laboratory import Laboratory
 from igpt.experiments.claims.verdict import Part
+from igpt.experiments.pretrain import recipe_of
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     found = {}
     for name in laboratory.scale.sizes:
-        model = laboratory.scale.recipe_of(f"size-{name}").model
+        run = laboratory.pretrained(f"size-{name}", seed)
         found[name] = {
-            "weights": model.parameters,
+            "weights": recipe_of(run.settings).model.parameters,
             "test_accuracy": laboratory.probe(f"size-{name}", seed)["test_accuracy"],
             "nats_per_pixel": laboratory.loss(f"size-{name}", seed),
         }
