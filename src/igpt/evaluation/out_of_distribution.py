@@ -96,12 +96,13 @@ def foreign_images(
     once = len(placed_digits(canvas, placements=1, seed=seed)["test"])
     placements = 1 if canvas == _DIGIT else math.ceil(count / once)
     digits = placed_digits(canvas, placements=placements, seed=seed)["test"]
-    places = np.linspace(0, len(digits) - 1, min(count, len(digits))).round().astype(int)
+    placed = np.concatenate([digits.read(image) for image in range(len(digits))])
+    places = np.linspace(0, len(placed) - 1, min(count, len(placed))).round().astype(int)
     shuffled = order.permuted(np.arange(size**2)[None].repeat(count, axis=0), axis=1)
     return {
         "noise": noise.integers(0, 256, own.shape, dtype=np.uint8),
         "flat": np.broadcast_to(flat.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), own.shape),
-        "digits": np.stack([square(digits.read(int(place)), size) for place in places]),
+        "digits": np.stack([square(placed[place], size) for place in places]),
         "shuffled": np.take_along_axis(
             own.reshape(count, size**2, 3), shuffled[..., None], axis=1
         ).reshape(own.shape),
