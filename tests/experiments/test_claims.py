@@ -233,8 +233,11 @@ def test_costs_are_told_for_every_claim_and_scale(monkeypatch):
     depth = next(cost for cost in found if (cost.claim, cost.scale) == ("depth", "tiny"))
     recipe = SCALES["tiny"].recipe_of("base")
     flops = recipe.model.flops_per_token * recipe.model.positions * 16 * recipe.training.steps
-    assert (depth.runs, depth.finetunings, depth.training_flops) == (1, 0, flops)
+    assert (depth.runs, depth.finetuning_steps, depth.training_flops) == (1, 0, flops)
     assert depth.hours == pytest.approx(flops / 1e10 / 3600)
+    objectives = next(c for c in found if (c.claim, c.scale) == ("objectives", "tiny"))
+    assert objectives.finetuning_steps == 2 * recipe.finetune.training.steps
+    assert objectives.training_flops == flops * (2 + objectives.finetuning_steps / 960)
     assert "ablations" in costs_table(found)
 
 

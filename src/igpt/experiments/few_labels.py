@@ -157,7 +157,15 @@ def _fine_tuned_accuracy(
 ) -> float:
     """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
     assert subset.class_names is not None
+    seed_everything(seed)
+    if config.from_scratch:
+        pretrained = Pretrained.build(
+            pretrained.model.config,
+            pretrained.palette,
+            mask_probability=pretrained.mask_probability,
+        )
     copy = pretrained.with_class_head(subset.class_names, config.layer)
+    copy.model.to(pretrained.model.device)
     copy.model.set_dropout(config.dropout)
     training = dataclasses.replace(
         config.training,
@@ -165,7 +173,6 @@ def _fine_tuned_accuracy(
         seed=seed,
         batch_size=min(config.training.batch_size, len(subset)),
     )
-    seed_everything(seed)
     batches = TokenBatches(
         subset,
         copy.tokenizer,

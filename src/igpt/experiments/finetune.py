@@ -1,9 +1,9 @@
 """Fine-tuning: a pretrained run and labelled images become a classifier, in a run of its own.
 
 The class head starts at zero on the pretrained network, or, as a baseline, on one with fresh
-weights; all weights learn, at a constant rate, from
-the class loss and, by a coefficient, the pixel loss. The weights of the best validation accuracy
-are kept, training stops when it no longer rises, and the test split is measured once, at the end.
+weights; all weights learn, at a constant rate, from the class loss and, by a coefficient, the pixel
+loss. The weights of the best validation accuracy are kept, training stops when it no longer rises,
+and the test split is measured once, at the end.
 
 With the validation images folded in, there is nothing to stop by: training takes all of its steps.
 """
@@ -81,6 +81,7 @@ def finetune(
             "from": str(source),
             "finetune": dataclasses.asdict(config),
             "model": pretrained.model.config.to_dict(),
+            "mask_probability": pretrained.mask_probability,
             "data": describe_data(store, data),
             "split": split,
             "measure_test": measure_test,
@@ -169,8 +170,11 @@ def _fit(
     seed_everything(training.seed)
     assert store.class_names is not None
     if config.from_scratch:
-        shape = ModelConfig.from_dict(run.settings["model"])
-        pretrained = Pretrained.build(shape, run.palette)
+        pretrained = Pretrained.build(
+            ModelConfig.from_dict(run.settings["model"]),
+            run.palette,
+            mask_probability=run.settings["mask_probability"],
+        )
     else:
         pretrained = load(run.path / "pretrained")
     pretrained = pretrained.with_class_head(store.class_names, config.layer)

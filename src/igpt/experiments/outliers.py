@@ -74,7 +74,7 @@ def outliers_run(
             )
         records = store.split(split)
         chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:images])
-        return dataclasses.replace(records, images=records.images[chosen], labels=None)
+        return records.chosen(chosen)
 
     store = RecordStore.open(data)
     validation, test = drawn(data, store, "validation"), drawn(data, store, "test")

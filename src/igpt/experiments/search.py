@@ -11,7 +11,7 @@ fine-tuning; then it folds the validation images back in, retrains, and reports 
     └── final/         with `fold_validation`: the best rate, on train and validation together
 
 The same call again goes on where it was: rates on record are not tried again, and a run that was
-stopped is resumed. It may also ask for more of what is there: other rates, or folding.
+stopped is resumed. It may also ask for more than is there: rates besides those tried, or folding.
 """
 
 import dataclasses

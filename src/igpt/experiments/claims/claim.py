@@ -28,8 +28,8 @@ class Claim:
     parts: tuple[Part, ...]
     variants: Callable[[Scale], list[str]]
     """The pretraining runs that are needed."""
-    finetunings: Callable[[Scale], int] = lambda _: 0
-    """How many fine-tuning runs are needed beside them."""
+    finetuning_steps: Callable[[Scale], int] = lambda _: 0
+    """How many steps of fine-tuning are needed beside them, at the most."""
     measure: Callable[[Laboratory, int], Measured]
     """Measures one seed."""
     values: Callable[[Measured], dict[str, float]]

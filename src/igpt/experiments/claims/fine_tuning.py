@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 
 from igpt.experiments.claims.claim import Claim, Measured, bars, percent
 from igpt.experiments.claims.laboratory import Laboratory
-from igpt.experiments.claims.scale import Scale
 from igpt.experiments.claims.verdict import Part
 from igpt.training.metrics import read_metrics
 
@@ -108,10 +107,6 @@ def _draw(axes: Axes, seeds: Sequence[Measured]) -> None:
     axes.set_xlabel("paper, ImageNet at 48x48: probe 65.2, fine-tuned 72.6, from scratch 53.2")
 
 
-def _runs(scale: Scale) -> int:
-    return 3 + len(scale.dropouts)
-
-
 CLAIM = Claim(
     name="fine-tuning",
     title="Fine-tuning: joint loss, head at the end, pretrained start",
@@ -155,7 +150,7 @@ CLAIM = Claim(
         ),
     ),
     variants=lambda _: ["base"],
-    finetunings=_runs,
+    finetuning_steps=lambda scale: (3 + len(scale.dropouts)) * scale.finetuning_steps,
     measure=_measure,
     values=_values,
     table=_table,

@@ -97,7 +97,9 @@ CLAIM = Claim(
         ),
     ),
     variants=lambda _: ["base"],
-    finetunings=lambda scale: len(scale.labels_per_class),
+    finetuning_steps=lambda scale: (
+        len(scale.labels_per_class) * scale.subsets * scale.few_label_steps
+    ),
     measure=_measure,
     values=_values,
     table=_table,

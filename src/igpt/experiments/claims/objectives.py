@@ -96,7 +96,7 @@ CLAIM = Claim(
         ),
     ),
     variants=lambda _: ["base", "bert"],
-    finetunings=lambda _: 2,
+    finetuning_steps=lambda scale: 2 * scale.finetuning_steps,
     measure=_measure,
     values=_values,
     table=_table,

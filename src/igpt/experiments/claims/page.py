@@ -46,11 +46,11 @@ def costs_table(costs: Sequence[Cost]) -> str:
     lines = []
     for scale in SCALES.values():
         lines.append(f"{scale.name}: {scale.description}")
-        lines.append("  claim           networks  fine-tunings  training FLOPs  here")
+        lines.append("  claim           networks  fine-tuning steps  training FLOPs  here")
         for cost in costs:
             if cost.scale == scale.name:
                 lines.append(
-                    f"  {cost.claim:15} {cost.runs:8}  {cost.finetunings:12}  "
+                    f"  {cost.claim:15} {cost.runs:8}  {cost.finetuning_steps:17,}  "
                     f"{cost.training_flops:14.1e}  {_duration(cost.hours)}"
                 )
     lines.append(

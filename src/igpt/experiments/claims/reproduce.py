@@ -188,7 +188,7 @@ class Cost:
     scale: str
     runs: int
     """Pretraining runs of one seed, shared ones included."""
-    finetunings: int
+    finetuning_steps: int
     training_flops: float
     """Of these runs, of one seed."""
     hours: float
@@ -211,13 +211,14 @@ def costs(device: str = "auto") -> list[Cost]:
         for claim in CLAIMS.values():
             names = {scale.same_as(variant) for variant in claim.variants(scale)}
             flops = sum(_flops(scale.recipe_of(name)) for name in names)
-            tuning = claim.finetunings(scale) * _finetuning_flops(scale)
+            steps = claim.finetuning_steps(scale)
+            tuning = steps * _finetuning_flops(scale)
             found.append(
                 Cost(
                     claim=claim.name,
                     scale=scale.name,
                     runs=len(names),
-                    finetunings=claim.finetunings(scale),
+                    finetuning_steps=steps,
                     training_flops=flops + tuning,
                     hours=(flops + tuning) / (tiny_speed if scale.name == "tiny" else speed) / 3600,
                 )
@@ -231,8 +232,10 @@ def _flops(recipe: Recipe) -> float:
 
 
 def _finetuning_flops(scale: Scale) -> float:
+    """Return the operations of one step."""
     recipe = scale.recipe_of("base")
-    return _flops(dataclasses.replace(recipe, training=recipe.finetune.training))
+    training = dataclasses.replace(recipe.finetune.training, steps=1)
+    return _flops(dataclasses.replace(recipe, training=training))
 
 
 def _training_speed(config: ModelConfig, *, images: int, device: torch.device) -> float:

@@ -66,6 +66,11 @@ class Scale:
     settings: tuple[str, ...] = field(default=())
     """Settings given by the user, which every run of the scale has."""
 
+    @property
+    def finetuning_steps(self) -> int:
+        """Steps of one fine-tuning run that does not stop early."""
+        return self.recipe_of("base").finetune.training.steps
+
     def variants(self) -> dict[str, tuple[str, ...]]:
         """Return every variant's settings by its name; the base is "base"."""
         found = {"base": (), "bert": self.bert}
