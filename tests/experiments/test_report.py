@@ -127,7 +127,10 @@ FEW_LABELS = {
     "layer": 3, "subsets": 5, "test_images": 1440,
     "rows": [
         {"labels_per_class": 4, "mean": 0.3141, "standard_deviation": 0.0272},
-        {"labels_per_class": 2500, "mean": 0.55, "standard_deviation": None},
+        {
+            "labels_per_class": 2500, "mean": 0.55, "standard_deviation": None,
+            "fine_tuned": {"mean": 0.4219},
+        },
     ],
 }  # fmt: skip
 MASKS = {
@@ -177,7 +180,7 @@ def test_what_goes_beyond_the_quickstart_is_told_too(fuller_run, tmp_path, tiny_
     page = page_of(fuller_run, write_finetuned(tmp_path / "tuned", tiny_palette))
     for figure in (
         "ridge regression", "nearest neighbors", "SGD", "43.2%", "0.72", "-1.00", "0.001",
-        "31.4%", "2.7%", "2,500", "61.6%", "59.6%", "62.6%", "1e-04",
+        "31.4%", "2.7%", "2,500", "42.2%", "61.6%", "59.6%", "62.6%", "1e-04",
         "1,234", "2.3456", "0.4567", "2.3211", "432 validation images", "98.7%", "0.4%", "96.5%",
         "images: flat.", "log 8 = 2.08",
     ):  # fmt: skip
@@ -335,6 +338,10 @@ def test_a_bert_run_promises_no_completions(tmp_path, tiny_palette):
         ("probe-sgd.json", json.dumps({**other_probe(None), "rank_correlation": "high"})),
         ("few-labels.json", json.dumps({**FEW_LABELS, "rows": []})),
         ("few-labels.json", json.dumps({**FEW_LABELS, "rows": [{"labels_per_class": 4}]})),
+        (
+            "few-labels.json",
+            json.dumps({**FEW_LABELS, "rows": [{**FEW_LABELS["rows"][0], "fine_tuned": "so"}]}),
+        ),
         ("masks.json", '{"layer": 1}'),
         ("outliers.json", "[]"),
         ("outliers.json", json.dumps({**OUTLIERS, "own": None})),

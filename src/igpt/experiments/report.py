@@ -283,7 +283,10 @@ def _read_few_labels(folder: RunFolder) -> dict[str, Any]:
     found = _read(folder, "few-labels.json", _FEW_LABELS)
     file = folder.path / "few-labels.json"
     for row in _check_rows(found, "rows", _FEW_LABELS_ROW, file) if found else ():
-        if not _is_number_or_none(row.setdefault("standard_deviation", None)):
+        tuned = row.get("fine_tuned") or {"mean": None}
+        row["fine_tuned"] = tuned.get("mean", "") if isinstance(tuned, dict) else tuned
+        told = row.setdefault("standard_deviation", None), row["fine_tuned"]
+        if not all(map(_is_number_or_none, told)):
             raise CheckpointError(f"{file} is damaged; run igpt few-labels again")
     return found
 

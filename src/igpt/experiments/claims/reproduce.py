@@ -34,7 +34,7 @@ from igpt.experiments.claims.laboratory import Laboratory
 from igpt.experiments.claims.scale import SCALES, Scale, find_scale
 from igpt.experiments.claims.verdict import RULE, judge, judge_claim
 from igpt.experiments.recipes import Recipe
-from igpt.experiments.run import RunFolder, choose_device, provenance
+from igpt.experiments.run import Interrupted, RunFolder, choose_device, provenance
 from igpt.files import write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
@@ -129,7 +129,13 @@ def reproduce(
         folder.write(f"{name}.plan.json", plan)
     measured = []
     for seed in tqdm(range(seeds), desc=name, unit="seed", disable=None):
-        measured.append(claim.measure(laboratory, seed))
+        try:
+            measured.append(claim.measure(laboratory, seed))
+        except Interrupted as error:
+            raise Interrupted(
+                f"{str(error).partition(';')[0]}; go on with the same command",
+                signal_number=error.signal_number,
+            ) from error
     result = {
         "claim": claim.name,
         "title": claim.title,
