@@ -33,7 +33,7 @@ def fit_palette(
     size: int,
     *,
     grey: bool = False,
-    sample: int = 500_000,
+    sample: int = 200_000,
     seed: int = 0,
     iterations: int = 30,
     refinements: int = 20,
