@@ -36,7 +36,7 @@ def fit_palette(
     sample: int = 200_000,
     seed: int = 0,
     iterations: int = 30,
-    refinements: int = 20,
+    refinements: int = 25,
 ) -> Palette:
     """Return the palette of `size` colors that loses little of these images.
 
