@@ -149,6 +149,8 @@ _SAMPLING = _options(
                  help="Below 1 for safer colors; 0 for always the likeliest."),
     click.option("--top-k", type=int, help="Draw from the k likeliest colors only."),
     click.option("--top-p", type=float, help="Draw from the likeliest colors of this probability."),
+    click.option("--compile", is_flag=True,
+                 help="Compile first: takes seconds, and pays from a few batches on."),
     _SEED,
 )  # fmt: skip
 _FILTERS = ("box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -741,6 +743,7 @@ def complete(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    compile: bool,
     seed: int,
     device: str,
 ) -> None:
@@ -758,7 +761,7 @@ def complete(
         raise click.UsageError("--out and --filter go with IMAGES; --data writes into the run")
     if images and count:
         raise click.UsageError("--count goes with --data")
-    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, compile=compile)
     if data is not None:
         written = complete_records(
             run, data, count=count or 8, rows=rows, samples=samples, sampling=sampling, seed=seed,
@@ -786,6 +789,7 @@ def sample(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    compile: bool,
     seed: int,
     device: str,
 ) -> None:
@@ -793,7 +797,7 @@ def sample(
     from igpt.experiments.pictures import sample_file
     from igpt.model.sampling import SamplingConfig
 
-    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, compile=compile)
     sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
     click.echo(f"{out}: {samples} samples")
 

@@ -1,11 +1,14 @@
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import ConfigError
-from igpt.model.sampling import SamplingConfig, continue_tokens, draw
+from igpt.model.sampling import SamplingConfig, _project, continue_tokens, draw
 
 
 @torch.inference_mode()
@@ -47,6 +50,54 @@ def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, at_a_time)
     monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
     continue_tokens(model, tokens[:, :5])
     torch.testing.assert_close(torch.stack(seen, dim=1), model(tokens)[:, 5:])
+
+
+@pytest.mark.parametrize("at_a_time", [1, 12, 2048])  # one image, two, and all three
+def test_samples_are_those_of_images_given_several_times(monkeypatch, at_a_time):
+    monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
+    model, given = random_model(), random_tokens(3)[:, :5]
+    drawn = continue_tokens(model, given, samples=4, generator=torch.Generator().manual_seed(1))
+    again = continue_tokens(
+        model, given.repeat_interleave(4, dim=0), generator=torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(drawn, again)
+    assert len(drawn.unique(dim=0)) > 3
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("outputs", [24, 21])  # in parts, and what does not go into parts
+def test_a_projection_in_parts_is_the_layers_own(bias, outputs):
+    layer, x = torch.nn.Linear(12, outputs, bias=bias), torch.randn(5, 12)
+    torch.testing.assert_close(_project(layer, x), layer(x))
+
+
+@pytest.mark.slow
+def test_compiled_drawing_gives_the_same_pixels():
+    """In a process of its own: the compiler cannot see through the shape checks of the tests."""
+    code = """
+import torch
+from igpt.model.sampling import SamplingConfig, continue_tokens
+from tests.conftest import random_model, random_tokens
+greedy = dict(temperature=0.0)
+for batch in (1, 3):
+    model, given = random_model(), random_tokens(batch)[:, :3]
+    plain = continue_tokens(model, given, SamplingConfig(**greedy), samples=2)
+    compiled = continue_tokens(model, given, SamplingConfig(**greedy, compile=True), samples=2)
+    assert torch.equal(plain, compiled), (plain, compiled)
+graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+assert graphs <= 2, graphs  # one for each batch, not for each position
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_compiling_without_a_compiler_is_one_line(monkeypatch):
+    monkeypatch.setattr("igpt.model.compiler.shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"compiling needs a compiler .*g\+\+.* install one"):
+        continue_tokens(random_model(), random_tokens()[:, :4], SamplingConfig(compile=True))
 
 
 def test_with_a_limit_only_so_many_tokens_are_drawn():

@@ -214,6 +214,6 @@ for compiled in (False, True):
 
 
 def test_compiling_without_a_compiler_is_one_line(monkeypatch):
-    monkeypatch.setattr("igpt.training.loop.shutil.which", lambda name: None)
+    monkeypatch.setattr("igpt.model.compiler.shutil.which", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs a compiler .*g\+\+.* install one"):
         fit(TrainingConfig(steps=1, compile=True))

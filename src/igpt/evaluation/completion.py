@@ -37,11 +37,12 @@ def complete_images(
         samples: Completions of each image.
         sampling: Temperature and the like.
         seed: The same seed, images and batch size give the same completions.
-        batch_size: Sequences drawn at a time.
+        batch_size: Most sequences that are drawn at a time.
         title: What to call the progress bar; None for no bar.
 
     Raises:
-        ConfigError: No such number of rows, or the network is not causal.
+        ConfigError: No such number of rows, the network is not causal, or there is no compiler
+            where one is wanted.
         DataError: The images are not of the network's size.
     """
     size = pretrained.model.config.image_size
@@ -53,15 +54,17 @@ def complete_images(
     if samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
     model = pretrained.model.eval()
-    given = pretrained.tokenizer.encode(images)[:, : rows * size].repeat_interleave(samples, dim=0)
+    given = pretrained.tokenizer.encode(images)[:, : rows * size]
     generator = torch.Generator(device=model.device).manual_seed(seed)
     done = []
-    bar = tqdm(total=len(given), desc=title, unit="image", disable=None if title else True)
-    with bar:
-        for share in given.split(batch_size):
-            tokens = continue_tokens(model, share, sampling, generator=generator)
-            done.append(pretrained.tokenizer.decode(tokens.cpu()))
-            bar.update(len(share))
+    total = len(given) * samples
+    with tqdm(total=total, desc=title, unit="image", disable=None if title else True) as bar:
+        for some in given.split(max(1, batch_size // samples)):
+            for first in range(0, samples, batch_size):  # once, unless a batch is less than these
+                count = min(batch_size, samples - first)
+                tokens = continue_tokens(model, some, sampling, samples=count, generator=generator)
+                done.append(pretrained.tokenizer.decode(tokens.cpu()))
+                bar.update(len(tokens))
     return np.concatenate(done).reshape(len(images), samples, size, size, 3)
 
 

@@ -29,11 +29,11 @@ from igpt.experiments.run import (
     reopen_data,
     seed_everything,
 )
+from igpt.model.compiler import require_compiler
 from igpt.model.config import ModelConfig
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
-from igpt.training.loop import check_compiler
 
 
 def finetune(
@@ -141,7 +141,8 @@ def check(
         DataError: No labels, no such split, or images too small for the network.
     """
     check_layer(pretrained.model, config.layer)
-    check_compiler(config.training, device)
+    if config.training.compile:
+        require_compiler(device, "training.compile=true")
     store.check_augmentation(config.augmentation, "finetune.augmentation")
     size = pretrained.model.config.image_size
     if store.image_size < size:

@@ -25,6 +25,7 @@ from igpt.experiments.run import (
     reopen_data,
     seed_everything,
 )
+from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
@@ -32,7 +33,6 @@ from igpt.pixels.fit import distortion_picture
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 from igpt.training.config import TrainingConfig
-from igpt.training.loop import check_compiler
 
 _QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
@@ -163,7 +163,8 @@ def check(
     if recipe.training.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
-    check_compiler(recipe.training, device)
+    if recipe.training.compile:
+        require_compiler(device, "training.compile=true")
 
 
 def _online_probe(

@@ -1,10 +1,11 @@
 """New tokens from a causal network, pixel by pixel.
 
 Each pixel is computed once: keys and values of the pixels before it are kept in a cache, one tensor
-a layer. The given pixels go through the network as in training, a few images at a time on a CPU,
-whose caches then hold what lies between two operations. A pixel that is drawn goes through
-`_next_state`, which is `Block.forward` for one position, in fewer operations: at small batches the
-overhead of each is a good part of what it takes.
+a layer. The given pixels go through the network as in training, once for all samples that are drawn
+after them, and a few images at a time on a CPU, whose caches then hold what lies between two
+operations. A pixel that is drawn goes through `_next_state`, which is `Block.forward` for one
+position, in fewer operations: at small batches the overhead of each is a good part of what it
+takes, and compiling rids of it.
 
 This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
@@ -14,18 +15,21 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from igpt.errors import ConfigError
+from igpt.model.compiler import require_compiler
 from igpt.model.transformer import Block, ImageGPT
 
 _TOKENS_AT_A_TIME = 2048
 """Given tokens that a CPU reads at once, of as many images as they make up."""
+_PARTS = 4
+"""Parts of a weight matrix that a CPU reads side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How a color is drawn from its distribution; the defaults draw from all of it, as it is."""
+    """How pixels are drawn; the defaults draw from all of each one's distribution, as it is."""
 
     temperature: float = 1.0
     """Divides the logits; below 1 for safer colors, 0 for always the likeliest."""
@@ -33,6 +37,8 @@ class SamplingConfig:
     """Draw from the k likeliest colors only."""
     top_p: float | None = None
     """Draw from the fewest likeliest colors that together have this probability."""
+    compile: bool = False
+    """Compile the step from pixel to pixel first: takes seconds, and is for many images."""
 
     def __post_init__(self) -> None:
         """Reject settings that leave no color to draw."""
@@ -73,20 +79,23 @@ def continue_tokens(
     given: Int[Tensor, "batch given"],
     config: SamplingConfig | None = None,
     *,
+    samples: int = 1,
     limit: int | None = None,
     generator: torch.Generator | None = None,
-) -> Int[Tensor, "batch position"]:
+) -> Int[Tensor, "sequence position"]:
     """Return images that begin with the `given` tokens: whole ones, or their first `limit` tokens.
 
     Args:
         model: A causal network.
         given: The first tokens of each image; none at all, `(batch, 0)`, to draw from nothing.
         config: How to draw.
+        samples: How often to go on from each image; those of one image follow one another.
         limit: Tokens of each image that are wanted, those given included; all by default.
         generator: Source of the draws, on the model's device; torch's own if None.
 
     Raises:
-        ConfigError: The network is not causal, or more is given than an image has.
+        ConfigError: The network is not causal, more is given than an image has, or
+            `config.compile` without a compiler.
     """
     config = config or SamplingConfig()
     if not model.config.causal:
@@ -104,17 +113,23 @@ def continue_tokens(
                 f"got {limit}"
             )
         positions = limit
-    tokens = torch.empty(len(given), positions, dtype=torch.long, device=model.device)
-    tokens[:, :count] = given
-    if count == positions or not len(given):
+    sequences = len(given) * samples
+    tokens = torch.empty(sequences, positions, dtype=torch.long, device=model.device)
+    tokens[:, :count] = given.repeat_interleave(samples, dim=0)
+    if count == positions or not sequences:
         return tokens
+    next_state = _next_state
+    if config.compile:
+        require_compiler(model.device, "compiling")
+        next_state = torch.compile(_next_state)
     heads = model.config.heads
-    room = (2, len(given), heads, positions, model.config.width // heads)  # of keys and of values
+    room = positions + config.compile  # never all in use, which to the compiler is another layout
+    shape = (2, sequences, heads, room, model.config.width // heads)  # keys, values
     caches = [
-        torch.empty(room, device=model.device, dtype=model.position_embedding.dtype)
+        torch.empty(shape, device=model.device, dtype=model.position_embedding.dtype)
         for _ in model.blocks
     ]
-    h = _read(model, tokens[:, :count], caches)
+    h = _read(model, given, caches, samples)
     for position in range(count, positions):
         tokens[:, position] = draw(model.color_head(model.final_norm(h)), config, generator)
         if position + 1 < positions:
@@ -122,42 +137,69 @@ def continue_tokens(
             h = h + model.position_embedding[position + 1]
             for block, cache in zip(model.blocks, caches, strict=True):
                 assert isinstance(block, Block)
-                h = _next_state(block, h, cache, position + 1)
+                seen = cache[:, :, :, : position + 2]
+                if config.compile:
+                    torch._dynamo.maybe_mark_dynamic(seen, 3)  # or each position is compiled anew
+                h = next_state(block, h, seen)
     return tokens
 
 
 def _read(
     model: ImageGPT,
     given: Int[Tensor, "batch given"],
-    caches: list[Float[Tensor, "2 batch head room feature"]],
-) -> Float[Tensor, "batch width"]:
-    """Fill the caches with the start embedding and the given pixels; return the last state."""
+    caches: list[Float[Tensor, "2 sequence head room feature"]],
+    samples: int,
+) -> Float[Tensor, "sequence width"]:
+    """Fill the caches with the start embedding and the given pixels; return the last states."""
     given = F.pad(given, (0, 1))  # `embed` puts the start embedding first and leaves the last out
+    read = given.shape[1]
     on_cpu = given.device.type == "cpu"
-    images = max(1, _TOKENS_AT_A_TIME // given.shape[1] if on_cpu else len(given))
+    images = max(1, _TOKENS_AT_A_TIME // read if on_cpu else len(given))
     states = []
     for first in range(0, len(given), images):
         h = model.embed(given[first : first + images])
+        share = slice(first * samples, (first + images) * samples, samples)
         for block, cache in zip(model.blocks, caches, strict=True):
             assert isinstance(block, Block)
-            h = block(h, block.attention_norm(h), cache[:, first : first + images])
+            h = block(h, block.attention_norm(h), cache[:, share])
         states.append(h[:, -1])
-    return torch.cat(states)
+    for cache in caches:
+        every = cache[:, :, :, :read].unflatten(1, (-1, samples))
+        every[:, :, 1:] = every[:, :, :1]
+    return torch.cat(states).repeat_interleave(samples, dim=0)
 
 
 def _next_state(
     block: Block,
-    h: Float[Tensor, "batch width"],
-    cache: Float[Tensor, "2 batch head room feature"],
-    position: int,
-) -> Float[Tensor, "batch width"]:
-    """Return `Block.forward` of one new position, which may see all before it and itself."""
+    h: Float[Tensor, "sequence width"],
+    cache: Float[Tensor, "2 sequence head seen feature"],
+) -> Float[Tensor, "sequence width"]:
+    """Return `Block.forward` of one new position, which sees all in the cache and itself.
+
+    Its key and value go into the last place of the cache.
+    """
     attention, mlp = block.attention, block.mlp
-    qkv = attention.query_key_value(block.attention_norm(h))
+    qkv = _project(attention.query_key_value, block.attention_norm(h))
     qkv = qkv.view(len(h), 3, attention.heads, -1)
-    cache[:, :, :, position] = qkv[:, 1:].transpose(0, 1)
-    k, v = cache[:, :, :, : position + 1]
-    y = F.scaled_dot_product_attention(qkv[:, 0, :, None], k, v)  # (batch, head, 1, feature)
-    h = h + attention.output(y.reshape(h.shape))
-    x = mlp.input(block.mlp_norm(h)).mul_(1.702)
-    return h + mlp.output(F.silu(x, inplace=True).div_(1.702))
+    cache[:, :, :, -1] = qkv[:, 1:].transpose(0, 1)
+    k, v = cache
+    y = F.scaled_dot_product_attention(qkv[:, 0, :, None], k, v)  # (sequence, head, 1, feature)
+    h = h + _project(attention.output, y.reshape(h.shape))
+    x = _project(mlp.input, block.mlp_norm(h)).mul_(1.702)
+    return h + _project(mlp.output, F.silu(x, inplace=True).div_(1.702))
+
+
+def _project(
+    linear: nn.Linear, x: Float[Tensor, "sequence inputs"]
+) -> Float[Tensor, "sequence outputs"]:
+    """Return `linear(x)`, on a CPU with all its threads.
+
+    A matrix product with so few rows is left to one thread there, and one thread reads the weights
+    slower than memory gives them; products side by side, each with a part of the outputs, share.
+    """
+    outputs, inputs = linear.weight.shape
+    if x.device.type != "cpu" or outputs % _PARTS:
+        return linear(x)
+    parts = linear.weight.view(_PARTS, outputs // _PARTS, inputs)
+    y = torch.bmm(x.expand(_PARTS, *x.shape), parts.mT).transpose(0, 1).reshape(len(x), outputs)
+    return y if linear.bias is None else y + linear.bias

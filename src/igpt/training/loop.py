@@ -7,7 +7,6 @@ pretraining and fine-tuning share this file, and a test can pass functions of it
 import contextlib
 import ctypes
 import math
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import torch
 from torch import nn
 
 from igpt.data.batches import Batch
-from igpt.errors import ConfigError, IgptError
+from igpt.errors import IgptError
+from igpt.model.compiler import require_compiler
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
 from igpt.training.config import TrainingConfig
@@ -65,8 +65,8 @@ def train(
             update, so the weights are those of the last good step.
     """
     keep_freed_memory()
-    check_compiler(config, model.device)
     if config.compile:
+        require_compiler(model.device, "training.compile=true")
         for block in model.blocks:
             block.compile()
     model.train()
@@ -95,20 +95,6 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         if after_step(StepDone(step=step, measures=measures)):
             return
-
-
-def check_compiler(config: TrainingConfig, device: torch.device) -> None:
-    """See that there is a compiler, if one is needed.
-
-    Raises:
-        ConfigError: `config.compile`, and no compiler that torch could use on this device.
-    """
-    compilers = ("g++", "clang++", "cl") if device.type == "cpu" else ("gcc", "clang", "cc", "cl")
-    if config.compile and not any(map(shutil.which, compilers)):
-        raise ConfigError(
-            f"training.compile=true needs a compiler ({', '.join(compilers)}), and none was "
-            "found; install one, or set training.compile=false"
-        )
 
 
 def accumulate_gradients(
