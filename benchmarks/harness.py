@@ -149,8 +149,9 @@ def write_row(
         "notes": list(notes),
         "machine": machine(),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{row}.json").write_text(json.dumps(value, indent=2) + "\n")
+    if "--toy" not in sys.argv:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{row}.json").write_text(json.dumps(value, indent=2) + "\n")
     print(f"{title}  [reach: {reach or '-'}]")
     for result in results:
         if measure == "memory_bytes":
@@ -212,11 +213,18 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    done = subprocess.run(
-        git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
+    """Return the commit, and whether anything but results differs from it."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parents[1],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    commit = git("describe", "--always", "--abbrev=10").stdout.strip()
+    written = [":!benchmarks/results", ":!benchmarks/RESULTS.md"]
+    changed = git("diff", "--quiet", "HEAD", "--", ".", *written).returncode
+    return f"{commit}-dirty" if commit and changed else commit or None
 
 
 def peak_memory(code: str, *arguments: str) -> dict[str, int]:
@@ -258,6 +266,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="Rounds after the warm-up.")
     parser.add_argument("--device", default="cpu", help="cpu or cuda.")
     parser.add_argument("--data", help="Folder of CIFAR-10's parquet files, for rows 6, 8, 10, 11.")
-    parser.add_argument("--toy", action="store_true", help="Tiny sizes, to try the script itself.")
+    parser.add_argument(
+        "--toy", action="store_true", help="Tiny sizes, to try the script itself; nothing is kept."
+    )
     parser.add_argument("--only", action="append", help="A row's number, such as 6; all if none.")
     return parser
