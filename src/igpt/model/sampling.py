@@ -197,9 +197,8 @@ def _project(
     A matrix product with so few rows is left to one thread there, and one thread reads the weights
     slower than memory gives them; products side by side, each with a part of the outputs, share.
     """
-    outputs, inputs = linear.weight.shape
-    if x.device.type != "cpu" or outputs % _PARTS:
+    if x.device.type != "cpu" or len(linear.weight) % _PARTS:
         return linear(x)
-    parts = linear.weight.view(_PARTS, outputs // _PARTS, inputs)
-    y = torch.bmm(x.expand(_PARTS, *x.shape), parts.mT).transpose(0, 1).reshape(len(x), outputs)
+    parts = linear.weight.unflatten(0, (_PARTS, -1))
+    y = torch.bmm(x.expand(_PARTS, *x.shape), parts.mT).transpose(0, 1).flatten(1)
     return y if linear.bias is None else y + linear.bias
