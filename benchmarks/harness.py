@@ -184,7 +184,7 @@ def machine() -> dict[str, Any]:
             continue
     settings = ("MALLOC_", "LD_PRELOAD", "OMP_", "OPENBLAS_", "MKL_")
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -198,7 +198,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name and the widest arithmetic it is known to have."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = ""
     name = platform.processor() or platform.machine()

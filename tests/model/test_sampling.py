@@ -36,8 +36,9 @@ def test_the_cache_changes_no_pixel(given, config):
 
 
 @pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("window", [1, 5, 16])  # as on a CPU; as on a GPU, several and one
 @pytest.mark.parametrize("at_a_time", [1, 12, 2048])  # one image, two, and all five
-def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, at_a_time):
+def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, window, at_a_time):
     config = dataclasses.replace(TINY, bias=bias)
     model, tokens = random_model(config), random_tokens(5)
     seen = []
@@ -47,6 +48,7 @@ def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, at_a_time)
         return tokens[:, 5 + len(seen) - 1]
 
     monkeypatch.setattr("igpt.model.sampling.draw", follow)
+    monkeypatch.setattr("igpt.model.sampling._WINDOWS", {"cpu": window})
     monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
     continue_tokens(model, tokens[:, :5])
     torch.testing.assert_close(torch.stack(seen, dim=1), model(tokens)[:, 5:])
@@ -127,6 +129,14 @@ def draws(logits, **settings):
     rows = torch.tensor(logits).log().expand(4000, -1)
     colors = draw(rows, SamplingConfig(**settings), generator)
     return torch.bincount(colors, minlength=len(logits)) / 4000
+
+
+def test_draws_are_those_of_multinomial():
+    logits = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    found = draw(logits, SamplingConfig(), torch.Generator().manual_seed(1))
+    reference = torch.Generator().manual_seed(1)
+    wanted = torch.multinomial(logits.softmax(dim=-1), 1, generator=reference).squeeze(1)
+    assert torch.equal(found, wanted)
 
 
 def test_draws_follow_the_distribution():

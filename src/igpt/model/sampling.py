@@ -10,7 +10,9 @@ takes, and compiling rids of it.
 This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,11 @@ _TOKENS_AT_A_TIME = 2048
 """Given tokens that a CPU reads at once, of as many images as they make up."""
 _PARTS = 4
 """Parts of a weight matrix that a CPU reads side by side."""
+_WINDOWS = {"cuda": 256}
+"""Where it is not 1: a pixel looks at a multiple of so many places in the cache, of which those yet
+to be filled do not count. One recording then serves many pixels."""
+_LEAST_REPLAYS = 8
+"""Fewer pixels than that are not worth a recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +76,19 @@ def draw(
         if config.top_p is not None:  # the color that crosses the threshold still belongs
             keep &= probability.cumsum(dim=-1) - probability < config.top_p
         probability = probability * keep
-        return colors.gather(1, torch.multinomial(probability, 1, generator=generator)).squeeze(1)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
+        return colors.gather(1, _choose(probability, generator)).squeeze(1)
+    return _choose(logits.softmax(dim=-1), generator).squeeze(1)
+
+
+def _choose(
+    weights: Float[Tensor, "batch color"], generator: torch.Generator | None
+) -> Int[Tensor, "batch 1"]:
+    """Return one index a row, each as often as its weight says.
+
+    As `torch.multinomial` does it, without its checks, which have a GPU's queue run empty.
+    """
+    waits = torch.empty_like(weights).exponential_(generator=generator)
+    return (weights / waits).argmax(dim=-1, keepdim=True)
 
 
 @torch.inference_mode()
@@ -123,25 +141,80 @@ def continue_tokens(
         require_compiler(model.device, "compiling")
         next_state = torch.compile(_next_state)
     heads = model.config.heads
-    room = positions + config.compile  # never all in use, which to the compiler is another layout
+    window = _WINDOWS.get(model.device.type, 1)
+    room = _round_up(positions, window)
+    room += config.compile  # never all in use, which to the compiler is another layout
     shape = (2, sequences, heads, room, model.config.width // heads)  # keys, values
-    caches = [
-        torch.empty(shape, device=model.device, dtype=model.position_embedding.dtype)
+    caches = [  # zeros, since what is yet to be filled counts nothing, but must not be infinite
+        torch.zeros(shape, device=model.device, dtype=model.position_embedding.dtype)
         for _ in model.blocks
     ]
     h = _read(model, given, caches, samples)
-    for position in range(count, positions):
-        tokens[:, position] = draw(model.color_head(model.final_norm(h)), config, generator)
-        if position + 1 < positions:
-            h = F.embedding(tokens[:, position], model.token_embedding)
-            h = h + model.position_embedding[position + 1]
-            for block, cache in zip(model.blocks, caches, strict=True):
-                assert isinstance(block, Block)
-                seen = cache[:, :, :, : position + 2]
-                if config.compile:
-                    torch._dynamo.maybe_mark_dynamic(seen, 3)  # or each position is compiled anew
-                h = next_state(block, h, seen)
+    place = torch.tensor([count], device=model.device)  # of the next pixel
+
+    def draw_pixel() -> None:
+        color = draw(model.color_head(model.final_norm(h)), config, generator)
+        tokens.index_copy_(1, place, color[:, None])
+
+    def draw_and_go_on(seen: int) -> None:
+        draw_pixel()
+        color = tokens.index_select(1, place).squeeze(1)
+        place.add_(1)
+        state = F.embedding(color, model.token_embedding)
+        state = state + model.position_embedding.index_select(0, place)
+        bias = None
+        if window > 1:  # some of what is in sight has yet to be drawn
+            late = torch.arange(seen, device=model.device) > place
+            bias = torch.zeros(seen, device=model.device, dtype=state.dtype)
+            bias.masked_fill_(late, float("-inf"))
+        for block, cache in zip(model.blocks, caches, strict=True):
+            assert isinstance(block, Block)
+            sight = cache[:, :, :, :seen]
+            if config.compile:
+                torch._dynamo.maybe_mark_dynamic(sight, 3)  # or each length is compiled anew
+            state = next_state(block, state, sight, place, bias)
+        h.copy_(state)
+
+    position = count
+    while position + 1 < positions:
+        seen = _round_up(position + 2, window)
+        end = min(seen, positions) - 1
+        _repeat(partial(draw_and_go_on, seen), end - position, model.device, generator)
+        position = end
+    draw_pixel()
     return tokens
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _repeat(
+    step: Callable[[], None],
+    times: int,
+    device: torch.device,
+    generator: torch.Generator | None,
+) -> None:
+    """Call `step` so often: on a GPU the first time, and then a recording of what it launched.
+
+    Launching its hundreds of small kernels one by one takes longer than running them.
+    """
+    if device.type != "cuda" or times < _LEAST_REPLAYS:
+        for _ in range(times):
+            step()
+        return
+    aside = torch.cuda.Stream(device)
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):  # where libraries and the compiler may still allocate
+        step()
+    torch.cuda.current_stream(device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    if generator is not None:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(times - 1):
+        graph.replay()
 
 
 def _read(
@@ -161,7 +234,7 @@ def _read(
         share = slice(first * samples, (first + images) * samples, samples)
         for block, cache in zip(model.blocks, caches, strict=True):
             assert isinstance(block, Block)
-            h = block(h, block.attention_norm(h), cache[:, share])
+            h = block(h, cache=cache[:, share])
         states.append(h[:, -1])
     for cache in caches:
         every = cache[:, :, :, :read].unflatten(1, (-1, samples))
@@ -173,17 +246,21 @@ def _next_state(
     block: Block,
     h: Float[Tensor, "sequence width"],
     cache: Float[Tensor, "2 sequence head seen feature"],
+    place: Int[Tensor, " 1"],
+    bias: Float[Tensor, " seen"] | None,
 ) -> Float[Tensor, "sequence width"]:
     """Return `Block.forward` of one new position, which sees all in the cache and itself.
 
-    Its key and value go into the last place of the cache.
+    Its key and value go into the cache at its `place`; `bias` is added to the attention's logits.
     """
     attention, mlp = block.attention, block.mlp
     qkv = _project(attention.query_key_value, block.attention_norm(h))
-    qkv = qkv.view(len(h), 3, attention.heads, -1)
-    cache[:, :, :, -1] = qkv[:, 1:].transpose(0, 1)
+    qkv = qkv.view(len(h), 3, attention.heads, 1, -1)
+    cache.index_copy_(3, place, qkv[:, 1:].transpose(0, 1))
     k, v = cache
-    y = F.scaled_dot_product_attention(qkv[:, 0, :, None], k, v)  # (sequence, head, 1, feature)
+    y = F.scaled_dot_product_attention(
+        qkv[:, 0], k, v, None if bias is None else bias.expand(len(h), attention.heads, 1, -1)
+    )  # (sequence, head, 1, feature)
     h = h + _project(attention.output, y.reshape(h.shape))
     x = _project(mlp.input, block.mlp_norm(h)).mul_(1.702)
     return h + _project(mlp.output, F.silu(x, inplace=True).div_(1.702))

@@ -21,7 +21,6 @@ What a batch of logits costs is decided in `igpt.objectives`; what to draw from 
 """
 
 import math
-from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -107,13 +106,15 @@ class Block(nn.Module):
     def forward(
         self,
         h: Float[Tensor, "batch position width"],
-        n: Float[Tensor, "batch position width"],
+        n: Float[Tensor, "batch position width"] | None = None,
         cache: Float[Tensor, "2 batch head room feature"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
-        """Return the next residual stream from this one, `h`, and its norm, `n`.
+        """Return the next residual stream from this one, `h`.
 
-        The norm comes in from outside since it is also the layer's feature (section 2.4).
+        Its norm `n` is also the layer's feature (section 2.4), so whoever has it can give it.
         """
+        if n is None:
+            n = self.attention_norm(h)
         h = h + self.dropout(self.attention(n, cache))
         return h + self.dropout(self.mlp(self.mlp_norm(h)))
 
@@ -282,4 +283,7 @@ class ImageGPT(nn.Module):
         hidden: Bool[Tensor, "batch position"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
         """Return n^L, from which both heads read."""
-        return deque(self.states(tokens, hidden), maxlen=1).pop()  # holds one at a time
+        h = self.embed(tokens, hidden)
+        for block in self.blocks:
+            h = block(h)
+        return self.final_norm(h)

@@ -78,9 +78,10 @@ def train(
         batch = batch_at(step)
         torch.manual_seed(step_seed(config.seed + 1, step))  # dropout's, which knows no generator
         generator = torch.Generator().manual_seed(step_seed(config.seed, step))
-        measures = accumulate_gradients(model, objective, batch, config, generator)
+        sums = accumulate_gradients(model, objective, batch, config, generator)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
+        measures = {name: value.item() for name, value in sums.items()}  # waits for a GPU, once
         measures |= {"learning_rate": rate, "gradient_norm": norm.item()}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(measures[name]):
@@ -103,7 +104,7 @@ def accumulate_gradients(
     batch: Batch,
     config: TrainingConfig,
     generator: torch.Generator,
-) -> dict[str, float]:
+) -> dict[str, torch.Tensor]:
     """Add the gradients of the whole batch to the weights' and return its mean losses.
 
     The batch passes in shares of `microbatch_size`, each weighted by its part of the images.
@@ -123,7 +124,7 @@ def accumulate_gradients(
         (measures["loss"] * weight).backward()
         for name, value in measures.items():
             sums[name] = sums.get(name, 0) + value.detach() * weight
-    return {name: value.item() for name, value in sums.items()}
+    return sums
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
