@@ -431,7 +431,8 @@ def growth_row(base: Work, sizes: Sequence[int], *, rounds: int) -> None:
     write_row(
         "15-gpu-growth" if base.device == "cuda" else "15-growth",
         f"Growth of a step with its tokens, {base.model.layers} layers of width "
-        f"{base.model.width}, images: {base.images}", results, ours=results[0]["name"], unit="tokens",
+        f"{base.model.width}, images: {base.images}",
+        results, ours=results[0]["name"], unit="tokens",
         reach="no faster than the operations; memory in proportion to the tokens",
         figures=figures,
         notes=[
