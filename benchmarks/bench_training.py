@@ -113,13 +113,15 @@ def work(connection: Connection, job: Work, threads: int) -> None:
         take_steps(job, Turns(connection, job.device))
     except torch.OutOfMemoryError as error:
         connection.send({"error": str(error).splitlines()[0]})
+    except BaseException:
+        connection.close()  # or the other end waits for ever
+        raise
 
 
 def warm_up(job: Work) -> None:
     """Load and start all that a step needs, with a tiny network."""
-    with torch.device(job.device):
-        model = peer_network(TOY) if job.peer else ImageGPT(TOY)
-        tokens = random_tokens(Work(model=TOY, images=1)).to(job.device)
+    model = (peer_network(TOY) if job.peer else ImageGPT(TOY)).to(job.device)
+    tokens = random_tokens(Work(model=TOY, images=1)).to(job.device)
     loss = peer_loss(model, tokens) if job.peer else autoregressive(model, tokens)["loss"]
     loss.backward()
 
@@ -129,8 +131,7 @@ def our_steps(job: Work, turns: Turns) -> None:
     config = TrainingConfig(
         learning_rate=1e-4, precision=job.precision, compile=job.compiled, warmup_steps=0
     )
-    with torch.device(job.device):
-        model = ImageGPT(job.model)
+    model = ImageGPT(job.model).to(job.device)
     batch = Batch(tokens=random_tokens(job), labels=None)
     unset = contextlib.nullcontext()
     if not job.keep_memory:
@@ -150,9 +151,8 @@ def peer_steps(job: Work, turns: Turns) -> None:
     if job.keep_memory:
         loop.keep_freed_memory()
     torch.manual_seed(0)
-    with torch.device(job.device):
-        model = peer_network(job.model)
-        tokens = random_tokens(job).to(job.device)
+    model = peer_network(job.model).to(job.device)
+    tokens = random_tokens(job).to(job.device)
     if job.compiled:
         for block in model.transformer.h:
             block.compile()
