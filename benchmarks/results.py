@@ -47,7 +47,8 @@ def render(rows: Sequence[Row]) -> str:
         "Written by `python benchmarks/results.py`; `make bench` takes every figure anew.",
         "Contenders take turns in one process, figures are medians of undisturbed rounds, and a",
         "ratio is a peer's time divided by ours. That a row's contenders give the same answer was",
-        "checked before they were timed.",
+        "checked before they were timed. Why rows fall short, and what was tried, is in",
+        "[docs/log.md](../docs/log.md) under the day and the machine.",
         "",
     ]
     for letter, machine in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", machines, strict=False):

@@ -86,7 +86,7 @@ def test_the_likeliest_completion_is_that_of_the_cpu():
     config = SamplingConfig(temperature=0.0)
     wanted = continue_tokens(model, given, config)
     found = continue_tokens(model.cuda(), given.cuda(), config).cpu()
-    assert (found == wanted).float().mean() > 0.9  # a near tie may fall the other way
+    assert (found == wanted).float().mean() > 0.95  # a near tie may fall the other way
 
 
 @pytest.mark.parametrize("compiled", [False, True])

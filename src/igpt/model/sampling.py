@@ -5,7 +5,7 @@ a layer. The given pixels go through the network as in training, once for all sa
 after them, and a few images at a time on a CPU, whose caches then hold what lies between two
 operations. A pixel that is drawn goes through `_next_state`, which is `Block.forward` for one
 position, in fewer operations: at small batches the overhead of each is a good part of what it
-takes, and compiling rids of it.
+takes. Compiling rids of it, and so does a GPU's recording of them.
 
 This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
@@ -152,13 +152,13 @@ def continue_tokens(
     h = _read(model, given, caches, samples)
     place = torch.tensor([count], device=model.device)  # of the next pixel
 
-    def draw_pixel() -> None:
+    def draw_pixel() -> Tensor:
         color = draw(model.color_head(model.final_norm(h)), config, generator)
         tokens.index_copy_(1, place, color[:, None])
+        return color
 
     def draw_and_go_on(seen: int) -> None:
-        draw_pixel()
-        color = tokens.index_select(1, place).squeeze(1)
+        color = draw_pixel()
         place.add_(1)
         state = F.embedding(color, model.token_embedding)
         state = state + model.position_embedding.index_select(0, place)
