@@ -40,7 +40,7 @@ def test_any_field_can_be_set_by_its_path():
             "augmentation=none",
             "finetune.layer=null",
             "model.causal=false",
-            "model.initialization=released",
+            "model.initialization=sparse-transformer",
         ],
     )
     assert recipe.model.layers == 2
@@ -49,7 +49,7 @@ def test_any_field_can_be_set_by_its_path():
     assert recipe.augmentation == "none"
     assert recipe.finetune.layer is None
     assert recipe.model.causal is False
-    assert recipe.model.initialization == "released"
+    assert recipe.model.initialization == "sparse-transformer"
     assert recipe.model.width == RECIPES["cifar10-tiny"].model.width
 
 

@@ -31,8 +31,9 @@ class ModelConfig:
     """Each pixel sees only those before it (autoregressive); or else all of them (BERT)."""
     bias: bool = False
     """Add biases to the projections inside the blocks; the published networks have none."""
-    initialization: Initialization = "sparse-transformer"
-    """The authors' training code's standard deviations, or those in their evaluation code."""
+    initialization: Initialization = "released"
+    """Standard deviations of the fresh weights: those of the released code, or, slower to
+    learn, those of the authors' training code (`ImageGPT.initialize` has both)."""
     tied: bool = False
     """Read colors off with the token embedding itself (appendix A.1 found that slightly worse)."""
     zero_heads: bool = True

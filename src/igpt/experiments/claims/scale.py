@@ -18,7 +18,7 @@ ABLATIONS = {
     "weight-decay": ("training.weight_decay=0.01",),
     "tied": ("model.tied=true",),
     "non-zero-heads": ("model.zero_heads=false",),
-    "released-initialization": ("model.initialization=released",),
+    "sparse-initialization": ("model.initialization=sparse-transformer",),
 }
 """Appendix A.1's on the autoregressive network, by the name of the variant."""
 
