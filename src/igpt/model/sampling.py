@@ -45,8 +45,8 @@ class SamplingConfig:
     top_p: float | None = None
     """Draw from the fewest likeliest colors that together have this probability."""
     compile: bool = False
-    """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU only
-    for those with a few sequences each, whose steps are mostly overhead."""
+    """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
+    only for those with a few sequences each, whose steps are mostly overhead."""
 
     def __post_init__(self) -> None:
         """Reject settings that leave no color to draw."""
