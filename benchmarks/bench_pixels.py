@@ -25,6 +25,7 @@ from igpt.pixels.images import ResamplingFilter, read_image
 from igpt.pixels.nearest import nearest, nearest_table
 from igpt.pixels.palette import Palette, unpack_colors
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.randomness import Stream, stream
 
 SIZE = 512
 RAW_PIXELS = 1_000_000  # of which the peer of row 8 finds its palette
@@ -248,13 +249,13 @@ def jpeg_crops(kind: str, images: np.ndarray, filter: ResamplingFilter, *, round
 
     draws = []  # the paper's, in whole pixels of the resized image; not part of what is timed
     for index in range(count):
-        for_length, for_top, for_left = np.random.default_rng((0, index, 4)).random(3)
+        for_length, for_top, for_left = stream(Stream.CROPS, 0, index).random(3)
         length = SHORTEST + int(for_length * (LONGEST - SHORTEST + 1))
         width = round(WIDTH * length / HEIGHT)
         top = int(for_top * (length - CROP + 1))
         left = int(for_left * (width - CROP + 1))
         draws.append((length, top, left))
-        (box,) = crop_boxes(np.random.default_rng((0, index, 4)), HEIGHT, WIDTH, 1)
+        (box,) = crop_boxes(stream(Stream.CROPS, 0, index), HEIGHT, WIDTH, 1)
         scale = np.tile([length / HEIGHT, width / WIDTH], 2)
         np.testing.assert_allclose(box * scale, [top, left, top + CROP, left + CROP], rtol=1e-12)
 

@@ -279,7 +279,7 @@ def test_bad_combinations_with_a_run_are_told(made, refused, tmp_path):
         "features", run, "--data", store, "--out", tmp_path / "f.npy"
     )
     assert "written as .npy" in refused("palette", "fit", store, "--out", tmp_path / "p")
-    assert "for 12x12 images" in refused(
+    assert "8x8 pixels, and 12x12 are wanted" in refused(
         "pretrain", "cifar10-tiny", "--data", store, "--palette", made / "palette.npy",
         "--out", tmp_path / "run",
     )  # fmt: skip

@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from igpt.data.batches import Batch, TokenBatches, evaluation_batches
+from igpt.data.batches import Batch, TokenBatches, evaluation_batches, images_at_size
 from igpt.data.order import records_at_step
 from igpt.data.records import Records
+from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 
@@ -90,3 +93,26 @@ def test_unlabelled_records_give_batches_without_labels(tokenizer):
     records = made_up_records(4, labelled=False)
     assert TokenBatches(records, tokenizer, batch_size=4, seed=0).at(0).labels is None
     assert next(evaluation_batches(records, tokenizer, batch_size=4)).labels is None
+
+
+def test_tokens_of_another_palette_are_refused_before_any_is_learned_from(tokenizer):
+    records = dataclasses.replace(made_up_records(12), token_palette="0123456789ab")
+    wanted = f"tokens of palette 0123456789ab.*palette is {tokenizer.palette.fingerprint}"
+    with pytest.raises(DataError, match=wanted):
+        TokenBatches(records, tokenizer, batch_size=4, seed=0)
+    with pytest.raises(DataError, match=wanted):
+        next(evaluation_batches(records, tokenizer, batch_size=4))
+
+
+def test_records_smaller_than_the_model_are_refused(tokenizer):
+    small = made_up_records(12, size=2)
+    wanted = "images of 2x2 pixels, and 4x4 are wanted; prepare them again with --image-size 4"
+    with pytest.raises(DataError, match=wanted):
+        TokenBatches(small, tokenizer, batch_size=4, seed=0)
+    with pytest.raises(DataError, match=wanted):
+        images_at_size(small, 4)
+
+
+def test_a_batch_larger_than_the_split_is_refused(tokenizer):
+    with pytest.raises(ConfigError, match="batch_size=13 is more than the 12 train images"):
+        TokenBatches(made_up_records(12), tokenizer, batch_size=13, seed=0)

@@ -45,11 +45,6 @@ def test_the_shared_order_cannot_be_changed_by_a_caller():
         epoch_order(8, seed=0, epoch=0)[0] = 3
 
 
-def test_a_batch_larger_than_the_data_set_is_refused():
-    with pytest.raises(ConfigError, match="batch_size=8 is more than the 7 records"):
-        records_at_step(0, records=7, batch_size=8, seed=0)
-
-
 def test_a_batch_that_the_processes_cannot_share_is_refused():
     with pytest.raises(ConfigError, match="batch_size=8 does not divide among 3"):
         records_at_step(0, records=64, batch_size=8, seed=0, ranks=3)

@@ -5,6 +5,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
+from igpt.randomness import Stream, stream_seed
 
 
 def blobs(records=400, classes=4, width=6, seed=0, spread=2.0):
@@ -59,7 +60,9 @@ def test_the_penalty_is_the_best_in_cross_validation_within_the_subset():
     features, labels = train[0][part], train[1][part]
     right = []
     for l2 in penalties:
-        folds = StratifiedKFold(4, shuffle=True, random_state=2).split(features, labels)
+        folds = StratifiedKFold(
+            4, shuffle=True, random_state=stream_seed(Stream.FOLDS, 2, bits=32)
+        ).split(features, labels)
         right.append(
             sum(
                 LogisticRegression(C=1 / (l2 * len(fitted)), tol=1e-8, max_iter=10_000)

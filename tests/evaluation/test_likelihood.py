@@ -16,7 +16,7 @@ from igpt.evaluation.likelihood import (
     surprise_maps,
 )
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.masked import random_mask
+from igpt.objectives.masked import image_masks
 from igpt.pixels.tokenizer import ImageTokenizer
 
 
@@ -70,7 +70,7 @@ def test_each_images_loss_is_the_mean_over_its_pixels_one_by_one(pretrained):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     of_larger = image_losses(pretrained, records(size=8))  # resampled to the network's size
     assert of_larger.shape == (7,)
-    with pytest.raises(DataError, match="holds 2x2 images, but the model reads 4x4"):
+    with pytest.raises(DataError, match="images of 2x2 pixels, and 4x4 are wanted"):
         image_losses(pretrained, records(size=2))
 
 
@@ -81,7 +81,7 @@ def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
     )
     found = evaluate(bert, records(), seed=3)
     tokens = bert.tokenizer.encode(records().images)
-    hidden = random_mask(tokens, torch.Generator().manual_seed(3))
+    hidden = image_masks(tokens, (3,), range(len(tokens)))
     with torch.no_grad():
         chances = bert.model(tokens, hidden).double().log_softmax(dim=-1)
     wanted = []

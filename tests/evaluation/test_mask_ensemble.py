@@ -6,10 +6,11 @@ from tests.conftest import TINY, random_model
 
 from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError
-from igpt.evaluation.features import extract_features, image_masks
+from igpt.evaluation.features import extract_features
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.evaluation.mask_ensemble import mask_ensemble, modal_class
 from igpt.model.pretrained import Pretrained
+from igpt.objectives.masked import image_masks
 from igpt.pixels.tokenizer import ImageTokenizer
 
 BERT = dataclasses.replace(TINY, causal=False)
@@ -45,7 +46,7 @@ def test_features_under_a_mask_are_those_of_images_hidden_so(pretrained, shapes_
     tokens = pretrained.tokenizer.encode(images_at_size(records, 4))
     shares = []
     for number in range(len(records)):
-        hidden = image_masks(pretrained, (7,), [number])
+        hidden = image_masks(tokens[:1], (7,), [number], pretrained.mask_probability)
         shares.append(hidden.float().mean().item())
         states = pretrained.model.states(tokens[number : number + 1], hidden)
         wanted = np.stack([state.mean(dim=1)[0].detach().numpy() for state in states])

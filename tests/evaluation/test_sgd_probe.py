@@ -8,6 +8,7 @@ from tests.evaluation.test_few_labels import blobs
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.evaluation.sgd_probe import sgd_probes, train_heads
+from igpt.randomness import Stream, stream
 
 
 def layered(records=120, layers=3, seed=0, spread=1.0):
@@ -32,7 +33,7 @@ def test_heads_trained_side_by_side_are_those_trained_one_by_one():
             optimizer = torch.optim.SGD(head.parameters(), lr=rates[layer, number], momentum=0.9)
             for step in range(45):
                 epoch, batch = divmod(step, 6)
-                order = np.random.default_rng((7, epoch)).permutation(120)
+                order = stream(Stream.SGD_ORDER, 7, epoch).permutation(120)
                 part = order[batch * 20 : (batch + 1) * 20]
                 decay = 0.5 * (1 + math.cos(math.pi * step / 45))
                 optimizer.param_groups[0]["lr"] = rates[layer, number] * decay

@@ -68,6 +68,13 @@ def test_a_class_head_starts_at_zero_on_the_same_network(pretrained):
     assert torch.equal(tuned.model(random_tokens()), pretrained.model(random_tokens()))
 
 
+def test_a_network_comes_in_evaluation_mode(pretrained, folder):
+    built = Pretrained.build(TINY, pretrained.palette)
+    for network in (built, load(folder), built.with_class_head(("a", "b"), None)):
+        network.model.set_dropout(0.5)
+        assert torch.equal(network.model(random_tokens()), network.model(random_tokens()))
+
+
 def test_a_palette_of_another_size_is_refused(tiny_palette, folder):
     with pytest.raises(ConfigError, match="has 512 colors, but the palette has 16"):
         Pretrained.build(type(TINY)(layers=1, width=8, heads=1), tiny_palette)

@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from igpt.errors import DataError
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, resample_box
+from igpt.randomness import Stream, stream
 
 Augmentation = Literal["none", "random-resize-crop", "reflect-crop-flip", "flip"]
 
@@ -58,19 +58,10 @@ def augment(
         rank: Number of this process.
         ranks: How many processes share the batch.
         filter: How pixels are averaged where the stored images are larger.
-
-    Raises:
-        DataError: The stored images are smaller than the model's.
     """
     stored = images.shape[1]
-    if stored < image_size:
-        raise DataError(
-            f"the store holds {stored}x{stored} images, but the model reads "
-            f"{image_size}x{image_size}: a store made at another size than the model; "
-            f"prepare it again with --image-size {image_size}"
-        )
-    # 1 tells this stream of random numbers from those of order.py (0), records.py (2) and others
-    generator = np.random.default_rng((seed, step, 1))
+    assert stored >= image_size, f"{stored}x{stored} pixels for a model that reads {image_size}"
+    generator = stream(Stream.AUGMENTATION, seed, step)
     batch, share = len(images) * ranks, slice(rank, None, ranks)
     if augmentation == "none":
         return _resized(images, image_size, filter)

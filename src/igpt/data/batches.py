@@ -18,7 +18,7 @@ from torch import Tensor
 from igpt.data.augment import Augmentation, augment
 from igpt.data.order import records_at_step
 from igpt.data.records import Records
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError
 from igpt.pixels.tokenizer import ImageTokenizer
 
 _ALL = slice(None)
@@ -33,7 +33,12 @@ class Batch:
 
 
 class TokenBatches:
-    """The share of `rank` in the batch of every step, a pure function of the step."""
+    """The share of `rank` in the batch of every step, a pure function of the step.
+
+    Raises:
+        ConfigError: The batch is larger than the split, or cannot be shared out evenly.
+        DataError: The records are too small for the model, or tokens of another palette.
+    """
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class TokenBatches:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
+        check_fits(records, tokenizer, batch_size=batch_size)
         self.records = records
         self.tokenizer = tokenizer
         self.batch_size = batch_size
@@ -55,12 +61,7 @@ class TokenBatches:
         self.ranks = ranks
 
     def at(self, step: int) -> Batch:
-        """Return the batch of `step`.
-
-        Raises:
-            ConfigError: The batch does not fit the records or the processes.
-            DataError: The records are smaller than the model's images.
-        """
+        """Return the batch of `step`."""
         numbers = records_at_step(
             step,
             records=len(self.records),
@@ -94,12 +95,7 @@ def evaluation_batches(
     Raises:
         DataError: The records are smaller than the model's images, or tokens of another palette.
     """
-    if records.token_palette not in (None, tokenizer.palette.fingerprint):
-        raise DataError(
-            f"the {records.name} records are tokens of palette {records.token_palette}, and the "
-            f"model's palette is {tokenizer.palette.fingerprint}, under which they would be "
-            "others; prepare them again with the model's palette.npy"
-        )
+    check_fits(records, tokenizer)
     count = len(records) if limit is None else min(limit, len(records))
     labels = records.labels
     for start in range(0, count, batch_size):
@@ -107,6 +103,29 @@ def evaluation_batches(
         yield Batch(
             tokens=tokenizer.encode(images_at_size(records, tokenizer.image_size, part)),
             labels=None if labels is None else torch.from_numpy(labels[part]),
+        )
+
+
+def check_fits(
+    records: Records, tokenizer: ImageTokenizer, *, batch_size: int | None = None
+) -> None:
+    """See that a model can learn from, or be measured on, these records.
+
+    Raises:
+        ConfigError: `batch_size` is more than there are.
+        DataError: They are smaller than the model's images, or tokens of another palette.
+    """
+    _check_size(records, tokenizer.image_size)
+    if records.token_palette not in (None, tokenizer.palette.fingerprint):
+        raise DataError(
+            f"the {records.name} records are tokens of palette {records.token_palette}, and the "
+            f"model's palette is {tokenizer.palette.fingerprint}, under which they would be "
+            "others; prepare them again with the model's palette.npy"
+        )
+    if batch_size is not None and batch_size > len(records):
+        raise ConfigError(
+            f"batch_size={batch_size} is more than the {len(records)} {records.name} images there "
+            f"are; set training.batch_size={len(records)} or less"
         )
 
 
@@ -118,6 +137,17 @@ def images_at_size(
     Raises:
         DataError: The records are smaller than that.
     """
+    _check_size(records, image_size)
     return augment(
         records.images[part], "none", image_size=image_size, seed=0, step=0, filter=records.filter
     )
+
+
+def _check_size(records: Records, size: int) -> None:
+    stored = records.images.shape[1]
+    if stored < size:
+        raise DataError(
+            f"the {records.name} records are images of {stored}x{stored} pixels, and {size}x{size} "
+            f"are wanted; prepare them again with --image-size {size}, or choose a smaller size, "
+            f"for a new model --set model.image_size={stored}"
+        )

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from igpt.errors import ConfigError
+from igpt.randomness import Stream, stream
 
 
 @lru_cache(maxsize=4)  # a shuffle of ImageNet takes as long as a small step, and serves thousands
 def epoch_order(records: int, seed: int, epoch: int) -> Int64[np.ndarray, " records"]:
     """Return all record numbers, shuffled for this epoch; read-only, since calls share it."""
-    order = np.random.default_rng((seed, epoch)).permutation(records)
+    order = stream(Stream.ORDER, seed, epoch).permutation(records)
     order.setflags(write=False)
     return order
 
@@ -30,13 +31,9 @@ def records_at_step(
     not fill a last batch are left out of that epoch; the next one shuffles anew.
 
     Raises:
-        ConfigError: A batch is larger than the data set, or cannot be shared out evenly.
+        ConfigError: A batch cannot be shared out evenly.
     """
-    if batch_size > records:
-        raise ConfigError(
-            f"batch_size={batch_size} is more than the {records} records there are; "
-            "try a smaller batch"
-        )
+    assert batch_size <= records, f"batch_size={batch_size} is more than {records} records"
     if batch_size % ranks:
         raise ConfigError(f"batch_size={batch_size} does not divide among {ranks} processes")
     epoch, index = divmod(step, records // batch_size)

@@ -47,6 +47,7 @@ from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import remove_abandoned, write_json, written_aside
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, square
 from igpt.pixels.palette import Palette
+from igpt.randomness import Stream, stream
 
 FORMAT = 1
 _FIRST_SKIPPED = 5
@@ -394,8 +395,7 @@ def holdout(
     if not 0 <= fraction < 1:
         raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
     count = min(max(round(records * fraction), 1 if fraction else 0), records - 1)
-    # 2 tells this stream of random numbers from those of order.py (0), augment.py (1) and others
-    shuffled = np.random.default_rng((seed, 0, 2)).permutation(records)
+    shuffled = stream(Stream.HOLDOUT, seed).permutation(records)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 

@@ -37,6 +37,7 @@ from igpt.data.augment import CROP, LONGEST, crop_boxes
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, read_crops, read_image
 from igpt.pixels.palette import Palette
+from igpt.randomness import Stream, stream, stream_seed
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -150,9 +151,12 @@ def placed_digits(image_size: int, *, placements: int, seed: int) -> dict[str, S
     values, target = load_digits(return_X_y=True)  # values lie in [0, 16]
     pixels = np.rint(np.asarray(values) * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
     parts = train_test_split(
-        np.arange(len(pixels)), test_size=0.2, stratify=target, random_state=seed
+        np.arange(len(pixels)),
+        test_size=0.2,
+        stratify=target,
+        random_state=stream_seed(Stream.DIGITS, seed, bits=32),
     )
-    generator = np.random.default_rng(seed)
+    generator = stream(Stream.PLACEMENTS, seed)
     offsets = generator.integers(0, image_size - 8 + 1, size=(len(pixels), placements, 2))
 
     def split(digit_numbers: Int64[np.ndarray, " digit"]) -> SourceSplit:
@@ -211,9 +215,7 @@ def random_crops(
                     f"shorter side, the smallest crop, is less than --image-size {image_size}; "
                     "choose a smaller size, or --enlarge"
                 )
-            # 4 tells this stream of random numbers from those of records.py (2) and others
-            generator = np.random.default_rng((seed, image, 4))
-            return crop_boxes(generator, height, width, crops)
+            return crop_boxes(stream(Stream.CROPS, seed, image), height, width, crops)
 
         file, name = file_of(image)
         return read_crops(file, boxes_in, image_size, filter, name=name, fast_jpeg=fast_jpeg)

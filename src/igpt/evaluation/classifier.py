@@ -7,9 +7,10 @@ from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
-from igpt.evaluation.features import image_masks, require_bert
+from igpt.evaluation.features import require_bert
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
+from igpt.objectives.masked import image_masks
 
 
 @torch.inference_mode()
@@ -38,7 +39,7 @@ def predict(
     """
     if mask_seed is not None:
         require_bert(pretrained)
-    model = pretrained.model.eval()
+    model = pretrained.model
     count = len(records) if limit is None else min(limit, len(records))
     classes: list[np.ndarray] = []
     done = 0
@@ -50,7 +51,9 @@ def predict(
             tokens = batch.tokens.to(model.device)
             hidden = None
             if mask_seed is not None:
-                hidden = image_masks(pretrained, mask_seed, range(done, done + len(tokens)))
+                hidden = image_masks(
+                    tokens, mask_seed, range(done, done + len(tokens)), pretrained.mask_probability
+                )
             logits = class_logits(
                 model,
                 tokens,

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig, continue_tokens
+from igpt.randomness import Stream, stream_seed
 
 _NOT_GIVEN = 128  # the grey of rows that are not shown
 
@@ -53,9 +54,10 @@ def complete_images(
         )
     if samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
-    model = pretrained.model.eval()
+    model = pretrained.model
     given = pretrained.tokenizer.encode(images)[:, : rows * size]
-    generator = torch.Generator(device=model.device).manual_seed(seed)
+    generator = torch.Generator(device=model.device)
+    generator.manual_seed(stream_seed(Stream.COMPLETIONS, seed))
     done = []
     total = len(given) * samples
     with tqdm(total=total, desc=title, unit="image", disable=None if title else True) as bar:

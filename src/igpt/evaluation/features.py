@@ -4,12 +4,11 @@ f^l = mean over i of n^l_i, for l = 0 (the embeddings, normalized) to L (the fin
 pass over the images, with the start embedding in its place (Chen et al. 2020, section 2.4).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
-from torch import Tensor
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
@@ -17,6 +16,7 @@ from igpt.data.records import Records
 from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import check_layer
+from igpt.objectives.masked import image_masks
 
 
 @torch.inference_mode()
@@ -51,7 +51,7 @@ def extract_features(
             of an autoregressive network are to be hidden.
         DataError: The records are smaller than the network's images.
     """
-    model = pretrained.model.eval()
+    model = pretrained.model
     if layers is None:
         layers = range(model.config.layers + 1)
     wanted = [check_layer(model, layer) for layer in layers]
@@ -72,7 +72,9 @@ def extract_features(
             tokens = batch.tokens.to(model.device)
             hidden = None
             if mask_seed is not None:
-                hidden = image_masks(pretrained, mask_seed, range(done, done + len(tokens)))
+                hidden = image_masks(
+                    tokens, mask_seed, range(done, done + len(tokens)), pretrained.mask_probability
+                )
             for layer, state in enumerate(model.states(tokens, hidden)):
                 if layer in wanted:
                     pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
@@ -96,13 +98,3 @@ def require_bert(pretrained: Pretrained) -> None:
             "masks are for networks that were trained with hidden pixels (BERT), and this one is "
             "autoregressive; leave them out"
         )
-
-
-def image_masks(
-    pretrained: Pretrained, seed: tuple[int, ...], numbers: Iterable[int]
-) -> Bool[Tensor, "image position"]:
-    """Return which pixels of each image are hidden, a pure function of seed and image number."""
-    positions = pretrained.model.config.positions
-    draws = [np.random.default_rng((*seed, number)).random(positions) for number in numbers]
-    hidden = torch.from_numpy(np.stack(draws) < pretrained.mask_probability)
-    return hidden.to(pretrained.model.device)

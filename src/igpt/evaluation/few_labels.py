@@ -21,12 +21,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.linear_probe import LinearProbe, Records, fit_path
+from igpt.randomness import Stream, stream, stream_seed
 
 PENALTIES = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Penalties to choose from: the fewer the labels, the stronger they have to be."""
 
 _FOLDS = 4
-_STREAM = 3  # 0 to 2 are the streams of data order, augmentation and held-out records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def balanced_subset(
     """
     if labels_per_class < 1:
         raise ConfigError(f"labels_per_class must be at least 1, got {labels_per_class}")
-    generator = np.random.default_rng((seed, subset, labels_per_class, _STREAM))
+    generator = stream(Stream.SUBSETS, seed, subset, labels_per_class)
     chosen = []
     for label in np.unique(labels):
         records = np.flatnonzero(labels == label)
@@ -134,7 +134,10 @@ def _choose_penalty(
     ordered = sorted(set(penalties), reverse=True)
     if labels_per_class == 1:
         return ordered[0]
-    folds = StratifiedKFold(min(_FOLDS, labels_per_class), shuffle=True, random_state=seed)
+    folds = StratifiedKFold(
+        min(_FOLDS, labels_per_class), shuffle=True,
+        random_state=stream_seed(Stream.FOLDS, seed, bits=32),
+    )  # fmt: skip
     right = np.zeros(len(ordered))
     for fitted, held in folds.split(features, labels):
         path = fit_path(features[fitted], labels[fitted], ordered, tolerance=1e-4)

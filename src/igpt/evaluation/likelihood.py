@@ -16,7 +16,7 @@ from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
-from igpt.objectives.masked import hidden_color_loss, random_mask
+from igpt.objectives.masked import hidden_color_loss, image_masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +150,9 @@ def evaluate(
     Raises:
         DataError: The records are smaller than the network's images.
     """
-    model = pretrained.model.eval()
+    model = pretrained.model
     count = len(records) if images is None else min(images, len(records))
-    generator = torch.Generator().manual_seed(seed)
-    total = first_pixels = 0.0
+    done, total, first_pixels = 0, 0.0, 0.0
     bar = tqdm(total=count, desc="evaluate", unit="image", disable=None if progress else True)
     with bar:
         for batch in evaluation_batches(
@@ -165,9 +164,11 @@ def evaluate(
                 total += losses.mean(dim=1).sum().item()
                 first_pixels += losses[:, 0].sum().item()
             else:
-                hidden = random_mask(tokens, generator, pretrained.mask_probability)
+                numbers = range(done, done + len(tokens))
+                hidden = image_masks(tokens, (seed,), numbers, pretrained.mask_probability)
                 final = model.final_state(tokens, hidden)
                 total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
+            done += len(tokens)
             bar.update(len(tokens))
     positions = model.config.positions
     nats = total / count

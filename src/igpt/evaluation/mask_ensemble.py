@@ -19,8 +19,9 @@ from igpt.evaluation.classifier import predict
 from igpt.evaluation.features import extract_features, require_bert
 from igpt.evaluation.linear_probe import LinearProbe
 from igpt.model.pretrained import Pretrained
+from igpt.randomness import Stream, stream
 
-_TRAIN, _TEST, _TIES = 0, 1, 2  # streams of random numbers
+_TRAIN, _TEST = 0, 1  # whose images the masks hide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def modal_class(
     for number, row in enumerate(votes):
         classes, counts = np.unique(row, return_counts=True)
         ties = classes[counts == counts.max()]
-        draw = np.random.default_rng((seed, _TIES, number)).integers(len(ties))
+        draw = stream(Stream.TIES, seed, number).integers(len(ties))
         chosen[number] = ties[draw]
     return chosen
 

@@ -29,6 +29,7 @@ from sklearn.metrics import roc_auc_score
 from igpt.data.sources import placed_digits
 from igpt.errors import ConfigError
 from igpt.pixels.images import square
+from igpt.randomness import Stream, stream
 
 _DIGIT = 8  # side of scikit-learn's digits, in pixels
 
@@ -91,7 +92,7 @@ def foreign_images(
       the shapes.
     """
     count, size = own.shape[:2]
-    noise, flat, order = (np.random.default_rng((seed, stream)) for stream in range(3))
+    noise, flat, order = (stream(Stream.FOREIGN, seed, kind) for kind in range(3))
     canvas = max(size, _DIGIT)
     once = len(placed_digits(canvas, placements=1, seed=seed)["test"])
     placements = 1 if canvas == _DIGIT else math.ceil(count / once)

@@ -21,6 +21,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from igpt.errors import ConfigError, DataError
+from igpt.randomness import Stream, stream
 
 LayerRecords = tuple[Float[np.ndarray, "_record _layer _feature"], Integer[np.ndarray, " _record"]]
 """Features of some layers and labels of the same records, as `extract_features` returns them."""
@@ -148,7 +149,7 @@ def _batches(
     """Yield the records of each step."""
     batches = records // batch_size
     for epoch in range(math.ceil(steps / batches)):
-        order = np.random.default_rng((seed, epoch)).permutation(records)
+        order = stream(Stream.SGD_ORDER, seed, epoch).permutation(records)
         for batch in range(min(batches, steps - epoch * batches)):
             yield order[batch * batch_size : (batch + 1) * batch_size]
 

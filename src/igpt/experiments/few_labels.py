@@ -21,7 +21,7 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
 from igpt.experiments.finetune import recipe_for
 from igpt.experiments.recipes import FinetuneConfig
-from igpt.experiments.run import RunFolder, choose_device, seed_everything
+from igpt.experiments.run import RunFolder, choose_device, seed_weights
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
@@ -157,7 +157,7 @@ def _fine_tuned_accuracy(
 ) -> float:
     """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
     assert subset.class_names is not None
-    seed_everything(seed)
+    seed_weights(seed)
     if config.from_scratch:
         pretrained = Pretrained.build(
             pretrained.model.config,

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from igpt.data.batches import TokenBatches
+from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.records import RecordStore
-from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.classifier import accuracy
 from igpt.experiments.fitting import FOLDED, fit
 from igpt.experiments.pretrain import recipe_of
@@ -27,7 +27,7 @@ from igpt.experiments.run import (
     describe_data,
     refuse_existing,
     reopen_data,
-    seed_everything,
+    seed_weights,
 )
 from igpt.model.compiler import require_compiler
 from igpt.model.config import ModelConfig
@@ -144,20 +144,9 @@ def check(
     if config.training.compile:
         require_compiler(device, "training.compile=true")
     store.check_augmentation(config.augmentation, "finetune.augmentation")
-    size = pretrained.model.config.image_size
-    if store.image_size < size:
-        raise DataError(
-            f"the model is for {size}x{size} images, but {store.path} has {store.image_size}x"
-            f"{store.image_size}; prepare it again with --image-size {size}"
-        )
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
-    records = len(store.split(split))
-    if config.training.batch_size > records:
-        raise ConfigError(
-            f"finetune.training.batch_size={config.training.batch_size} is more than the "
-            f"{records} training images there are; set it lower"
-        )
+    check_fits(store.split(split), pretrained.tokenizer, batch_size=config.training.batch_size)
 
 
 def _fit(
@@ -168,7 +157,7 @@ def _fit(
     seconds: float | None,
 ) -> RunFolder:
     training = config.training
-    seed_everything(training.seed)
+    seed_weights(training.seed)
     assert store.class_names is not None
     if config.from_scratch:
         pretrained = Pretrained.build(

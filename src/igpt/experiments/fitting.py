@@ -102,6 +102,7 @@ def fit(
         finished = updates == training.steps
         validated = finished or updates % training.validate_every == 0
         if validated:
+            model.eval()
             measured, enough = validate(updates, memory)
             model.train()
             line.update(measured)

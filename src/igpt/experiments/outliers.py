@@ -25,6 +25,7 @@ from igpt.files import written_aside
 from igpt.model.loading import load
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.randomness import Stream, stream
 
 _BINS = 60
 _EXTREMES = 10  # images of each end that are shown
@@ -73,7 +74,7 @@ def outliers_run(
                 f"network reads {size}x{size}; prepare it again with --image-size {size} or more"
             )
         records = store.split(split)
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:images])
+        chosen = np.sort(stream(Stream.COMPARED, seed).permutation(len(records))[:images])
         return records.chosen(chosen)
 
     store = RecordStore.open(data)

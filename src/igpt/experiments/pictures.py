@@ -24,6 +24,7 @@ from igpt.pixels.images import (
     square,
     write_png,
 )
+from igpt.randomness import Stream, stream
 
 _SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
 _SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels
@@ -101,7 +102,7 @@ def _drawn(
 ) -> tuple[list[int], UInt8[np.ndarray, "image size size 3"]]:
     """Return the numbers of some test records, drawn by seed, and their images at this size."""
     records = RecordStore.open(data).split("test")
-    chosen = np.random.default_rng(seed).permutation(len(records))[:count].tolist()
+    chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count].tolist()
     pixels = [images_at_size(records, size, slice(i, i + 1)) for i in chosen]
     return chosen, np.concatenate(pixels)
 

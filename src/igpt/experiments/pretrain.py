@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from igpt.data.batches import TokenBatches, images_at_size
+from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.records import Records, RecordStore
-from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
@@ -23,7 +23,7 @@ from igpt.experiments.run import (
     describe_data,
     refuse_existing,
     reopen_data,
-    seed_everything,
+    seed_weights,
 )
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
@@ -32,6 +32,7 @@ from igpt.objectives.masked import masked
 from igpt.pixels.fit import distortion_picture
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.training.config import TrainingConfig
 
 _QUANTIZED = 16  # images shown before and after the palette
@@ -76,7 +77,7 @@ def pretrain(
     )
     chosen = choose_device(device)
     split = FOLDED if fold_validation else "train"
-    check(recipe, store, chosen, split=split)
+    check(recipe, store, colors, chosen, split=split)
     run = RunFolder.create(
         out,
         settings={
@@ -138,28 +139,23 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
 
 
 def check(
-    recipe: Recipe, store: RecordStore, device: torch.device, *, split: str = "train"
+    recipe: Recipe,
+    store: RecordStore,
+    palette: Palette,
+    device: torch.device,
+    *,
+    split: str = "train",
 ) -> None:
-    """See that recipe, images and device go together, before anything is written.
+    """See that recipe, images, palette and device go together, before anything is written.
 
     Raises:
         ConfigError: A batch larger than the split, or no compiler where one is wanted.
-        DataError: There is no such split, or the images are too small for the network.
+        DataError: There is no such split, or the images are too small for the network or tokens of
+            another palette.
     """
-    size = recipe.model.image_size
-    if store.image_size < size:
-        raise DataError(
-            f"the model is for {size}x{size} images, but {store.path} has {store.image_size}x"
-            f"{store.image_size}; prepare it again with --image-size {size}, or set "
-            f"model.image_size={store.image_size}"
-        )
+    tokenizer = ImageTokenizer(palette, recipe.model.image_size)
+    check_fits(store.split(split), tokenizer, batch_size=recipe.training.batch_size)
     store.check_augmentation(recipe.augmentation, "augmentation")
-    records = len(store.split(split))
-    if recipe.training.batch_size > records:
-        raise ConfigError(
-            f"training.batch_size={recipe.training.batch_size} is more than the {records} training "
-            f"images there are; set training.batch_size={records} or less"
-        )
     if recipe.training.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
@@ -197,7 +193,7 @@ def _fit(
     seconds: float | None,
 ) -> RunFolder:
     training = recipe.training
-    seed_everything(training.seed)
+    seed_weights(training.seed)
     pretrained = Pretrained.build(recipe.model, palette, mask_probability=recipe.mask_probability)
     pretrained.model.to(device)
     tokenizer = pretrained.tokenizer

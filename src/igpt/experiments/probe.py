@@ -22,7 +22,7 @@ from igpt.evaluation.cheap_probes import CheapResult, neighbors_probe, ridge_pro
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.linear_probe import PENALTIES, ProbeResult, probe_features
 from igpt.evaluation.sgd_probe import SGDResult, sgd_probes
-from igpt.experiments.run import RunFolder, choose_device, seed_everything
+from igpt.experiments.run import RunFolder, choose_device, seed_weights
 from igpt.model.loading import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
@@ -81,8 +81,8 @@ def probe_run(
         raise ConfigError(f"an untrained network is probed by lbfgs, got the solver {solver}")
     pretrained = load(path, device=choose_device(device))
     if untrained:
-        seed_everything(seed)
-        fresh = ImageGPT(pretrained.model.config).to(pretrained.model.device)
+        seed_weights(seed)
+        fresh = ImageGPT(pretrained.model.config).to(pretrained.model.device).eval()
         pretrained = Pretrained(model=fresh, tokenizer=pretrained.tokenizer)
     store = RecordStore.open(data)
     splits = [store.split(name) for name in SPLITS]

@@ -29,7 +29,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import igpt
@@ -38,6 +37,7 @@ from igpt.errors import CheckpointError, ConfigError, IgptError
 from igpt.files import refusals_told, write_json, written_aside
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
+from igpt.randomness import Stream, stream_seed
 
 
 class Interrupted(IgptError):
@@ -241,10 +241,9 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch's and NumPy's global generators, from which fresh weights are drawn."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  (for libraries that draw from it)
+def seed_weights(seed: int) -> None:
+    """Seed torch's global generator, from which fresh weights are drawn."""
+    torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
 
 
 def describe_data(store: RecordStore, location: Path) -> dict[str, Any]:

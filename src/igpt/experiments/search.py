@@ -98,7 +98,7 @@ def search_pretraining(
         recipe, model=dataclasses.replace(recipe.model, colors=colors.size)
     )
     store.split("validation")
-    pretrain.check(recipe, store, choose_device(device))
+    pretrain.check(recipe, store, colors, choose_device(device))
 
     def train(path: Path, rate: float, best: Row | None, left: float | None) -> Row | None:
         if path.exists():

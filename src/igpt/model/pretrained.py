@@ -34,7 +34,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A network together with the tokenizer it was trained with."""
+    """A network together with the tokenizer it was trained with.
+
+    It comes in evaluation mode, without dropout; `igpt.training.loop` switches while it trains.
+    """
 
     model: ImageGPT
     tokenizer: ImageTokenizer
@@ -63,7 +66,7 @@ class Pretrained:
                 f"give it {palette.size} colors, or fit a palette of {config.colors}"
             )
         return cls(
-            model=ImageGPT(config),
+            model=ImageGPT(config).eval(),
             tokenizer=ImageTokenizer(palette, config.image_size),
             mask_probability=mask_probability,
         )
@@ -82,7 +85,7 @@ class Pretrained:
 
     def with_class_head(self, class_names: tuple[str, ...], layer: int | None) -> "Pretrained":
         """Return the same network with a class head that knows nothing yet."""
-        model = ImageGPT(self.model.config, classes=len(class_names)).to(self.model.device)
+        model = ImageGPT(self.model.config, classes=len(class_names)).to(self.model.device).eval()
         weights = {
             name: weight
             for name, weight in self.model.state_dict().items()
@@ -166,7 +169,7 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
 def build_with_weights(
     config: ModelConfig, weights: dict[str, Tensor], *, classes: int | None, path: Path
 ) -> ImageGPT:
-    """Return a network of this shape that uses these very tensors.
+    """Return a network of this shape that uses these very tensors, in evaluation mode.
 
     Args:
         config: Its shape.
@@ -181,8 +184,7 @@ def build_with_weights(
         model = ImageGPT(config, classes=classes)
     require_matching(path, weights, model.state_dict())
     model.load_state_dict(weights, assign=True)
-    model.requires_grad_(True)
-    return model
+    return model.requires_grad_(True).eval()
 
 
 def require_palette(palette: Palette, config: ModelConfig, source: Path) -> None:

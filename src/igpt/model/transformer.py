@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from igpt import processes
 from igpt.errors import DataError
 from igpt.model.config import ModelConfig
 
@@ -92,6 +93,25 @@ class MLP(nn.Module):
         return self.output(F.silu(x, inplace=not x.requires_grad).div_(1.702))
 
 
+class Dropout(nn.Module):
+    """Zero a share of what a block adds, in training only; drawn for the images of all processes.
+
+    It draws from torch's global generator, which the training loop seeds at each step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Return the features, some of them zero and the others larger for it."""
+        if not self.training or self.probability == 0:
+            return x
+        whole = (len(x) * processes.count(), *x.shape[1:])
+        kept = processes.share(torch.rand(whole, device=x.device)) >= self.probability
+        return x * kept / (1 - self.probability)
+
+
 class Block(nn.Module):
     """One layer: h + attention(norm(h)), then h + mlp(norm(h))."""
 
@@ -101,7 +121,7 @@ class Block(nn.Module):
         self.attention = SelfAttention(config)
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout()
 
     def forward(
         self,
@@ -197,8 +217,8 @@ class ImageGPT(nn.Module):
         The published networks have none; it is for the baseline trained from scratch (section 4.5).
         """
         for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = probability
+            if isinstance(module, Dropout):
+                module.probability = probability
 
     def embed(
         self,

@@ -6,13 +6,18 @@ images, as in the authors' code (openai/image-gpt, src/model.py). Only the hidde
 are computed, which is 85 % of that work saved.
 """
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from igpt import processes
 from igpt.model.config import MASK_PROBABILITY
 from igpt.model.transformer import ImageGPT
+from igpt.randomness import Stream, stream
 
 
 def random_mask(
@@ -20,13 +25,29 @@ def random_mask(
     generator: torch.Generator,
     probability: float = MASK_PROBABILITY,
 ) -> Bool[Tensor, "batch position"]:
-    """Return which pixels are hidden: each by itself, with the given probability.
+    """Return which pixels are hidden in a step: each by itself, with the given probability.
 
-    Drawn on the generator's device and moved to that of the tokens, so that a seed means the same
-    mask on any machine.
+    Drawn for the images of all processes, on the generator's device, and moved to that of the
+    tokens, so that a seed means the same masks on any number of processes and on any machine.
     """
-    draws = torch.rand(tokens.shape, generator=generator, device=generator.device)
-    return (draws < probability).to(tokens.device)
+    images, positions = tokens.shape
+    draws = torch.rand(
+        (images * processes.count(), positions), generator=generator, device=generator.device
+    )
+    return (processes.share(draws) < probability).to(tokens.device)
+
+
+def image_masks(
+    tokens: Int[Tensor, "batch position"],
+    seed: tuple[int, ...],
+    numbers: Iterable[int],
+    probability: float = MASK_PROBABILITY,
+) -> Bool[Tensor, "batch position"]:
+    """Return which pixels are hidden in evaluation, a pure function of seed and image number."""
+    draws = [
+        stream(Stream.IMAGE_MASKS, *seed, number).random(tokens.shape[1]) for number in numbers
+    ]
+    return torch.from_numpy(np.stack(draws) < probability).to(tokens.device)
 
 
 def hidden_color_loss(

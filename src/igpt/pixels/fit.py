@@ -22,6 +22,7 @@ from igpt.errors import DataError
 from igpt.pixels.images import image_grid, to_grey
 from igpt.pixels.nearest import nearest_table
 from igpt.pixels.palette import Palette, pack_colors, unpack_colors
+from igpt.randomness import Stream, stream
 
 _START_COLORS = 50_000  # k-means++ takes longer than all iterations if it weighs every color
 _COUNTED_AT_ONCE = 2**24
@@ -60,7 +61,7 @@ def fit_palette(
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    generator = np.random.default_rng(seed)
+    generator = stream(Stream.PALETTE, seed)
     pixels = to_grey(images.reshape(-1, 3)) if grey else images.reshape(-1, 3)
     all_colors = distinct, counts = _count_colors(pixels)
     if len(distinct) < size:
@@ -79,7 +80,7 @@ def fit_palette(
     # On one thread: several add up their shares in the order in which they happen to end.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the docstring says "at most"
-        first = KMeans(size, n_init=1, max_iter=1, random_state=seed)
+        first = KMeans(size, n_init=1, max_iter=1, random_state=int(generator.integers(2**32)))
         first.fit(points[start], sample_weight=counts[start])
         means = KMeans(size, init=first.cluster_centers_, n_init=1, max_iter=iterations)
         means.fit(points, sample_weight=counts)

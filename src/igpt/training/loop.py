@@ -20,6 +20,7 @@ from igpt.errors import IgptError
 from igpt.model.compiler import require_compiler
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
+from igpt.randomness import Stream, stream_seed
 from igpt.training.config import TrainingConfig
 from igpt.training.schedule import learning_rate_at
 
@@ -76,8 +77,8 @@ def train(
             group["lr"] = rate
 
         batch = batch_at(step)
-        torch.manual_seed(step_seed(config.seed + 1, step))  # dropout's, which knows no generator
-        generator = torch.Generator().manual_seed(step_seed(config.seed, step))
+        torch.manual_seed(stream_seed(Stream.DROPOUT, config.seed, step))
+        generator = torch.Generator().manual_seed(stream_seed(Stream.MASKS, config.seed, step))
         sums = accumulate_gradients(model, objective, batch, config, generator)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -95,7 +96,8 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if after_step(StepDone(step=step, measures=measures)):
-            return
+            break
+    model.eval()
 
 
 def accumulate_gradients(
@@ -132,11 +134,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of a step's random numbers: a new stream for each step of each seed."""
-    return (seed * 1_000_003 + step) % 2**63
 
 
 def keep_freed_memory() -> None:

@@ -1,0 +1,42 @@
+import torch
+from torch import distributed, multiprocessing
+
+from igpt import processes
+from igpt.model.transformer import Dropout
+from igpt.objectives.masked import random_mask
+
+BATCH = torch.zeros(8, 16, dtype=torch.long)
+
+
+def draws(rank=0, ranks=1):
+    """Return what of the pixels and features of a batch's share is hidden or dropped."""
+    images = len(BATCH) // ranks
+    generator = torch.Generator().manual_seed(3)
+    hidden = random_mask(BATCH[rank::ranks], generator, 0.3)
+    torch.manual_seed(4)
+    dropout = Dropout()
+    dropout.probability = 0.4
+    return hidden, dropout.train()(torch.ones(images, 16, 5))
+
+
+def work(rank, ranks, folder):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
+    )
+    assert (processes.rank(), processes.count()) == (rank, ranks)
+    torch.save(draws(rank, ranks), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_hide_and_drop_what_one_does(tmp_path):
+    multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
+    whole = draws()
+    for rank in range(2):
+        for part, all_of_it in zip(torch.load(tmp_path / f"{rank}.pt"), whole, strict=True):
+            assert torch.equal(part, all_of_it[rank::2])
+    assert not torch.equal(whole[0][::2], whole[0][1::2])
+
+
+def test_alone_a_process_has_all_of_a_batch():
+    assert (processes.rank(), processes.count()) == (0, 1)
+    assert torch.equal(processes.share(BATCH), BATCH)
