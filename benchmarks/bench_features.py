@@ -15,9 +15,9 @@ from transformers import ImageGPTConfig, ImageGPTModel
 from igpt.data.records import Records
 from igpt.data.sources import open_source
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.linear_probe import fit_path
+from igpt.evaluation.logistic import fit_path
+from igpt.formats.huggingface import their_weights
 from igpt.model.config import ModelConfig
-from igpt.model.huggingface import their_weights
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import square

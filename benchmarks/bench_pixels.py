@@ -20,10 +20,10 @@ from transformers.models.imagegpt.image_processing_pil_imagegpt import ImageGPTI
 
 from igpt.data.augment import CROP, LONGEST, SHORTEST, crop_boxes
 from igpt.data.sources import SourceSplit, open_source, random_crops
-from igpt.pixels.fit import fit_palette, measure_distortion
 from igpt.pixels.images import ResamplingFilter, read_image
 from igpt.pixels.nearest import nearest, nearest_table
 from igpt.pixels.palette import Palette, unpack_colors
+from igpt.pixels.palette_fitting import fit_palette, measure_distortion
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.randomness import Stream, stream
 

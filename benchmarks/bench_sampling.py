@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from harness import Contender, arguments, peak_memory, race, write_row
 
+from igpt.formats.huggingface import write_huggingface
 from igpt.model.config import SIZES, ModelConfig
-from igpt.model.huggingface import write_huggingface
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig, continue_tokens
 from igpt.model.transformer import ImageGPT

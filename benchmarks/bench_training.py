@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from harness import Contender, arguments, processor, race, resident_memory, write_row
 
 from igpt.data.batches import Batch
+from igpt.formats.huggingface import their_weights
 from igpt.model.config import SIZES, ModelConfig
-from igpt.model.huggingface import their_weights
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked

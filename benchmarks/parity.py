@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.released import released_network
 
+from igpt.formats.huggingface import Head, read_huggingface, their_weights, write_huggingface
+from igpt.formats.tensorflow import read_tensorflow
 from igpt.model.config import SIZES, ModelConfig
-from igpt.model.huggingface import Head, read_huggingface, their_weights, write_huggingface
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig, continue_tokens
-from igpt.model.tensorflow import read_tensorflow
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
 from igpt.objectives.classification import class_logits

@@ -69,3 +69,10 @@ def shapes_store(tmp_path_factory) -> RecordStore:
     return prepare_store(
         str(source), folder / "store", image_size=8, validation_fraction=0.2, test_fraction=0.2
     )
+
+
+@pytest.fixture
+def given(shapes_store, tiny_palette, tmp_path):
+    """What every pretraining of shapes is given."""
+    tiny_palette.save(tmp_path / "palette.npy")
+    return {"data": shapes_store.path, "palette": tmp_path / "palette.npy", "device": "cpu"}

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 import igpt as igpt_library
 from igpt.cli import main
 from igpt.evaluation.cheap_probes import ridge_probe
-from igpt.evaluation.linear_probe import probe_features
+from igpt.evaluation.logistic import probe_features
 from igpt.pixels.images import read_image, write_png
 from tests.conftest import write_shapes
 
@@ -409,7 +409,7 @@ def test_claims_that_cannot_be_reproduced_are_told_in_a_line(igpt, refused, tmp_
     assert "does not exist" in refused("reproduce", "depth", "--data", missing, "--out", out)
     assert not out.exists()
     assert "run igpt reproduce first" in refused("claims", tmp_path)
-    speed = "igpt.experiments.claims.reproduce._training_speed"
+    speed = "igpt.claims.reproduce._training_speed"
     monkeypatch.setattr(speed, lambda *_, **__: 1e12)
     code, told, _ = igpt("reproduce", "--list")
     assert code == 0

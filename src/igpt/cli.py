@@ -180,7 +180,7 @@ def _igpt() -> None:
 @_JSON
 def quickstart(out: Path, device: str, seed: int, as_json: bool) -> None:
     """The whole method on scikit-learn's digits, in minutes and without network."""
-    from igpt.experiments.quickstart import quickstart, summary_table
+    from igpt.quickstart import quickstart, summary_table
 
     summary = quickstart(out, device=device, seed=seed)
     _print(summary, as_json, summary_table(summary, out))
@@ -190,7 +190,7 @@ def quickstart(out: Path, device: str, seed: int, as_json: bool) -> None:
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes, or print every setting of one."""
-    from igpt.experiments.recipes import RECIPES, find_recipe
+    from igpt.runs.recipes import RECIPES, find_recipe
 
     if name:
         click.echo(json.dumps(find_recipe(name).to_dict(), indent=2))
@@ -300,7 +300,7 @@ def palette_fit(
 
     Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
     """
-    from igpt.experiments.palette import fit_palette_file
+    from igpt.runs.palette import fit_palette_file
 
     report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
     table = (
@@ -352,11 +352,11 @@ def pretrain(
                 "--resume goes on with the run as it is; leave out the recipe, --palette, --out, "
                 "--steps and --set"
             )
-        from igpt.experiments.pretrain import resume
+        from igpt.runs.pretrain import resume
 
         run = resume(resumed, data=data, device=device, seconds=seconds)
     else:
-        from igpt.experiments.recipes import find_recipe, with_settings
+        from igpt.runs.recipes import find_recipe, with_settings
 
         if recipe is None:
             raise click.UsageError("missing RECIPE (see igpt recipes), or --resume RUN")
@@ -367,8 +367,8 @@ def pretrain(
             raise click.UsageError("a new run wants --data, --palette and --out")
         if rates is not None:
             _refuse_rate(settings, "training.learning_rate")
-            from igpt.experiments.search import search_pretraining, search_table
-            from igpt.training.rate_search import PRETRAINING_RATES
+            from igpt.runs.rate_search import PRETRAINING_RATES
+            from igpt.runs.search import search_pretraining, search_table
 
             result = search_pretraining(
                 chosen, name=recipe, data=data, palette=palette, out=out, device=device,
@@ -377,7 +377,7 @@ def pretrain(
             )  # fmt: skip
             _print(result, as_json, search_table(result, out))
             return
-        from igpt.experiments.pretrain import pretrain
+        from igpt.runs.pretrain import pretrain
 
         run = pretrain(
             chosen, name=recipe, data=data, palette=palette, out=out, device=device,
@@ -420,7 +420,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure how well RUN predicts held-out images, in nats and bits per pixel."""
-    from igpt.experiments.evaluate import evaluate_run
+    from igpt.runs.evaluate import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
     hidden = " (hidden pixels)" if result["objective"] == "masked" else ""
@@ -463,7 +463,7 @@ def probe(
     **options: Any,
 ) -> None:
     """Fit a linear probe to every layer's features, beside raw pixels."""
-    from igpt.experiments.probe import probe_run
+    from igpt.runs.probe import probe_run
 
     result = probe_run(run, data=data, layers=layers or None, **options)
     if options["solver"] != "lbfgs":
@@ -494,7 +494,7 @@ def probe(
 @_JSON
 def masks(run: Path, as_json: bool, **options: Any) -> None:
     """Classify by a BERT RUN under several masks: the modal class, beside one mask and none."""
-    from igpt.experiments.evaluate import masks_run
+    from igpt.runs.evaluate import masks_run
 
     result = masks_run(run, **options)
     table = (
@@ -541,7 +541,7 @@ def _other_probe_table(result: dict[str, Any]) -> str:
 @_JSON
 def along(run: Path, as_json: bool, **options: Any) -> None:
     """Measure loss and probes of RUN as it was on the way (training.snapshots) and at its end."""
-    from igpt.experiments.along import along_run
+    from igpt.runs.along import along_run
 
     rows = along_run(run, **options)
     lines = ["   step    nats  best layer    test"]
@@ -571,7 +571,7 @@ def along(run: Path, as_json: bool, **options: Any) -> None:
 @_JSON
 def few_labels(run: Path, as_json: bool, **options: Any) -> None:
     """Probe RUN with a handful of labels a class, on random subsets."""
-    from igpt.experiments.few_labels import few_labels_run
+    from igpt.runs.few_labels import few_labels_run
 
     result = few_labels_run(run, **options)
     lines = [f"layer {result['layer']}, {result['layer_chosen']}", "labels a class  test accuracy"]
@@ -615,7 +615,7 @@ def finetune(
     as_json: bool,
 ) -> None:
     """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights."""
-    from igpt.experiments import finetune as finetuning
+    from igpt.runs import finetune as finetuning
 
     if steps is not None:
         settings = (*settings, f"finetune.training.steps={steps}")
@@ -638,13 +638,13 @@ def finetune(
                     f"fine-tuning reads the recipe's finetune part only; did you mean "
                     f"--set finetune.{setting}?"
                 )
-        from igpt.experiments.recipes import with_settings
+        from igpt.runs.recipes import with_settings
 
         recipe = with_settings(finetuning.recipe_for(run), settings)
         if rates is not None:
             _refuse_rate(settings, "finetune.training.learning_rate")
-            from igpt.experiments.search import search_finetuning, search_table
-            from igpt.training.rate_search import FINETUNING_RATES
+            from igpt.runs.rate_search import FINETUNING_RATES
+            from igpt.runs.search import search_finetuning, search_table
 
             result = search_finetuning(
                 run, data=data, out=out, config=recipe.finetune, device=device,
@@ -684,8 +684,8 @@ def reproduce(claim: str | None, listed: bool, as_json: bool, device: str, **opt
     A reproduction that is stopped goes on when the same command is given again; networks are
     shared between claims.
     """
-    from igpt.experiments.claims import page
-    from igpt.experiments.claims import reproduce as reproduction
+    from igpt.claims import page
+    from igpt.claims import reproduce as reproduction
 
     if listed:
         found = reproduction.costs(device)
@@ -710,7 +710,7 @@ def reproduce(claim: str | None, listed: bool, as_json: bool, device: str, **opt
 @click.option("--out", type=_PATH, default=Path("claims.md"), show_default=True)
 def claims(folders: tuple[Path, ...], out: Path) -> None:
     """Write one Markdown page about what igpt reproduce left in FOLDERS, figures beside it."""
-    from igpt.experiments.claims.page import write_page
+    from igpt.claims.page import write_page
 
     write_page(folders, out)
     click.echo(f"{out}")
@@ -752,8 +752,8 @@ def complete(
     With --data instead of IMAGES, test images of a record store are finished, and the grid is kept
     as completions.png in the run, where the report finds it.
     """
-    from igpt.experiments.pictures import complete_files, complete_records
     from igpt.model.sampling import SamplingConfig
+    from igpt.runs.pictures import complete_files, complete_records
 
     if bool(images) == (data is not None):
         raise click.UsageError("give either IMAGES or --data, and not both")
@@ -794,8 +794,8 @@ def sample(
     device: str,
 ) -> None:
     """Draw images from nothing, as one PNG."""
-    from igpt.experiments.pictures import sample_file
     from igpt.model.sampling import SamplingConfig
+    from igpt.runs.pictures import sample_file
 
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, compile=compile)
     sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
@@ -830,7 +830,7 @@ def surprise(
     With --data instead of IMAGES, test images of a record store are drawn, and the picture is kept
     as surprise.png in the run, where the report finds it.
     """
-    from igpt.experiments.pictures import surprise_file, surprise_records
+    from igpt.runs.pictures import surprise_file, surprise_records
 
     if bool(images) == (data is not None):
         raise click.UsageError("give either IMAGES or --data, and not both")
@@ -876,7 +876,7 @@ def outliers(run: Path, as_json: bool, **options: Any) -> None:
     outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest test
     images.
     """
-    from igpt.experiments.outliers import outliers_run
+    from igpt.runs.outliers import outliers_run
 
     result = outliers_run(run, **options)
     _print(result, as_json, _outliers_table(result))
@@ -918,7 +918,7 @@ def features(run: Path, data: Path, layers: tuple[int, ...], out: Path, device: 
     For each split: NAME_features (image, layer, width) and, where there are labels, NAME_labels;
     beside them, layers and class_names.
     """
-    from igpt.experiments.evaluate import write_features
+    from igpt.runs.evaluate import write_features
 
     shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
     for name, shape in shapes.items():
@@ -952,7 +952,7 @@ def convert(source: str, destination: Path, as_json: bool, **options: Any) -> No
     """
     import dataclasses
 
-    from igpt.model.conversion import convert
+    from igpt.formats.convert import convert
 
     done = convert(source, destination, **options)
     model = done.model
@@ -988,7 +988,7 @@ def push(run: Path, name: str, **options: Any) -> None:
 
     Log in first with hf auth login, or set HF_TOKEN.
     """
-    from igpt.experiments.publish import push
+    from igpt.report.publish import push
 
     click.echo(push(run, name, **options))
 
@@ -998,7 +998,7 @@ def push(run: Path, name: str, **options: Any) -> None:
 @click.option("--out", type=_PATH, default=Path("report.html"), show_default=True)
 def report(runs: tuple[Path, ...], out: Path) -> None:
     """Tell about RUNS on one page that needs nothing else."""
-    from igpt.experiments.report import write_report
+    from igpt.report.page import write_report
 
     write_report(runs, out)
     click.echo(f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")

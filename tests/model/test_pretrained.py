@@ -6,7 +6,7 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import CheckpointError, ConfigError, DataError
-from igpt.model.loading import load
+from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer

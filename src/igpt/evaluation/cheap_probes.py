@@ -2,7 +2,7 @@
 
 Ridge regression on one-hot classes has a closed form, and neighbors need no fitting at all, so both
 say in seconds what a layer is worth; their ranking of the layers is to be compared with that of
-`igpt.evaluation.linear_probe`, which is the paper's. The solvers are scikit-learn's; the protocol
+`igpt.evaluation.logistic`, which is the paper's. The solvers are scikit-learn's; the protocol
 is the same as there: a setting is chosen on validation records, the fit repeated on train and
 validation together, and the test records scored once.
 """
@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from igpt.errors import ConfigError
-from igpt.evaluation.linear_probe import Records, check_records
+from igpt.evaluation.logistic import Records, check_records
 
 RIDGE_PENALTIES = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Of the mean squared error plus the penalty times the sum of squared weights."""

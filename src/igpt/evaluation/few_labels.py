@@ -20,7 +20,7 @@ from jaxtyping import Int64, Integer
 from sklearn.model_selection import StratifiedKFold
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation.linear_probe import LinearProbe, Records, fit_path
+from igpt.evaluation.logistic import LinearProbe, Records, fit_path
 from igpt.randomness import Stream, stream, stream_seed
 
 PENALTIES = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)

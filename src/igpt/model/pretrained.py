@@ -116,7 +116,7 @@ class Pretrained:
 
 
 def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrained:
-    """Load what `Pretrained.save` wrote; `igpt.model.loading.load` loads other kinds too.
+    """Load what `Pretrained.save` wrote; `igpt.formats.load.load` loads other kinds too.
 
     Raises:
         CheckpointError: What is there is broken or does not fit together.

@@ -1,1 +1,0 @@
-"""Recipes, run folders, and one function for each stage of an experiment."""

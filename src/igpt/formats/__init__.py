@@ -1,0 +1,1 @@
+"""Everybody else's files: transformers, the hub, the authors' TensorFlow checkpoints."""

@@ -1,0 +1,99 @@
+"""A model of any kind, written as another kind: what `igpt convert` does.
+
+convert("model.ckpt-1000000", Path("igpt-s"), palette="kmeans_centers.npy")   # -> igpt's own
+convert("openai/imagegpt-small", Path("igpt-s"))                              # -> igpt's own
+convert("runs/a", Path("exported"))                                           # -> transformers
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from igpt.errors import ConfigError
+from igpt.formats.huggingface import Head, write_huggingface
+from igpt.formats.load import Kind, load, locate
+from igpt.model.config import ModelConfig
+from igpt.model.pretrained import Pretrained
+
+Target = Literal["igpt", "huggingface"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What was read and what was written."""
+
+    read: Kind
+    written: Target
+    model: ModelConfig
+    classes: int | None
+    """Classes of the class head that was written; None if there is none."""
+    left_out: tuple[str, ...]
+    """What the source has and the new folder has no room for."""
+
+
+def convert(
+    source: Path | str,
+    destination: Path,
+    *,
+    to: Target | None = None,
+    head: Head | None = None,
+    palette: Path | str | None = None,
+    heads: int | None = None,
+    revision: str | None = None,
+    widen: bool = False,
+) -> Converted:
+    """Write the model at `source` as a folder of another kind; every weight keeps its bits.
+
+    Args:
+        source: What `load` takes.
+        destination: Folder to make; must not exist, or be empty.
+        to: "igpt" or "huggingface"; by default the latter from an igpt model, else the former.
+        head: Which head goes into a folder of `transformers`, "colors" or "classes".
+        palette: As in `load`; so are the rest.
+        heads: Number of attention heads.
+        revision: A branch, tag or commit on the hub.
+        widen: Accept half-precision weights.
+
+    Raises:
+        CheckpointError: There is no model, or it is broken.
+        ConfigError: `destination` holds something, or `transformers` cannot say what the network
+            does.
+        DataError: The palette is missing or broken.
+    """
+    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
+        raise ConfigError(f"{destination} is there already; choose another place, or remove it")
+    folder, kind = locate(source, revision=revision)
+    to = to or ("huggingface" if kind == "igpt" else "igpt")
+    if head is not None and to == "igpt":
+        raise ConfigError("an igpt model keeps both heads; --head goes with --to huggingface")
+    pretrained = load(folder, palette=palette, heads=heads, widen=widen)
+    left_out: list[str] = []
+    if to == "igpt":
+        pretrained.save(destination)
+        classes = pretrained.model.classes
+    else:
+        head = write_huggingface(pretrained, destination, head=head)
+        classes = pretrained.model.classes if head == "classes" else None
+        left_out = what_is_left_out(pretrained, head)
+    return Converted(
+        read=kind,
+        written=to,
+        model=pretrained.model.config,
+        classes=classes,
+        left_out=tuple(left_out),
+    )
+
+
+def what_is_left_out(pretrained: Pretrained, head: Head) -> list[str]:
+    """Return what a folder of `transformers` with this head does not say of the network."""
+    if head == "classes":
+        told = ["the color head (--head colors writes that instead)"]
+        if pretrained.class_reads_start:
+            told.append(
+                "the start embedding's place: transformers classifies without it, one place off, "
+                "so probabilities differ a little"
+            )
+        return told
+    if pretrained.model.classes:
+        return ["the class head (--head classes writes that instead)"]
+    return []

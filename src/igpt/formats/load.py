@@ -1,0 +1,101 @@
+"""Any iGPT there is: a run, a model folder, one of `transformers`, a hub name, the authors' files.
+
+    load("runs/a")                                                   # or runs/a/model
+    load("exported/")                                                # saved by transformers
+    load("openai/imagegpt-small")                                    # on the hub, or in its cache
+    load("model.ckpt-1000000", palette="kmeans_centers.npy")         # TensorFlow
+
+The kind is told by the files, and sizes are read off the weights. How each kind is laid out is told
+in `pretrained`, `huggingface`, `hub` and `tensorflow`.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from igpt.errors import CheckpointError, ConfigError
+from igpt.formats.hub import fetch, is_hub_name
+from igpt.formats.huggingface import read_huggingface
+from igpt.formats.tensorflow import read_tensorflow
+from igpt.formats.tensorflow_checkpoint import is_checkpoint
+from igpt.model.pretrained import Pretrained, load_folder
+
+Kind = Literal["igpt", "huggingface", "tensorflow"]
+
+
+def load(
+    source: Path | str,
+    *,
+    palette: Path | str | None = None,
+    heads: int | None = None,
+    revision: str | None = None,
+    widen: bool = False,
+    device: torch.device | str = "cpu",
+) -> Pretrained:
+    """Load a network and its tokenizer.
+
+    Args:
+        source: A run's or model's folder, a folder that `transformers` saved, a name on the
+            Hugging Face hub, or a TensorFlow checkpoint's path without `.index`.
+        palette: File of the palette, for a TensorFlow checkpoint or a folder that has none.
+        heads: Number of attention heads, where neither files nor published sizes tell.
+        revision: For a hub name: a branch, tag or commit.
+        widen: Accept half-precision weights of others, as float32.
+        device: Where to put the weights.
+
+    Raises:
+        CheckpointError: Nothing there, or what is there is broken or does not fit together.
+        ConfigError: An option that this kind of source does not go with.
+        DataError: The palette is missing or broken.
+    """
+    folder, kind = locate(source, revision=revision)
+    if kind == "igpt":
+        for name, value in (("palette", palette), ("heads", heads), ("widen", widen)):
+            if value:
+                raise ConfigError(
+                    f"{source} is a model of igpt's own and tells all by itself; leave out --{name}"
+                )
+        return load_folder(folder, device=device)
+    read = read_huggingface if kind == "huggingface" else read_tensorflow
+    pretrained = read(
+        folder, palette=None if palette is None else Path(palette), heads=heads, widen=widen
+    )
+    pretrained.model.to(device)
+    return pretrained
+
+
+def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Kind]:
+    """Return where the files of `source` are, fetched if need be, and of which kind they are.
+
+    Raises:
+        CheckpointError: There is no model.
+        ConfigError: A revision of something that is not on the hub.
+    """
+    path = Path(source)
+    if is_hub_name(str(source)) and not path.parent.is_dir():  # runs/typo is no hub name
+        path = fetch(str(source), revision=revision)
+    elif revision is not None and path.exists():
+        raise ConfigError(f"{source} is on this machine; --revision goes with a hub name")
+    if (path / "model" / "config.json").is_file():
+        path = path / "model"
+    config = path / "config.json"
+    if config.is_file():
+        try:
+            settings = json.loads(config.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{config} is no model's config: {error}") from error
+        theirs = isinstance(settings, dict) and "model_type" in settings
+        return path, "huggingface" if theirs else "igpt"
+    if is_checkpoint(path):
+        return path, "tensorflow"
+    if is_hub_name(str(source)) and not path.exists():
+        raise CheckpointError(
+            f"there is no {path}, and since there is a folder {path.parent} here, no model of that "
+            "name was looked for on the hub; check the name, or call it from another folder"
+        )
+    raise CheckpointError(
+        f"{path} holds no model (no config.json, no model/config.json, no TensorFlow checkpoint); "
+        "give the folder of a run that has saved a checkpoint, or another model"
+    )

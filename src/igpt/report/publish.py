@@ -1,0 +1,257 @@
+"""Publishing a run's model on the Hugging Face hub, with a card that says what it is.
+
+The card is made from what the run keeps: recipe, provenance, figures. It tells how to load the
+model, and whose licence it has. Nothing else of the run (its images, states, logs) leaves the
+machine.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from igpt.errors import CheckpointError, ConfigError
+from igpt.files import written_aside
+from igpt.formats.convert import Target, what_is_left_out
+from igpt.formats.hub import is_hub_name
+from igpt.formats.huggingface import write_huggingface
+from igpt.formats.load import load
+from igpt.model.pretrained import Pretrained
+from igpt.runs.run import RunFolder
+
+
+def push(
+    run: Path,
+    name: str,
+    *,
+    to: Target = "igpt",
+    license_name: str | None = None,
+    branch: str | None = None,
+    private: bool = False,
+    message: str | None = None,
+    dry_run: Path | None = None,
+) -> str:
+    """Publish the model of a run, with its card, and return where it now is.
+
+    Args:
+        run: Run or model folder.
+        name: `owner/model` on the hub; made if it is not there.
+        to: "igpt" for `igpt.load`, "huggingface" for `transformers`.
+        license_name: Of the weights, by the hub's names, such as "apache-2.0".
+        branch: Branch to commit to, made if it is not there; the main one by default.
+        private: Whether a new model is for its owner alone.
+        message: Commit message.
+        dry_run: Write what would be published to this new folder, and publish nothing.
+
+    Raises:
+        CheckpointError: No model there, or the hub refused or could not be reached.
+        ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
+    """
+    _check_name(name)
+    if dry_run is not None and dry_run.exists():
+        raise ConfigError(f"{dry_run} is there already; choose another place, or remove it")
+    pretrained = load(run)
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room) / "model"
+        if to == "igpt":
+            pretrained.save(folder)
+        else:
+            left_out = what_is_left_out(pretrained, write_huggingface(pretrained, folder))
+        card = model_card(pretrained, run, name=name, to=to, license_name=license_name)
+        (folder / "README.md").write_text(card)
+        if dry_run is not None:
+            with written_aside(dry_run) as aside:
+                shutil.copytree(folder, aside)
+            told = f"{dry_run}: what would be published as {name}"
+        else:
+            told = _upload(folder, name, branch=branch, private=private, message=message)
+    return told + (f"\nleft out: {'; '.join(left_out)}" if left_out else "")
+
+
+def _check_name(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        if not is_hub_name(name):
+            raise HFValidationError("there is no owner")
+    except HFValidationError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"a model on the hub is named owner/model, got {name!r}: {reason}"
+        ) from error
+
+
+def _upload(
+    folder: Path, name: str, *, branch: str | None, private: bool, message: str | None
+) -> str:
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi(library_name="igpt")
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(name, branch=branch, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            revision=branch,
+            commit_message=message or "Model and card",
+        )
+    except errors.LocalTokenNotFoundError as error:
+        raise CheckpointError(
+            "the hub wants to know who you are; log in with hf auth login, or set HF_TOKEN"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise CheckpointError(
+                f"the hub lets nobody without the right token write to {name}; log in with hf auth "
+                "login, or set HF_TOKEN, with one that may write there"
+            ) from error
+        reason = (str(error) or f"status {status}").splitlines()[0]
+        raise CheckpointError(f"the hub refused {name}: {reason}") from error
+    except ValueError as error:  # the hub found a fault in the card, which names the licence
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the hub does not take the model card of {name}: {reason}") from error
+    except (OSError, errors.HTTPError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"could not reach the hub to publish {name}: {reason}; nothing was published"
+        ) from error
+    return f"{name}: {done.commit_url}"
+
+
+def model_card(
+    pretrained: Pretrained,
+    run: Path,
+    *,
+    name: str,
+    to: Target = "igpt",
+    license_name: str | None = None,
+) -> str:
+    """Return the README of a model on the hub: what it is, how it was made, what it reaches.
+
+    Args:
+        pretrained: The model.
+        run: Its run folder, or a model folder, about which less is known.
+        name: `owner/model`.
+        to: For whom the folder is: "igpt" or "huggingface".
+        license_name: Of the weights.
+    """
+    from huggingface_hub import ModelCardData
+
+    config = pretrained.model.config
+    task = "image-classification" if pretrained.class_names else "unconditional-image-generation"
+    header = ModelCardData(
+        license=license_name,
+        library_name="igpt" if to == "igpt" else "transformers",
+        pipeline_tag=task,
+        tags=["igpt", "image-gpt", "generative-pretraining"],
+    )
+    objective = "autoregressive" if config.causal else "masked (BERT)"
+    about = [
+        f"# {name.partition('/')[2]}",
+        "An image GPT (Chen et al., *Generative Pretraining from Pixels*, ICML 2020), "
+        f"{objective}, for {config.image_size}x{config.image_size} images of {config.colors} "
+        f"palette colors: {config.layers} layers of width {config.width}, {config.heads} heads, "
+        f"{config.parameters / 1e6:.2f} million weights.",
+    ]
+    if pretrained.class_names:
+        shown = ", ".join(pretrained.class_names[:20])
+        more = len(pretrained.class_names) - 20
+        about.append(f"Classes: {shown}{f' and {more} more' if more > 0 else ''}.")
+    known = RunFolder.open(run) if (run / "recipe.json").is_file() else None
+    parts = [
+        *about,
+        "## How to load it",
+        _loading(pretrained, name, to),
+        *(_training(known) if known else ()),
+        *(_figures(known, pixels=to == "igpt" or not pretrained.class_names) if known else ()),
+        "## Licence",
+        f"The weights: {license_name}." if license_name else "Their owner has not named one yet.",
+        "The palette and the weights belong together: tokens mean nothing under another palette.",
+    ]
+    return f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _loading(pretrained: Pretrained, name: str, to: Target) -> str:
+    if to == "igpt":
+        classes = "classes = igpt.predict(pretrained, records)  # of a record store's split\n"
+        return (
+            "```python\nimport igpt\n\n"
+            f'pretrained = igpt.load("{name}")\n'
+            "tokens = pretrained.tokenizer.encode(images)  # uint8 (batch, height, width, 3)\n"
+            "logits = pretrained.model(tokens)  # (batch, position, color)\n"
+            f"{classes if pretrained.class_names else ''}```\n\n"
+            f"or, on the command line, `igpt probe {name} --data STORE` and the like."
+        )
+    kind = "ImageClassification" if pretrained.class_names else "CausalImageModeling"
+    place = (
+        " Their classifier is fed without a start token, unlike the one this head was trained "
+        "with, so its probabilities differ a little from igpt's."
+        if pretrained.class_names and pretrained.class_reads_start
+        else ""
+    )
+    return (
+        f"```python\nfrom transformers import AutoImageProcessor, ImageGPTFor{kind}\n\n"
+        f'processor = AutoImageProcessor.from_pretrained("{name}")\n'
+        f'model = ImageGPTFor{kind}.from_pretrained("{name}")\n```\n\n'
+        f'`igpt.load("{name}")` loads the same.{place}'
+    )
+
+
+def _training(run: RunFolder) -> list[str]:
+    settings, provenance = run.settings, run.read("provenance.json") or {}
+    hidden = {"kind", "name", "data", "from"} | ({"finetune"} if "name" in settings else set())
+    recipe = {name: value for name, value in settings.items() if name not in hidden}
+    lines = [
+        f"Kind: {settings['kind']}"
+        + (f", of {Path(settings['from']).name}. " if "from" in settings else ". ")
+        + (f"Recipe: {settings['name']}. " if "name" in settings else "")
+        + f"Images: {Path(str(settings['data']['path'])).name} "
+        f"(store {settings['data']['sha256']}).",
+    ]
+    if provenance:
+        lines.append(
+            f"igpt {provenance.get('igpt')}, commit {provenance.get('commit')}, PyTorch "
+            f"{provenance.get('libraries', {}).get('torch')}, on {provenance.get('device')}."
+        )
+    written = json.dumps(recipe, indent=2)
+    lines.append(
+        f"<details><summary>Every setting</summary>\n\n```json\n{written}\n```\n</details>"
+    )
+    return ["## How it was made", *lines]
+
+
+def _figures(run: RunFolder, *, pixels: bool) -> list[str]:
+    """Return what was measured, with igpt; of predicting pixels only if the folder can."""
+    rows: list[tuple[str, str]] = []
+    evaluations: dict[str, Any] = (run.read("evaluation.json") or {}) if pixels else {}
+    for split, found in evaluations.items():
+        rows.append(
+            (
+                f"nats per pixel, {split} ({found['images']} images)",
+                f"{found['nats_per_pixel']:.4f}",
+            )
+        )
+    probe = run.read("probe.json")
+    if probe:
+        rows.append(
+            (
+                f"linear probe, layer {probe['best_layer']}, test accuracy",
+                f"{probe['test_accuracy']:.2%}",
+            )
+        )
+        if probe.get("raw_pixels") is not None:
+            rows.append(("the same on raw pixels", f"{probe['raw_pixels']:.2%}"))
+    tuned = run.read("finetune.json")
+    if tuned and tuned["test_accuracy"] is not None:
+        rows.append(("fine-tuned, test accuracy", f"{tuned['test_accuracy']:.2%}"))
+    if not rows:
+        return []
+    table = "\n".join(f"| {what} | {figure} |" for what, figure in rows)
+    return ["## Figures", "As measured with igpt.", f"| what | figure |\n| --- | --- |\n{table}"]

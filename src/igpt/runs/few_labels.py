@@ -1,0 +1,195 @@
+"""Few labels for a run: the low-data protocol on the features of its best layer.
+
+Beside the probes, all weights can be fine-tuned on the same subsets, which the paper found to do
+worse (section 4.7). As there are no other labels to stop by, that takes a fixed number of steps.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from igpt.data.batches import TokenBatches
+from igpt.data.records import Records, RecordStore
+from igpt.errors import ConfigError
+from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.features import extract_features
+from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
+from igpt.formats.load import load
+from igpt.model.pretrained import Pretrained
+from igpt.objectives.classification import Classification, check_layer
+from igpt.runs.finetune import recipe_for
+from igpt.runs.recipes import FinetuneConfig
+from igpt.runs.run import RunFolder, choose_device, seed_weights
+from igpt.training.loop import train as train_network
+from igpt.training.optimizer import build_optimizer
+
+
+def few_labels_run(
+    path: Path,
+    *,
+    data: Path,
+    labels_per_class: Sequence[int] = (4, 25, 400),
+    subsets: int = 5,
+    layer: int | None = None,
+    finetune_steps: int = 0,
+    config: FinetuneConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Probe a run with few labels and return the accuracies; a run keeps `few-labels.json`.
+
+    Features are extracted of the drawn training images and of the test split only.
+
+    Args:
+        path: Run or model, as `load` takes it.
+        data: Record store with labels and a test split.
+        labels_per_class: Labels of each class, one row of results each.
+        subsets: Random subsets of each.
+        layer: Layer whose features are read; by default the run's best in `probe.json`, which was
+            chosen on validation images with all training labels.
+        finetune_steps: Also fine-tune all weights on each subset, for so many steps; 0 for not.
+        config: Rates and losses of that; by default those of the run's recipe.
+        seed: Draws the subsets.
+        device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+
+    Returns:
+        `layer`, `layer_chosen` (how, in words), `test_images`, `subsets`, `seed` and `rows`: for
+        each of `labels_per_class` its `mean`, `standard_deviation`, `accuracies`, `penalties` and
+        `converged`; with `finetune_steps`, `fine_tuned` with the first three.
+
+    Raises:
+        ConfigError: No such layer, or none is given where the run has not been probed.
+        DataError: No labels, or a class with too few images.
+        CheckpointError: No model at `path`.
+
+    Source: Chen et al. 2020, section 4.7.
+    """
+    pretrained = load(path, device=choose_device(device))
+    store = RecordStore.open(data)
+    train, test = store.split("train"), store.split("test")
+    labels, _ = train.require_labels(), test.require_labels()
+    run = RunFolder.open(path) if (path / "recipe.json").is_file() else None
+    chosen = "given"
+    if layer is None:
+        probe = None if run is None else run.read("probe.json")
+        if not probe:
+            raise ConfigError(
+                f"{path} has not been probed, so nothing tells its best layer; run igpt probe "
+                "first, or give --layer"
+            )
+        layer, chosen = int(probe["best_layer"]), "best on validation with all labels (probe.json)"
+    check_layer(pretrained.model, layer)
+    wanted = np.unique(
+        np.concatenate(
+            [
+                balanced_subset(labels, count, seed=seed, subset=subset)
+                for count in labels_per_class
+                for subset in range(subsets)
+            ]
+        )
+    )
+    drawn = train.chosen(wanted)
+    width = pretrained.model.config.width
+    features = np.zeros((len(train), width), dtype=np.float32)  # of the others, never read
+    features[wanted] = extract_features(pretrained, drawn, layers=[layer], title="train")[:, 0]
+    of_test = extract_features(pretrained, test, layers=[layer], title="test")[:, 0]
+    rows = []
+    for count in tqdm(labels_per_class, desc="few labels", disable=None):
+        found = few_labels_accuracy(
+            (features, labels),
+            (of_test, test.require_labels()),
+            labels_per_class=count,
+            subsets=subsets,
+            seed=seed,
+        )
+        row: dict[str, Any] = {
+            "labels_per_class": count,
+            "mean": found.mean,
+            "standard_deviation": found.standard_deviation,
+            **dataclasses.asdict(found),
+        }
+        if finetune_steps:
+            rates = config or recipe_for(path).finetune
+            accuracies = [
+                _fine_tuned_accuracy(
+                    pretrained,
+                    train.chosen(balanced_subset(labels, count, seed=seed, subset=subset)),
+                    test,
+                    config=rates,
+                    steps=finetune_steps,
+                    seed=seed,
+                )
+                for subset in range(subsets)
+            ]
+            row["fine_tuned"] = {
+                "mean": statistics.fmean(accuracies),
+                "standard_deviation": statistics.stdev(accuracies) if subsets > 1 else None,
+                "accuracies": accuracies,
+            }
+        rows.append(row)
+    result = {
+        "layer": layer,
+        "layer_chosen": chosen,
+        "test_images": len(test),
+        "subsets": subsets,
+        "seed": seed,
+        "finetune_steps": finetune_steps,
+        "rows": rows,
+    }
+    if run is not None:
+        run.write("few-labels.json", result)
+    return result
+
+
+def _fine_tuned_accuracy(
+    pretrained: Pretrained,
+    subset: Records,
+    test: Records,
+    *,
+    config: FinetuneConfig,
+    steps: int,
+    seed: int,
+) -> float:
+    """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
+    assert subset.class_names is not None
+    seed_weights(seed)
+    if config.from_scratch:
+        pretrained = Pretrained.build(
+            pretrained.model.config,
+            pretrained.palette,
+            mask_probability=pretrained.mask_probability,
+        )
+    copy = pretrained.with_class_head(subset.class_names, config.layer)
+    copy.model.to(pretrained.model.device)
+    copy.model.set_dropout(config.dropout)
+    training = dataclasses.replace(
+        config.training,
+        steps=steps,
+        seed=seed,
+        batch_size=min(config.training.batch_size, len(subset)),
+    )
+    batches = TokenBatches(
+        subset,
+        copy.tokenizer,
+        batch_size=training.batch_size,
+        seed=seed,
+        augmentation=config.augmentation,
+    )
+    train_network(
+        copy.model,
+        build_optimizer(copy.model, training),
+        objective=Classification(
+            pixel_coefficient=config.pixel_coefficient,
+            layer=config.layer,
+            mask_probability=copy.mask_probability,
+        ),
+        batch_at=batches.at,
+        config=training,
+        after_step=lambda _: False,
+    )
+    return accuracy(copy, test)

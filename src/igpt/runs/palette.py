@@ -1,0 +1,65 @@
+"""A palette file from a record store, with a report of what it costs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from igpt.data.batches import images_at_size
+from igpt.data.records import RecordStore
+from igpt.errors import ConfigError
+from igpt.files import write_json
+from igpt.pixels.images import write_png
+from igpt.pixels.palette_fitting import distortion_picture, fit_palette, measure_distortion
+
+_MEASURED = 2000  # images that the distortion is measured on
+_PICTURED = 32
+
+
+def fit_palette_file(
+    store: Path,
+    out: Path,
+    *,
+    size: int = 512,
+    grey: bool = False,
+    image_size: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Fit a palette to a store's train split; write it, a report and a picture; return the report.
+
+    The distortion is measured on validation images, which the palette has not seen, or on train
+    where there are none.
+
+    Args:
+        store: Record store.
+        out: The palette file, `.npy`; report and picture lie beside it as `.json` and `.png`.
+        size: Number of colors.
+        grey: Levels of grey instead of colors.
+        image_size: Size at which the images are looked at; the store's own by default.
+        seed: Decides the sample of pixels and where k-means starts.
+
+    Raises:
+        ConfigError: `out` is no `.npy`, or the size is impossible.
+        DataError: No store, or too few colors in it.
+    """
+    if out.suffix != ".npy":
+        raise ConfigError(f"a palette is written as .npy, got --out {out}; try {out}.npy")
+    if not 2 <= size <= 65536:
+        raise ConfigError(f"a palette has 2 to 65536 colors, got --size {size}")
+    records = RecordStore.open(store)
+    side = image_size or records.image_size
+    palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
+    split = "validation" if "validation" in records.splits else "train"
+    held_out = images_at_size(records.split(split), side, slice(_MEASURED))
+    report = {
+        "size": palette.size,
+        "grey": grey,
+        "image_size": side,
+        "seed": seed,
+        "split": split,
+        "images": len(held_out),
+        **dataclasses.asdict(measure_distortion(palette, held_out)),
+    }
+    palette.save(out)
+    write_json(out.with_suffix(".json"), report)
+    write_png(out.with_suffix(".png"), distortion_picture(palette, held_out[:_PICTURED]))
+    return report

@@ -1,0 +1,218 @@
+"""Pictures from a run: completions and surprise maps of images, and samples."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps
+
+from igpt.data.batches import images_at_size
+from igpt.data.records import RecordStore
+from igpt.evaluation.completion import complete_images, completion_rows, sample_images
+from igpt.evaluation.likelihood import require_causal, surprise_maps
+from igpt.formats.load import load
+from igpt.model.pretrained import Pretrained
+from igpt.model.sampling import SamplingConfig
+from igpt.pixels.images import (
+    DEFAULT_FILTER,
+    ResamplingFilter,
+    image_grid,
+    read_image,
+    square,
+    write_png,
+)
+from igpt.randomness import Stream, stream
+from igpt.runs.run import RunFolder, choose_device
+
+_SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
+_SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels
+
+
+def complete_files(
+    path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    rows: int | None = None,
+    samples: int = 4,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Complete image files and write the pictures to the folder `out`.
+
+    Each completion is written at the network's size, as `NAME-1.png` ..., and all of them together
+    as `completions.png`: given | completions | original, a row an image.
+
+    Returns:
+        The path of the picture of all.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: No such number of rows, or the network is not autoregressive.
+        DataError: A file is missing or is no image.
+    """
+    pretrained = load(path, device=choose_device(device))
+    size = pretrained.model.config.image_size
+    pixels = np.stack([square(read_image(file), size, filter) for file in images])
+    completions, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
+    for number, (file, made) in enumerate(zip(images, completions, strict=True), start=1):
+        same_name = sum(other.stem == file.stem for other in images) > 1
+        name = f"{number}-{file.stem}" if same_name else file.stem
+        for sample, completion in enumerate(made, start=1):
+            write_png(out / f"{name}-{sample}.png", completion)
+    write_png(out / "completions.png", picture)
+    return out / "completions.png"
+
+
+def complete_records(
+    path: Path,
+    data: Path,
+    *,
+    count: int = 8,
+    rows: int | None = None,
+    samples: int = 4,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Complete `count` test images, drawn by seed, into `completions.png` of a run.
+
+    Returns:
+        The path of the picture: given | completions | original, a row an image.
+
+    Raises:
+        CheckpointError: No run at `path`.
+        ConfigError: No such number of rows, or the network is not autoregressive.
+        DataError: No test split, or images smaller than the network's.
+    """
+    run = RunFolder.open(path)
+    pretrained = load(path, device=choose_device(device))
+    _, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
+    _, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
+    write_png(run.path / "completions.png", picture)
+    return run.path / "completions.png"
+
+
+def _drawn(
+    data: Path, size: int, count: int, seed: int
+) -> tuple[list[int], UInt8[np.ndarray, "image size size 3"]]:
+    """Return the numbers of some test records, drawn by seed, and their images at this size."""
+    records = RecordStore.open(data).split("test")
+    chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count].tolist()
+    pixels = [images_at_size(records, size, slice(i, i + 1)) for i in chosen]
+    return chosen, np.concatenate(pixels)
+
+
+def _complete(
+    pretrained: Pretrained,
+    pixels: UInt8[np.ndarray, "image height width 3"],
+    rows: int | None,
+    samples: int,
+    sampling: SamplingConfig | None,
+    seed: int,
+) -> tuple[UInt8[np.ndarray, "image sample height width 3"], UInt8[np.ndarray, "_ _ 3"]]:
+    size = pretrained.model.config.image_size
+    rows = size // 2 if rows is None else rows
+    completions = complete_images(
+        pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
+        title="complete",
+    )  # fmt: skip
+    cells = completion_rows(pretrained, pixels, completions, rows=rows)
+    return completions, image_grid(cells, scale=max(1, _SHOWN_SIZE // size))
+
+
+def sample_file(
+    path: Path,
+    out: Path,
+    *,
+    samples: int = 16,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Draw images from nothing and write them as one PNG, about as wide as high.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: The network is not autoregressive.
+    """
+    pretrained = load(path, device=choose_device(device))
+    images = sample_images(pretrained, samples, sampling=sampling, seed=seed, title="sample")
+    columns = math.ceil(math.sqrt(samples))
+    size = pretrained.model.config.image_size
+    cells = np.full((math.ceil(samples / columns) * columns, size, size, 3), 255, dtype=np.uint8)
+    cells[:samples] = images
+    grid = image_grid(cells.reshape(-1, columns, size, size, 3), scale=max(1, _SHOWN_SIZE // size))
+    write_png(out, grid)
+
+
+def surprise_file(
+    path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    device: str = "auto",
+) -> list[float]:
+    """Draw where image files surprise a network, and return each one's nats per pixel.
+
+    One PNG, a row an image: the image at the network's size, the same in the palette's colors, and
+    its pixels from black, as expected, to bright, as unlikely as a color can be that was drawn
+    blindly, or more. Below them lies the scale, from 0 to that: the logarithm of how many colors
+    there are.
+
+    Raises:
+        CheckpointError: No model at `path`.
+        ConfigError: The network is not autoregressive.
+        DataError: A file is missing or is no image.
+    """
+    pretrained = load(path, device=choose_device(device))
+    size = pretrained.model.config.image_size
+    pixels = np.stack([square(read_image(file), size, filter) for file in images])
+    nats, picture = _surprise(pretrained, pixels)
+    write_png(out, picture)
+    return nats
+
+
+def surprise_records(
+    path: Path, data: Path, *, count: int = 8, seed: int = 0, device: str = "auto"
+) -> dict[int, float]:
+    """Draw where `count` test images, drawn by seed, surprise a run, as its `surprise.png`.
+
+    Returns:
+        Nats per pixel of each, by its number in the test split.
+
+    Raises:
+        CheckpointError: No run at `path`.
+        ConfigError: The network is not autoregressive.
+        DataError: No test split, or images smaller than the network's.
+    """
+    run = RunFolder.open(path)
+    pretrained = load(path, device=choose_device(device))
+    require_causal(pretrained.model)
+    chosen, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
+    nats, picture = _surprise(pretrained, pixels)
+    write_png(run.path / "surprise.png", picture)
+    return dict(zip(chosen, nats, strict=True))
+
+
+def _surprise(
+    pretrained: Pretrained, pixels: UInt8[np.ndarray, "image size size 3"]
+) -> tuple[list[float], UInt8[np.ndarray, "_ _ 3"]]:
+    config = pretrained.model.config
+    maps = surprise_maps(pretrained, pixels)
+    seen = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
+    cells = np.stack([pixels, seen, _heat(maps / math.log(config.colors))], axis=1)
+    picture = image_grid(cells, scale=max(1, _SHOWN_SIZE // config.image_size))
+    scale = _heat(np.tile(np.linspace(0, 1, picture.shape[1]), (_SCALE_HEIGHT, 1)))
+    gap = np.full((_SCALE_HEIGHT // 2, *scale.shape[1:]), 255, np.uint8)
+    return maps.mean(axis=(1, 2)).tolist(), np.concatenate([picture, gap, scale])
+
+
+def _heat(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Return colors from black for 0, over purple and red, to light yellow for 1 and more."""
+    return colormaps["inferno"](np.clip(shares, 0, 1), bytes=True)[..., :3]

@@ -1,0 +1,315 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from igpt.errors import ConfigError, DataError
+from igpt.evaluation import logistic as linear_probe
+from igpt.evaluation.logistic import LinearProbe, fit_path, probe_features
+
+
+def overlapping_classes(records=400, features=8, classes=4, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(records) % classes
+    centers = np.random.default_rng(99).normal(size=(classes, features))
+    return centers[labels] + 2 * generator.normal(size=(records, features)), labels
+
+
+def scikit_learn(features, labels, l2):
+    inverse_penalty = 1 / (l2 * len(features))
+    return LogisticRegression(C=inverse_penalty, tol=1e-10, max_iter=100_000).fit(features, labels)
+
+
+def objective(features, labels, l2, weight, intercept):
+    logits = features @ weight.T + intercept
+    right = logits[np.arange(len(labels)), labels]
+    losses = np.log(np.exp(logits).sum(axis=1)) - right
+    return losses.mean() + l2 / 2 * np.square(weight).sum()
+
+
+@pytest.mark.parametrize("l2", [1.0, 1e-2, 1e-4])
+def test_the_optimum_is_that_of_scikit_learn(l2):
+    features, labels = overlapping_classes()
+    probe = LinearProbe(l2, tolerance=1e-8).fit(features, labels)
+    reference = scikit_learn(features, labels, l2)
+    assert probe.converged_
+    np.testing.assert_allclose(probe.weight_, reference.coef_, atol=1e-5)
+    np.testing.assert_allclose(probe.intercept_, reference.intercept_, atol=1e-5)
+    assert probe.score(features, labels) == reference.score(features, labels)
+
+
+def test_large_fits_begin_in_float32_and_end_as_exactly(monkeypatch):
+    features, labels = overlapping_classes()
+    wanted = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
+    monkeypatch.setattr(linear_probe, "_SINGLE_FROM", 0)
+    probe = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
+    assert probe.converged_
+    np.testing.assert_allclose(probe.weight_, wanted.weight_, atol=1e-5)
+    cut = LinearProbe(1e-4, tolerance=1e-7, max_iterations=3).fit(features, labels)
+    assert (cut.iterations_, cut.converged_) == (3, False)
+
+
+def test_a_path_has_the_optimum_of_each_penalty_strongest_first():
+    features, labels = overlapping_classes()
+    path = fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0], tolerance=1e-8)
+    assert [probe.l2 for probe in path] == [1.0, 1e-2, 1e-4]
+    for probe in path:
+        alone = LinearProbe(probe.l2, tolerance=1e-8).fit(features, labels)
+        np.testing.assert_allclose(probe.weight_, alone.weight_, atol=1e-5)
+
+
+def test_weights_and_intercepts_sum_to_zero_over_the_classes():
+    probe = LinearProbe(tolerance=1e-8).fit(*overlapping_classes())
+    np.testing.assert_allclose(probe.weight_.sum(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(probe.intercept_.sum(), 0, atol=1e-10)
+
+
+def test_badly_scaled_and_correlated_features_have_the_same_optimum():
+    features, labels = overlapping_classes()
+    features = features @ (np.eye(8) + 5 * np.ones((8, 8))) * np.logspace(-1, 2, 8) + 30
+    probe = LinearProbe(1e-3, tolerance=1e-6).fit(features, labels)
+    assert probe.converged_
+    assert probe.iterations_ < 60
+    reference = LogisticRegression(
+        C=1 / (1e-3 * len(features)), solver="newton-cg", tol=1e-10, max_iter=1000
+    ).fit(features, labels)
+    np.testing.assert_allclose(probe.weight_, reference.coef_, atol=1e-4)
+    np.testing.assert_allclose(
+        probe.predict_proba(features), reference.predict_proba(features), atol=1e-4
+    )
+
+
+def test_copied_and_constant_features_do_no_harm():
+    features, labels = overlapping_classes()
+    padded = np.concatenate(
+        [features, features, np.full((400, 1), 0.1), np.zeros((400, 2))], axis=1
+    )
+    probe = LinearProbe(1e-2, tolerance=1e-8).fit(padded, labels)
+    once = LinearProbe(2e-2 / 4, tolerance=1e-8).fit(features, labels)  # two halves cost one half
+    assert probe.converged_
+    np.testing.assert_allclose(probe.weight_[:, :8], probe.weight_[:, 8:16], atol=1e-6)
+    np.testing.assert_allclose(probe.weight_[:, :8] * 2, once.weight_, atol=1e-5)
+    np.testing.assert_allclose(probe.weight_[:, 16:], 0, atol=1e-5)
+
+
+def test_more_features_than_records_can_be_fitted():
+    features, labels = overlapping_classes(records=20, features=50)
+    probe = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)
+    assert probe.converged_
+    np.testing.assert_allclose(probe.weight_, scikit_learn(features, labels, 1e-2).coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e6])
+def test_scaling_the_features_scales_the_optimum(scale):
+    features, labels = overlapping_classes()
+    plain = LinearProbe(1e-2, tolerance=1e-7).fit(features, labels)
+    scaled = LinearProbe(1e-2 * scale**2, tolerance=1e-7 * scale).fit(features * scale, labels)
+    assert scaled.converged_
+    np.testing.assert_allclose(scaled.weight_ * scale, plain.weight_, atol=1e-4)
+
+
+def test_two_classes_have_the_probabilities_of_a_sigmoid_with_half_the_penalty():
+    features, labels = overlapping_classes(classes=2)
+    probe = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)
+    reference = scikit_learn(features, labels, 1e-2 / 2)
+    np.testing.assert_allclose(
+        probe.predict_proba(features), reference.predict_proba(features), atol=1e-6
+    )
+    np.testing.assert_allclose(probe.weight_[1] - probe.weight_[0], reference.coef_[0], atol=1e-5)
+
+
+def test_float32_finds_the_same_optimum():
+    features, labels = overlapping_classes()
+    single = LinearProbe(1e-2, tolerance=1e-4, dtype="float32")
+    single.fit(features.astype(np.float32), labels)
+    double = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)
+    assert single.converged_
+    np.testing.assert_allclose(single.weight_, double.weight_, atol=2e-3)
+
+
+def test_a_warm_start_reaches_the_same_optimum_sooner():
+    features, labels = overlapping_classes()
+    cold = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)
+    near = LinearProbe(2e-2, tolerance=1e-8).fit(features, labels)
+    warm = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels, start=near)
+    np.testing.assert_allclose(warm.weight_, cold.weight_, atol=1e-6)
+    np.testing.assert_allclose(warm.intercept_, cold.intercept_, atol=1e-6)
+    assert warm.iterations_ <= cold.iterations_
+
+
+def test_a_start_at_the_optimum_takes_no_iterations():
+    features, labels = overlapping_classes()
+    once = LinearProbe(tolerance=1e-7).fit(features, labels)
+    weight = once.weight_
+    again = once.fit(features, labels, start=once)
+    assert again.iterations_ == 0
+    np.testing.assert_allclose(again.weight_, weight, rtol=1e-10)
+
+
+def test_a_start_may_lack_a_class():
+    features, labels = overlapping_classes()
+    start = LinearProbe(1e-2).fit(features[labels != 1], labels[labels != 1])
+    warm = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels, start=start)
+    cold = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)
+    np.testing.assert_allclose(
+        warm.predict_proba(features), cold.predict_proba(features), atol=1e-6
+    )
+
+
+def test_a_fit_that_was_cut_short_says_so():
+    features, labels = overlapping_classes()
+    probe = LinearProbe(max_iterations=1).fit(features, labels)
+    assert not probe.converged_
+    assert probe.iterations_ == 1
+    assert probe.gradient_norm_ > probe.tolerance
+
+
+def test_a_tolerance_out_of_reach_ends_and_says_so():
+    features, labels = overlapping_classes()
+    probe = LinearProbe(tolerance=1e-30).fit(features, labels)
+    assert not probe.converged_
+    assert probe.gradient_norm_ < 1e-7
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_the_gradient_is_the_slope_of_the_objective_in_weights_and_intercepts(iterations):
+    features, labels = overlapping_classes(features=5)
+    features = features * [1, 10, 1, 0.1, 1] + 2
+    probe = LinearProbe(0.1, max_iterations=iterations).fit(features, labels)
+    found = np.column_stack([probe.weight_, probe.intercept_])
+
+    def value(parameters):
+        return objective(features, labels, 0.1, parameters[:, :-1], parameters[:, -1])
+
+    slopes = []
+    for index in np.ndindex(found.shape):
+        step = np.zeros_like(found)
+        step[index] = 1e-6
+        slopes.append((value(found + step) - value(found - step)) / 2e-6)
+    assert probe.objective_ == pytest.approx(value(found), rel=1e-12)
+    assert probe.gradient_norm_ == pytest.approx(np.abs(slopes).max(), rel=1e-5)
+
+
+def test_labels_may_be_any_integers():
+    features, labels = overlapping_classes(classes=3)
+    named = np.array([3, 7, 9], dtype=np.uint8)[labels]
+    probe, plain = LinearProbe().fit(features, named), LinearProbe().fit(features, labels)
+    assert probe.classes_.tolist() == [3, 7, 9]
+    assert set(probe.predict(features)) == {3, 7, 9}
+    np.testing.assert_array_equal(probe.weight_, plain.weight_)
+    assert probe.score(features, named) == plain.score(features, labels)
+
+
+def test_probabilities_are_the_softmax_of_the_decision():
+    features, labels = overlapping_classes()
+    probe = LinearProbe().fit(features, labels)
+    exponentials = np.exp(probe.decision_function(features))
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probe.predict_proba(features), expected, rtol=1e-10)
+    np.testing.assert_array_equal(probe.predict(features), expected.argmax(axis=1))
+
+
+def test_the_features_of_the_caller_are_left_alone():
+    features, labels = overlapping_classes()
+    features.setflags(write=False)
+    LinearProbe().fit(features[::-1], labels[::-1])
+
+
+def test_what_cannot_be_fitted_is_refused():
+    features, labels = overlapping_classes()
+    broken = features.copy()
+    broken[[5, 8], 1] = np.nan, np.inf
+    with pytest.raises(DataError, match="2 of 400 records are not, record 5 the first"):
+        LinearProbe().fit(broken, labels)
+    with pytest.raises(DataError, match="400 rows of features and 399 labels"):
+        LinearProbe().fit(features, labels[1:])
+    with pytest.raises(DataError, match=r"2 classes or more, got labels \[3\]"):
+        LinearProbe().fit(features, np.full(400, 3))
+    with pytest.raises(DataError, match="2 classes or more, got labels"):
+        LinearProbe().fit(features[:0], labels[:0])
+    with pytest.raises(ConfigError, match="l2 must be positive and finite, got 0"):
+        LinearProbe(0.0).fit(features, labels)
+
+
+def test_features_of_another_width_are_refused():
+    features, labels = overlapping_classes()
+    probe = LinearProbe().fit(features, labels)
+    with pytest.raises(DataError, match="for 8 features, but these records have 7"):
+        probe.score(features[:, 1:], labels)
+    with pytest.raises(DataError, match="for 8 features, but these records have 7"):
+        LinearProbe().fit(features[:, 1:], labels, start=probe)
+
+
+def splits():
+    train = overlapping_classes(records=60, features=30, seed=1)
+    return train, overlapping_classes(features=30, seed=2), overlapping_classes(features=30, seed=3)
+
+
+def test_the_most_accurate_penalty_on_validation_is_chosen():
+    train, validation, test = splits()
+    result = probe_features(train, validation, test)
+    expected = {l2: LinearProbe(l2).fit(*train).score(*validation) for l2 in (1e-1, 1e-3, 1e-5)}
+    for l2, accuracy in expected.items():
+        assert result.validation_accuracies[l2] == pytest.approx(accuracy, abs=0.01)
+    assert result.validation_accuracy == max(result.validation_accuracies.values())
+    assert result.validation_accuracies[result.l2] == result.validation_accuracy
+    assert list(result.validation_accuracies) == sorted(result.validation_accuracies, reverse=True)
+
+
+def test_test_labels_do_not_change_the_choice():
+    train, validation, (features, labels) = splits()
+    shuffled = np.random.default_rng(0).permutation(labels)
+    result = probe_features(train, validation, (features, labels))
+    other = probe_features(train, validation, (features, shuffled))
+    assert other.l2 == result.l2
+    assert other.validation_accuracies == result.validation_accuracies
+    assert other.test_accuracy < result.test_accuracy
+
+
+def test_the_test_accuracy_is_that_of_a_fit_on_training_and_validation_together():
+    train, validation, test = splits()
+    result = probe_features(train, validation, test, tolerance=1e-8)
+    together = [np.concatenate(parts) for parts in zip(train, validation, strict=True)]
+    refit = LinearProbe(result.l2, tolerance=1e-8).fit(*together)
+    assert result.test_accuracy == refit.score(*test)
+    assert result.converged
+    assert result.gradient_norm <= 1e-8
+
+
+def test_of_equally_good_penalties_the_strongest_is_chosen():
+    features, labels = overlapping_classes(classes=2)
+    features = features + 100 * labels[:, None]  # any penalty tells these apart
+    records = features, labels
+    result = probe_features(records, records, records, penalties=(1e-4, 1e-2, 1e-3))
+    assert set(result.validation_accuracies.values()) == {1.0}
+    assert result.l2 == 1e-2
+
+
+def test_probing_cut_short_says_so():
+    result = probe_features(*splits(), penalties=[1e-3], max_iterations=2)
+    assert not result.converged
+    assert result.iterations == 4
+    assert result.gradient_norm > 1e-5
+
+
+def test_a_class_only_validation_has_is_learned_by_the_last_fit():
+    (features, labels), validation, test = splits()
+    result = probe_features((features[labels != 1], labels[labels != 1]), validation, test)
+    assert result.test_accuracy > result.validation_accuracy
+
+
+def test_penalties_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="a penalty or more"):
+        probe_features(*splits(), penalties=())
+    with pytest.raises(ConfigError, match=r"got -1\.0"):
+        probe_features(*splits(), penalties=(1.0, -1.0))
+
+
+def test_records_that_do_not_fit_together_are_refused():
+    train, validation, (features, labels) = splits()
+    broken = np.where(np.arange(30) == 3, np.nan, features)
+    with pytest.raises(DataError, match="400 of 400 records are not"):
+        probe_features(train, validation, (broken, labels))
+    with pytest.raises(DataError, match="for 30 features, but these records have 29"):
+        probe_features(train, validation, (features[:, 1:], labels))
+    with pytest.raises(DataError, match="400 rows of features and 399 labels"):
+        probe_features(train, validation, (features, labels[1:]))

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+import torch
+
+from igpt.errors import ConfigError
+from igpt.model.transformer import ImageGPT
+from igpt.runs.recipes import RECIPES, Recipe, find_recipe, with_settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_its_network_and_survives_json(name):
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        model = ImageGPT(recipe.model)
+    assert sum(p.numel() for p in model.parameters()) == recipe.model.parameters
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.description
+
+
+def test_the_paper_s_recipes_have_the_paper_s_rates():
+    rates = {
+        "igpt-s": 0.003, "igpt-m": 0.003, "igpt-l": 0.001, "igpt-l-48": 0.01, "igpt-xl": 0.0003,
+        "igpt-s-bert": 0.01, "igpt-m-bert": 0.003, "igpt-l-bert": 0.001,
+    }  # fmt: skip
+    for name, rate in rates.items():
+        assert RECIPES[name].training.learning_rate == rate
+        assert RECIPES[name].model.causal == ("bert" not in name)
+    assert RECIPES["igpt-xl"].training.steps == 2_000_000
+    assert RECIPES["igpt-xl"].training.batch_size == 64
+
+
+def test_any_field_can_be_set_by_its_path():
+    recipe = with_settings(
+        RECIPES["cifar10-tiny"],
+        [
+            "model.layers=2",
+            "training.learning_rate=1",
+            "finetune.training.max_gradient_norm=0.5",
+            "augmentation=none",
+            "finetune.layer=null",
+            "model.causal=false",
+            "model.initialization=sparse-transformer",
+        ],
+    )
+    assert recipe.model.layers == 2
+    assert type(recipe.training.learning_rate) is float
+    assert recipe.finetune.training.max_gradient_norm == 0.5
+    assert recipe.augmentation == "none"
+    assert recipe.finetune.layer is None
+    assert recipe.model.causal is False
+    assert recipe.model.initialization == "sparse-transformer"
+    assert recipe.model.width == RECIPES["cifar10-tiny"].model.width
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("layers", r"looks like model\.layers=12, got 'layers'"),
+        ("modl.layers=3", "no part 'modl'; did you mean 'model'"),
+        ("model.layer=3", r"no setting 'model\.layer'; did you mean 'layers'"),
+        ("model=3", "no setting 'model'"),
+        ("model.layers=three", "wants int, got 'three'"),
+        ("model.layers=1.5", r"wants int, got 1\.5"),
+        ("model.causal=1", "wants bool, got 1"),
+        ("finetune.layer=x", "wants int or null, got 'x'"),
+        ("augmentation=flipp", "augmentation has no choice 'flipp'; did you mean 'flip'"),
+        ("model.initialization=sparse", "did you mean 'sparse-transformer'"),
+        ("training.precision=bf16", "did you mean 'bfloat16'"),
+        ("training.seed=-1", "seed must not be negative"),
+        ("mask_probability=0", r"mask_probability must lie between 0 and 1, got 0\.0"),
+        ("finetune.pixel_coefficient=-1", "pixel_coefficient cannot be under 0"),
+        ("finetune.patience=0", "patience must be at least 1"),
+        ("training.steps=-1", "steps must be more than 0, got -1"),
+        ("training.learning_rate=NaN", "learning_rate must be more than 0, got nan"),
+    ],
+)
+def test_a_setting_that_does_not_exist_or_fit_is_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        with_settings(RECIPES["cifar10-tiny"], [setting])
+
+
+def test_a_recipe_that_does_not_exist_names_the_nearest():
+    with pytest.raises(ConfigError, match="no recipe 'cifar-tiny'; did you mean 'cifar10-tiny'"):
+        find_recipe("cifar-tiny")

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from igpt import quickstart as module
+from igpt.errors import ConfigError
+from igpt.runs.recipes import RECIPES, with_settings
+
+SMALL = (
+    "model.layers=2", "model.width=16", "training.steps=6", "training.validate_every=6",
+    "finetune.training.steps=4", "finetune.training.validate_every=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch):
+    recipe = with_settings(RECIPES["digits-quickstart"], SMALL)
+    monkeypatch.setattr(module, "find_recipe", lambda name: recipe)
+    monkeypatch.setattr(module, "PLACEMENTS", 1)
+
+
+def test_the_quickstart_ends_with_a_summary_a_table_and_a_report(small, tmp_path):
+    out = tmp_path / "quickstart"
+    summary = module.quickstart(out, device="cpu")
+    assert summary == json.loads((out / "summary.json").read_text())
+    assert list(summary) == [
+        "raw_pixel_accuracy", "untrained_accuracy", "best_layer", "best_layer_accuracy",
+        "fine_tuned_accuracy", "test_nats_per_pixel", "seconds",
+    ]  # fmt: skip
+    assert (out / "report.html").is_file()
+    table = module.summary_table(summary, out)
+    assert f"{summary['best_layer_accuracy']:.1%}" in table
+    assert str(out / "report.html") in table
+
+    assert module.quickstart(out, device="cpu") == summary  # told again, not done again
+    with pytest.raises(ConfigError, match="holds a quickstart with seed 0, not 1"):
+        module.quickstart(out, device="cpu", seed=1)
+
+    # Stopped before its end, it goes on from what is there.
+    metrics = (out / "pretrain" / "metrics.jsonl").read_bytes()
+    (out / "summary.json").unlink()
+    again = module.quickstart(out, device="cpu")
+    assert {**again, "seconds": 0} == {**summary, "seconds": 0}
+    assert (out / "pretrain" / "metrics.jsonl").read_bytes() == metrics
