@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from igpt.errors import DataError, IgptError, nearest_name
-from igpt.files import write_json, written_aside
+from igpt.errors import CheckpointError, DataError, IgptError, nearest_name
+from igpt.files import read_json, write_json, written_aside
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -69,3 +69,24 @@ def test_errors_of_ours_are_value_errors():
 def test_the_nearest_name_is_offered_or_else_all():
     assert nearest_name("cifr10", ["cifar10", "digits"]) == "; did you mean 'cifar10'?"
     assert nearest_name("xyz", ["cifar10", "digits"]) == "; choose from cifar10, digits"
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"[1]", "holds no JSON object"),
+        (b'{"a": ', "is damaged"),
+        (b"\xff\xfe\x00", "is damaged"),
+        (b"[" * 100_000, "is damaged"),
+    ],
+)
+def test_json_that_holds_no_object_is_one_line(tmp_path, written, message):
+    (tmp_path / "a.json").write_bytes(written)
+    with pytest.raises(DataError, match=message) as told:
+        read_json(tmp_path / "a.json", error=DataError)
+    assert "\n" not in str(told.value)
+
+
+def test_json_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(CheckpointError, match=r"could not read .*a.json: No such file"):
+        read_json(tmp_path / "a.json")

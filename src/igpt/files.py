@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from igpt.errors import DataError
+from igpt.errors import CheckpointError, DataError, IgptError
 
 _CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
@@ -106,3 +106,22 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, *, error: type[IgptError] = CheckpointError) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        IgptError: Of the kind `error`: the file is missing, damaged, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except OSError as reason:
+        raise error(
+            f"could not read {path}: {reason.strerror}; is the folder a whole copy?"
+        ) from reason
+    except (ValueError, RecursionError) as reason:  # no text, no JSON, or nested without end
+        raise error(f"{path} is damaged: {reason}; restore it or make it again") from reason
+    if not isinstance(value, dict):
+        raise error(f"{path} is damaged: it holds no JSON object; restore it or make it again")
+    return value

@@ -1,0 +1,116 @@
+"""Plain values to checked ones and back: what is written as JSON is read as the type it was.
+
+    to_dict(result)                                    # dicts, lists, texts and numbers only
+    from_dict(ProbeResult, values, name="a probe")     # every field is there, and of its type
+
+One converter for recipes, settings and results. Types are those of the annotations: dataclasses,
+`tuple[X, ...]`, `list[X]`, `dict[str, X]`, `Literal`, unions and plain ones. A number without a
+fraction will do for a float; nothing else is converted, so "12" is no 12.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from igpt.errors import ConfigError, nearest_name
+
+Value = TypeVar("Value")
+
+
+def to_dict(value: Any) -> Any:
+    """Return the same in values that JSON has."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: to_dict(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(inner) for inner in value]
+    return value
+
+
+def from_dict(cls: type[Value], values: Any, *, name: str = "a recipe") -> Value:
+    """Return the value of the dataclass `cls` that `to_dict` made these values of.
+
+    Args:
+        cls: A dataclass.
+        values: Plain values, an object.
+        name: What messages call it.
+
+    Raises:
+        ConfigError: A field is unknown, missing, of another type or impossible; the message names
+            it by its path, such as `training.steps`.
+    """
+    return cast(Value, _read(cls, values, "", name))
+
+
+def _read(hint: Any, value: Any, path: str, name: str) -> Any:
+    if hint is Any:
+        return value
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _read_union(arguments, value, path, name)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ConfigError(f"{path} has no choice {value!r}{nearest_name(str(value), arguments)}")
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _read_fields(hint, value, path, name)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        inner = (_read(arguments[0], item, f"{path}[{i}]", name) for i, item in enumerate(value))
+        return origin(inner)
+    if origin is dict and isinstance(value, dict):
+        return {
+            key: _read(arguments[1], item, _join(path, key), name) for key, item in value.items()
+        }
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if type(value) is hint:
+        return value
+    raise ConfigError(f"{path or name} should be {_name_of(hint)}, got {value!r}")
+
+
+def _read_union(options: tuple[Any, ...], value: Any, path: str, name: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    rest = [option for option in options if option is not type(None)]
+    if len(rest) == 1 and value is not None:
+        return _read(rest[0], value, path, name)
+    for option in rest:
+        try:
+            return _read(option, value, path, name)
+        except ConfigError:
+            continue
+    wanted = " or ".join(_name_of(option) for option in options)
+    raise ConfigError(f"{path or name} should be {wanted}, got {value!r}")
+
+
+def _read_fields(cls: Any, values: dict[str, Any], path: str, name: str) -> Any:
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(
+                f"{name} has no setting {_join(path, key)!r}{nearest_name(key, fields)}"
+            )
+    for key, field in fields.items():
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and key not in values:
+            raise ConfigError(f"{name} lacks {_join(path, key)!r}")
+    return cls(
+        **{key: _read(hints[key], value, _join(path, key), name) for key, value in values.items()}
+    )
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _name_of(hint: Any) -> str:
+    if hint is type(None):
+        return "null"
+    origin = get_origin(hint) or hint
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false",
+             dict: "an object", list: "a list", tuple: "a list"}  # fmt: skip
+    return names.get(origin, "an object")
