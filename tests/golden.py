@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "losses": {run.name: _losses(run) for run in (ar, bert, joint, scratch)},
         "nats_per_pixel": evaluation,
         "probe": [
-            [row["validation_accuracy"], row["test_accuracy"], row["penalty"]]
+            [row["validation_accuracy"], row["test_accuracy"], row["setting"]]
             for row in probe["layers"]
         ],
         "ridge": [[row["validation_accuracy"], row["test_accuracy"]] for row in ridge["layers"]],

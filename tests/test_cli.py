@@ -86,8 +86,8 @@ def test_every_step_leaves_its_file(made, igpt):
     assert report["size"] == 16
     assert (made / "palette.png").is_file()
     evaluation = json.loads((made / "run" / "evaluation.json").read_text())
-    assert evaluation["test"]["images"] == 16
-    assert 0 < evaluation["test"]["nats_per_pixel"] < np.log(16)
+    assert evaluation["splits"]["test"]["images"] == 16
+    assert 0 < evaluation["splits"]["test"]["nats_per_pixel"] < np.log(16)
     assert json.loads((made / "tuned" / "finetune.json").read_text())["test_accuracy"] > 0.8
 
 
@@ -95,10 +95,10 @@ def test_probe_json_tells_of_every_layer(made):
     probe = json.loads((made / "run" / "probe.json").read_text())
     assert [row["layer"] for row in probe["layers"]] == [0, 1, 2]
     for row in probe["layers"]:
-        assert {"validation_accuracy", "test_accuracy", "penalty", "converged"} <= row.keys()
+        assert {"validation_accuracy", "test_accuracy", "setting", "converged"} <= row.keys()
     best = max(probe["layers"], key=lambda row: row["validation_accuracy"])
     assert (probe["best_layer"], probe["test_accuracy"]) == (best["layer"], best["test_accuracy"])
-    assert probe["raw_pixels"] > 0.8
+    assert probe["raw_pixels"]["test_accuracy"] > 0.8
     assert json.loads((made / "run" / "probe-untrained.json").read_text())["raw_pixels"] is None
 
 
@@ -113,7 +113,7 @@ def test_figures_come_as_json_too(made, igpt):
     _, out, _ = igpt("evaluate", made / "run", "--data", made / "store", "--images", 3, "--json")
     assert json.loads(out)["images"] == 3
     kept = json.loads((made / "run" / "evaluation.json").read_text())
-    assert kept["test"]["images"] == 16
+    assert kept["splits"]["test"]["images"] == 16
     _, out, _ = igpt("pretrain", "--resume", made / "run", "--json")
     assert json.loads(out)["step"] == 59
     _, out, _ = igpt("finetune", "--resume", made / "tuned", "--json")

@@ -17,9 +17,12 @@ import click
 
 from igpt import __version__
 from igpt.errors import DataError, IgptError
+from igpt.values import to_dict
 
 if TYPE_CHECKING:
     from igpt.pixels.images import ResamplingFilter
+    from igpt.runs.outliers import OutliersResult
+    from igpt.runs.probe import LayerProbes
 
 _PATH = click.Path(path_type=Path)
 
@@ -86,7 +89,7 @@ def _complain(message: str, *, code: int = 2) -> int:
 
 
 def _print(result: Any, as_json: bool, table: str) -> None:
-    click.echo(json.dumps(result, indent=2) if as_json else table)
+    click.echo(json.dumps(to_dict(result), indent=2) if as_json else table)
 
 
 def _options(*decorators: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -304,9 +307,9 @@ def palette_fit(
 
     report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
     table = (
-        f"{out}: {report['size']} colors; on {report['images']} images of {report['split']} the "
-        f"mean squared error is {report['mean_squared_error']:.2f}, "
-        f"the PSNR {report['psnr_db']:.2f} dB\n"
+        f"{out}: {report.size} colors; on {report.images} images of {report.split} the "
+        f"mean squared error is {report.mean_squared_error:.2f}, "
+        f"the PSNR {report.psnr_db:.2f} dB\n"
         f"{out.with_suffix('.png')}: originals above quantized"
     )
     _print(report, as_json, table)
@@ -423,13 +426,13 @@ def evaluate(
     from igpt.runs.evaluate import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
-    hidden = " (hidden pixels)" if result["objective"] == "masked" else ""
+    hidden = " (hidden pixels)" if result.objective == "masked" else ""
     table = (
-        f"{split}: {result['nats_per_pixel']:.4f} nats, {result['bits_per_pixel']:.4f} bits per "
-        f"pixel{hidden} over {result['images']} images"
+        f"{split}: {result.nats_per_pixel:.4f} nats, {result.bits_per_pixel:.4f} bits per "
+        f"pixel{hidden} over {result.images} images"
     )
-    if result["nats_per_pixel_from_second"] is not None:
-        table += f"; {result['nats_per_pixel_from_second']:.4f} nats over pixels 2 to n"
+    if result.nats_per_pixel_from_second is not None:
+        table += f"; {result.nats_per_pixel_from_second:.4f} nats over pixels 2 to n"
     _print(result, as_json, table)
 
 
@@ -471,16 +474,14 @@ def probe(
         return
     lines = ["layer  validation    test  penalty  converged"]
     lines += [
-        f"{row['layer']:5}  {row['validation_accuracy']:10.2%}  {row['test_accuracy']:6.2%}  "
-        f"{row['penalty']:7.0e}  {'yes' if row['converged'] else 'NO'}"
-        for row in result["layers"]
+        f"{row.layer:5}  {row.validation_accuracy:10.2%}  {row.test_accuracy:6.2%}  "
+        f"{row.setting:7.0e}  {'yes' if row.converged else 'NO'}"
+        for row in result.layers
     ]
-    if result["raw_pixels"] is not None:
-        lines.append(f"raw pixels         {result['raw_pixels']:9.2%}")
+    if result.raw_pixels is not None:
+        lines.append(f"raw pixels         {result.raw_pixels.test_accuracy:9.2%}")
     lines += _concatenated_line(result)
-    lines.append(
-        f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
-    )
+    lines.append(f"best layer by validation: {result.best_layer}, test {result.test_accuracy:.2%}")
     _print(result, as_json, "\n".join(lines))
 
 
@@ -498,39 +499,35 @@ def masks(run: Path, as_json: bool, **options: Any) -> None:
 
     result = masks_run(run, **options)
     table = (
-        f"layer {result['layer']}, "
-        + ("class head" if result["penalty"] is None else f"penalty {result['penalty']:.0e}")
+        f"layer {result.layer}, "
+        + ("class head" if result.penalty is None else f"penalty {result.penalty:.0e}")
         + ", test accuracy\n"
-        f"modal class of {result['masks']} masks  {result['modal']:.2%}\n"
-        f"one mask, on average    {result['single_mean']:.2%}\n"
-        f"no mask                 {result['unmasked']:.2%}"
+        f"modal class of {result.masks} masks  {result.modal:.2%}\n"
+        f"one mask, on average    {result.single_mean:.2%}\n"
+        f"no mask                 {result.unmasked:.2%}"
     )
     _print(result, as_json, table)
 
 
-def _concatenated_line(result: dict[str, Any]) -> list[str]:
-    if "concatenated" not in result:
+def _concatenated_line(result: "LayerProbes") -> list[str]:
+    joined = result.concatenated
+    if joined is None:
         return []
-    joined = result["concatenated"]
-    first, *_, last = joined["layers"]
-    return [f"layers {first} to {last} as one  {joined['test_accuracy']:9.2%}"]
+    first, *_, last = joined.layers
+    return [f"layers {first} to {last} as one  {joined.test_accuracy:9.2%}"]
 
 
-def _other_probe_table(result: dict[str, Any]) -> str:
+def _other_probe_table(result: "LayerProbes") -> str:
     lines = ["layer  validation    test  setting"]
     lines += [
-        f"{row['layer']:5}  {row['validation_accuracy']:10.2%}  {row['test_accuracy']:6.2%}  "
-        f"{row['setting']:7g}"
-        for row in result["layers"]
+        f"{row.layer:5}  {row.validation_accuracy:10.2%}  {row.test_accuracy:6.2%}  "
+        f"{row.setting:7g}"
+        for row in result.layers
     ]
     lines += _concatenated_line(result)
-    lines.append(
-        f"best layer by validation: {result['best_layer']}, test {result['test_accuracy']:.2%}"
-    )
-    if result["rank_correlation"] is not None:
-        lines.append(
-            f"ranks the layers as L-BFGS does: Spearman's {result['rank_correlation']:.2f}"
-        )
+    lines.append(f"best layer by validation: {result.best_layer}, test {result.test_accuracy:.2%}")
+    if result.rank_correlation is not None:
+        lines.append(f"ranks the layers as L-BFGS does: Spearman's {result.rank_correlation:.2f}")
     return "\n".join(lines)
 
 
@@ -543,11 +540,10 @@ def along(run: Path, as_json: bool, **options: Any) -> None:
     """Measure loss and probes of RUN as it was on the way (training.snapshots) and at its end."""
     from igpt.runs.along import along_run
 
-    rows = along_run(run, **options)
+    rows = along_run(run, **options).snapshots
     lines = ["   step    nats  best layer    test"]
     lines += [
-        f"{row['step']:7}  {row['nats_per_pixel']:.4f}  {row['best_layer']:10}  "
-        f"{row['test_accuracy']:6.2%}"
+        f"{row.step:7}  {row.nats_per_pixel:.4f}  {row.best_layer:10}  {row.test_accuracy:6.2%}"
         for row in rows
     ]
     _print(rows, as_json, "\n".join(lines))
@@ -574,14 +570,14 @@ def few_labels(run: Path, as_json: bool, **options: Any) -> None:
     from igpt.runs.few_labels import few_labels_run
 
     result = few_labels_run(run, **options)
-    lines = [f"layer {result['layer']}, {result['layer_chosen']}", "labels a class  test accuracy"]
-    for row in result["rows"]:
-        spread = row["standard_deviation"]
+    lines = [f"layer {result.layer}, {result.layer_chosen}", "labels a class  test accuracy"]
+    for row in result.rows:
+        spread = row.standard_deviation
         told = "" if spread is None else f" +- {100 * spread:.2f}"
-        lines.append(f"{row['labels_per_class']:14}  {100 * row['mean']:.2f}{told} %")
-        if "fine_tuned" in row:
-            lines[-1] += f", fine-tuned {100 * row['fine_tuned']['mean']:.2f} %"
-    lines.append(f"mean and standard deviation over {result['subsets']} random subsets")
+        lines.append(f"{row.labels_per_class:14}  {100 * row.mean:.2f}{told} %")
+        if row.fine_tuned is not None:
+            lines[-1] += f", fine-tuned {100 * row.fine_tuned.mean:.2f} %"
+    lines.append(f"mean and standard deviation over {result.subsets} random subsets")
     _print(result, as_json, "\n".join(lines))
 
 
@@ -657,10 +653,10 @@ def finetune(
             run, data=data, out=out, config=recipe.finetune, device=device, seconds=seconds,
             fold_validation=fold_validation,
         )  # fmt: skip
-    result = tuned.read("finetune.json")
+    result = tuned.read("finetune.json", finetuning.FinetuneResult)
     if result is not None:
-        measured = "validation" if result["test_accuracy"] is None else "test"
-        accuracy = result[f"{measured}_accuracy"]
+        measured = "validation" if result.test_accuracy is None else "test"
+        accuracy = getattr(result, f"{measured}_accuracy")
         told = "measured by its search" if accuracy is None else f"{accuracy:.2%}"
         _print(result, as_json, f"{tuned.path}: {measured} accuracy {told}")
 
@@ -882,8 +878,9 @@ def outliers(run: Path, as_json: bool, **options: Any) -> None:
     _print(result, as_json, _outliers_table(result))
 
 
-def _outliers_table(result: dict[str, Any]) -> str:
-    rows = [{"name": "own test images", **result["own"]}, *result["foreign"]]
+def _outliers_table(result: "OutliersResult") -> str:
+    own, foreign = to_dict(result.own), [to_dict(row) for row in result.foreign]
+    rows = [{"name": "own test images", **own}, *foreign]
     width = max(len(row["name"]) for row in rows)
     lines = [f"{'':{width}}  images  nats per pixel    AUROC: loss  typicality"]
     for row in rows:
@@ -892,11 +889,11 @@ def _outliers_table(result: dict[str, Any]) -> str:
         if "auroc_loss" in row:
             line += f"  {row['auroc_loss']:9.3f}  {row['auroc_typicality']:10.3f}"
         lines.append(line)
-    likelier = [row["name"] for row in result["foreign"] if row["auroc_loss"] < 0.5]
+    likelier = [row.name for row in result.foreign if row.auroc_loss < 0.5]
     lines.append(
         "AUROC: how often a foreign image scores higher than an own one; 0.5 is chance\n"
         "loss: the higher, the more foreign; typicality: the farther from the "
-        f"{result['typical_nats_per_pixel']:.4f} nats of validation images, to either side"
+        f"{result.typical_nats_per_pixel:.4f} nats of validation images, to either side"
     )
     if likelier:
         lines.append(

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from igpt.data.records import prepare_store
+from igpt.data.records import RecordStore, prepare_store
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.report.page import write_report
@@ -21,7 +21,7 @@ from igpt.runs.palette import fit_palette_file
 from igpt.runs.pictures import complete_records
 from igpt.runs.probe import probe_run
 from igpt.runs.recipes import find_recipe, with_settings
-from igpt.runs.run import RunFolder
+from igpt.runs.run import RunFolder, choose_device
 
 RECIPE = "digits-quickstart"
 PLACEMENTS = 3
@@ -86,12 +86,14 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     complete_records(run, data, seed=seed, device=device)
     write_report([run, tuned], out / "report.html")
     summary = {
-        "raw_pixel_accuracy": probed["raw_pixels"],
-        "untrained_accuracy": untrained["test_accuracy"],
-        "best_layer": probed["best_layer"],
-        "best_layer_accuracy": probed["test_accuracy"],
-        "fine_tuned_accuracy": fitted.read("finetune.json")["test_accuracy"],
-        "test_nats_per_pixel": evaluation["nats_per_pixel"],
+        "raw_pixel_accuracy": probed.raw_pixels and probed.raw_pixels.test_accuracy,
+        "untrained_accuracy": untrained.test_accuracy,
+        "best_layer": probed.best_layer,
+        "best_layer_accuracy": probed.test_accuracy,
+        "fine_tuned_accuracy": finetune.report_test(
+            fitted, RecordStore.open(data), choose_device(device)
+        ).test_accuracy,
+        "test_nats_per_pixel": evaluation.nats_per_pixel,
         "seconds": time.monotonic() - began,
     }
     write_json(out / "summary.json", summary)

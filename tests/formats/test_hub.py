@@ -1,22 +1,28 @@
 """Names on the hub and publishing there, on a hub of the tests."""
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import constants
 from tests.conftest import random_model
 from tests.formats.fake_hub import COMMIT, TOKEN, FakeHub
 
 from igpt.cli import main
+from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.files import write_json
 from igpt.formats.huggingface import write_huggingface
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import write_png
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.report.publish import model_card
+from igpt.runs.evaluate import Evaluation
+from igpt.runs.probe import LayerProbes, ProbeFit
+from igpt.runs.run import RunFolder, provenance
 
 
 @dataclass
@@ -222,9 +228,20 @@ def test_the_card_says_what_the_run_knows(pretrained, tmp_path):
             "data": {"path": "/home/someone/secret/photos", "sha256": "abc"},
         },
     )
-    write_json(run / "provenance.json", {"igpt": "0.1", "commit": "c0ffee", "device": "cpu"})
-    write_json(run / "evaluation.json", {"test": {"images": 9, "nats_per_pixel": 3.16806}})
-    write_json(run / "probe.json", {"best_layer": 3, "test_accuracy": 0.4709, "raw_pixels": 0.4161})
+    made = dataclasses.replace(provenance(torch.device("cpu")), commit="c0ffee")
+    likelihood = LikelihoodResult(
+        objective="autoregressive", images=9, nats_per_pixel=3.16806, bits_per_pixel=4.57,
+        nats_per_pixel_from_second=None,
+    )  # fmt: skip
+    pixels = ProbeFit(setting=1e-3, validation_accuracy=0.4, test_accuracy=0.4161)
+    probes = LayerProbes(
+        solver="lbfgs", best_layer=3, test_accuracy=0.4709, layers=(), raw_pixels=pixels,
+        records={},
+    )  # fmt: skip
+    folder = RunFolder.open(run)
+    folder.write("provenance.json", made)
+    folder.write("evaluation.json", Evaluation(splits={"test": likelihood}))
+    folder.write("probe.json", probes)
     card = model_card(pretrained, run, name="someone/pixels", license_name="mit")
     assert "\nlicense: mit\n" in card.split("---")[1]
     for said in (

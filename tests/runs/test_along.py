@@ -1,7 +1,6 @@
 """What is measured along a training, and the baseline beside it."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ from igpt.evaluation.few_labels import balanced_subset
 from igpt.evaluation.likelihood import evaluate
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
-from igpt.runs.along import along_run
+from igpt.runs.along import Along, along_run
 from igpt.runs.evaluate import masks_run
 from igpt.runs.few_labels import few_labels_run
-from igpt.runs.finetune import finetune
+from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.finetune import resume as resume_finetune
 from igpt.runs.pretrain import pretrain, resume
 
@@ -44,15 +43,16 @@ def test_snapshots_are_the_network_as_it_was_at_each_halving(given, tmp_path):
 
 def test_along_a_training_each_snapshot_is_measured_like_the_end(given, shapes_store, tmp_path):
     run = pretrain(with_training(snapshots=2), out=tmp_path / "run", **given)
-    rows = along_run(run.path, data=given["data"], device="cpu")
-    assert [row["step"] for row in rows] == [3, 6, 12]
-    assert json.loads((run.path / "along.json").read_text()) == rows
+    along = along_run(run.path, data=given["data"], device="cpu")
+    rows = along.snapshots
+    assert [row.step for row in rows] == [3, 6, 12]
+    assert run.read("along.json", Along) == along
     middle = igpt.load(run.snapshot(6))
     wanted = evaluate(middle, shapes_store.split("validation")).nats_per_pixel
-    assert rows[1]["nats_per_pixel"] == pytest.approx(wanted, abs=1e-6)
+    assert rows[1].nats_per_pixel == pytest.approx(wanted, abs=1e-6)
     probed = igpt.probe_run(run.model, data=given["data"], device="cpu")
-    assert rows[2]["layers"] == [row["test_accuracy"] for row in probed["layers"]]
-    assert along_run(run.path, data=given["data"], device="cpu") == rows
+    assert rows[2].layers == tuple(row.test_accuracy for row in probed.layers)
+    assert along_run(run.path, data=given["data"], device="cpu") == along
 
 
 def test_a_run_without_snapshots_has_nothing_along_it(given, tmp_path):
@@ -118,7 +118,7 @@ def test_dropout_is_for_training_alone_and_resumes_bit_for_bit(given, tmp_path):
     arguments = {"data": given["data"], "config": scratch(dropout=0.5), "device": "cpu"}
     whole = finetune(base.path, out=tmp_path / "whole", **arguments)
     parts = finetune(base.path, out=tmp_path / "parts", seconds=0.0, **arguments)
-    while parts.read("finetune.json") is None:
+    while parts.read("finetune.json", FinetuneResult) is None:
         resume_finetune(parts.path, device="cpu", seconds=0.0)
     assert losses(parts.path) == losses(whole.path)
     without = finetune(
@@ -145,17 +145,17 @@ def test_a_handful_of_labels_is_fine_tuned_on_the_same_subsets(given, shapes_sto
         "data": given["data"], "labels_per_class": (4,), "subsets": 2, "layer": 1, "device": "cpu",
     }  # fmt: skip
     found = few_labels_run(run.path, finetune_steps=30, **arguments)
-    (row,) = found["rows"]
-    tuned = row["fine_tuned"]
-    assert len(tuned["accuracies"]) == 2
-    assert tuned["mean"] == pytest.approx(np.mean(tuned["accuracies"]))
-    assert tuned["standard_deviation"] == pytest.approx(np.std(tuned["accuracies"], ddof=1))
+    (row,) = found.rows
+    tuned = row.fine_tuned
+    assert len(tuned.accuracies) == 2
+    assert tuned.mean == pytest.approx(np.mean(tuned.accuracies))
+    assert tuned.standard_deviation == pytest.approx(np.std(tuned.accuracies, ddof=1))
     again = few_labels_run(run.path, finetune_steps=30, **arguments)
     assert again == found
-    assert "fine_tuned" not in few_labels_run(run.path, **arguments)["rows"][0]
+    assert few_labels_run(run.path, **arguments).rows[0].fine_tuned is None
     # with labels of two classes by their brightest half, many steps on few images tell them apart
     many = few_labels_run(run.path, finetune_steps=120, **arguments)
-    assert many["rows"][0]["fine_tuned"]["mean"] > 0.8
+    assert many.rows[0].fine_tuned.mean > 0.8
     train = shapes_store.split("train")
     subset = train.chosen(balanced_subset(train.labels, 4, seed=0, subset=1))
     assert np.bincount(subset.labels).tolist() == [4, 4]
@@ -168,11 +168,11 @@ def test_a_fine_tuned_bert_answers_with_its_class_head_under_masks(given, shapes
         base.path, data=given["data"], out=tmp_path / "tuned", config=recipe.finetune, device="cpu"
     )
     found = masks_run(tuned.path, data=given["data"], masks=3, seed=4, device="cpu")
-    assert (found["layer"], found["penalty"], found["masks"]) == (2, None, 3)
+    assert (found.layer, found.penalty, found.masks) == (2, None, 3)
     test, model = shapes_store.split("test"), igpt.load(tuned.path)
     votes = np.stack([igpt.predict(model, test, mask_seed=(4, 1, mask)) for mask in range(3)], 1)
-    assert list(found["single"]) == (votes == test.labels[:, None]).mean(axis=0).tolist()
-    assert found["unmasked"] == (igpt.predict(model, test) == test.labels).mean()
+    assert list(found.single) == (votes == test.labels[:, None]).mean(axis=0).tolist()
+    assert found.unmasked == (igpt.predict(model, test) == test.labels).mean()
     with pytest.raises(ConfigError, match="has a class head, which reads one layer"):
         masks_run(tuned.path, data=given["data"], layer=1, device="cpu")
 

@@ -13,9 +13,10 @@ import torch
 
 import igpt
 from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.files import read_json
 from igpt.model.config import ModelConfig
 from igpt.objectives.autoregressive import autoregressive
-from igpt.runs.finetune import finetune
+from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.finetune import resume as resume_finetune
 from igpt.runs.pretrain import pretrain, resume
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -71,8 +72,10 @@ def test_a_run_holds_all_that_it_should(given, tmp_path):
         "step-000006.png",
         "step-000012.png",
     ]
-    assert run.read("recipe.json")["filter"] == "box"
-    assert {"commit", "command", "libraries", "processor"} <= run.read("provenance.json").keys()
+    assert run.settings["filter"] == "box"
+    assert {"commit", "command", "libraries", "processor"} <= read_json(
+        run.path / "provenance.json"
+    ).keys()
     pretrained = igpt.load(run.path)
     images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     tokens = pretrained.tokenizer.encode(images)
@@ -242,7 +245,7 @@ def test_resuming_with_other_images_or_another_recipe_is_refused(given, shapes_s
     (moved / "store.json").write_text(json.dumps({**description, "source": "elsewhere"}))
     with pytest.raises(CheckpointError, match="holds other images than this run began with"):
         resume(run.path, data=moved, device="cpu")
-    settings = run.read("recipe.json")
+    settings = run.settings
     settings["training"]["learning_rate"] = 0.5
     run.write("recipe.json", settings)
     with pytest.raises(CheckpointError, match="saved under another configuration"):
@@ -255,7 +258,7 @@ def test_a_palette_that_was_swapped_and_data_that_moved_are_told(given, tmp_path
     np.save(run.path / "palette.npy", other)
     with pytest.raises(CheckpointError, match="is not the palette this run began with"):
         resume(run.path, device="cpu")
-    settings = run.read("recipe.json")
+    settings = run.settings
     settings["data"]["path"] = "gone"
     run.write("recipe.json", settings)
     with pytest.raises(CheckpointError, match=r"were at gone, where nothing is .* with --data"):
@@ -309,17 +312,17 @@ def test_fine_tuning_learns_the_classes_and_resumes_bit_for_bit(given, tmp_path)
     )
     arguments = {"data": given["data"], "config": config, "device": "cpu"}
     whole = finetune(base.path, out=tmp_path / "whole", **arguments)
-    result = whole.read("finetune.json")
-    assert result["test_accuracy"] > 0.8
+    result = whole.read("finetune.json", FinetuneResult)
+    assert result.test_accuracy > 0.8
     parts = finetune(base.path, out=tmp_path / "parts", seconds=0.0, **arguments)
     shutil.rmtree(base.path)  # a run of its own: what it began with is in it
-    assert parts.read("finetune.json") is None
+    assert parts.read("finetune.json", FinetuneResult) is None
     for _ in range(3):
         resume_finetune(parts.path, device="cpu", seconds=0.0)
     resume_finetune(parts.path, device="cpu")
     assert losses(parts.path) == losses(whole.path)
-    again = parts.read("finetune.json")
-    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+    again = parts.read("finetune.json", FinetuneResult)
+    assert dataclasses.replace(again, seconds=result.seconds) == result
 
 
 def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improve(
@@ -334,10 +337,10 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
         training=dataclasses.replace(RECIPE.finetune.training, steps=400),
     )
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
-    result = run.read("finetune.json")
+    result = run.read("finetune.json", FinetuneResult)
     # Measured every 4 steps: 0.3, 0.6, then two without gain; the last figure is the test's.
-    assert (result["best_step"], result["steps"]) == (8, 16)
-    assert (result["validation_accuracy"], result["test_accuracy"]) == (0.6, 0.4)
+    assert (result.best_step, result.steps) == (8, 16)
+    assert (result.validation_accuracy, result.test_accuracy) == (0.6, 0.4)
 
 
 def test_the_two_kinds_of_runs_are_not_taken_for_each_other(given, tmp_path):

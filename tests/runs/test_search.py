@@ -13,8 +13,9 @@ from igpt.data.batches import TokenBatches
 from igpt.data.records import prepare_store
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
+from igpt.files import read_json
 from igpt.report.page import write_report
-from igpt.runs.finetune import finetune
+from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.finetune import resume as resume_finetune
 from igpt.runs.pretrain import pretrain, resume
 from igpt.runs.run import RunFolder
@@ -178,7 +179,7 @@ def test_a_run_of_before_there_were_splits_to_choose_still_resumes(given, tmp_pa
     settings = run.settings
     del settings["split"]
     run.write("recipe.json", settings)
-    state = run.read("state/step-000001/state.json")
+    state = read_json(run.path / "state" / "step-000001" / "state.json")
     run.write("state/step-000001/state.json", {**state, "fingerprint": run.fingerprint})
     resume(run.path, device="cpu")
     assert losses(run.path) == losses(whole.path)
@@ -244,33 +245,36 @@ def test_fine_tuning_is_searched_by_accuracy_and_tested_once(
     _, good, low = result["tries"]
     assert good["validation_accuracy"] > low["validation_accuracy"]
     assert (result["best"], result["run"]) == (0.003, "rate-0.003")
-    chosen = RunFolder.open(out / "rate-0.003").read("finetune.json")
-    assert result["test_accuracy"] == chosen["test_accuracy"] > 0.8
-    assert RunFolder.open(out / "rate-1e-09").read("finetune.json")["test_accuracy"] is None
+    chosen = RunFolder.open(out / "rate-0.003").read("finetune.json", FinetuneResult)
+    assert result["test_accuracy"] == chosen.test_accuracy > 0.8
+    assert (
+        RunFolder.open(out / "rate-1e-09").read("finetune.json", FinetuneResult).test_accuracy
+        is None
+    )
     resume_finetune(out / "rate-1e-09", device="cpu")
     assert accuracies_of.count("test") == 1
     assert search_table(result, out).splitlines()[-1] == (
-        f"{out / 'rate-0.003'}: learning rate 0.003, test accuracy {chosen['test_accuracy']:.2%}"
+        f"{out / 'rate-0.003'}: learning rate 0.003, test accuracy {chosen.test_accuracy:.2%}"
     )
 
     folded = search_finetuning(out=out, rates=[1e30, 0.003, 1e-9], fold_validation=True, **tuning)
     assert folded["run"] == "final"
     assert accuracies_of.count("test") == 2
     assert learned_from[-1] == ("train+validation", 64)
-    final = RunFolder.open(out / "final").read("finetune.json")
-    assert final["steps"] == final["best_step"] == good["best_step"]
-    assert final["validation_accuracy"] is None
-    assert folded["test_accuracy"] == final["test_accuracy"]
+    final = RunFolder.open(out / "final").read("finetune.json", FinetuneResult)
+    assert final.steps == final.best_step == good["best_step"]
+    assert final.validation_accuracy is None
+    assert folded["test_accuracy"] == final.test_accuracy
     pretrained = igpt.load(out / "final")
     test = igpt.RecordStore.open(tuning["data"]).split("test")
-    assert accuracy(pretrained, test) == final["test_accuracy"]
+    assert accuracy(pretrained, test) == final.test_accuracy
     again = search_finetuning(out=out, rates=[1e30, 0.003, 1e-9], fold_validation=True, **tuning)
     assert again == folded
     assert accuracies_of.count("test") == 2
 
     page = tmp_path / "report.html"
     write_report([out / name for name in ("rate-0.003", "rate-1e-09", "final")], page)
-    assert f"<b>{final['test_accuracy']:.1%}</b><span>fine-tuned" in page.read_text()
+    assert f"<b>{final.test_accuracy:.1%}</b><span>fine-tuned" in page.read_text()
 
 
 def test_a_fine_tuning_search_stopped_anywhere_goes_on(tuning, tmp_path):
@@ -302,4 +306,4 @@ def test_fine_tuning_on_all_images_takes_all_of_its_steps(tuning, tmp_path, accu
     run = finetune(tuning.pop("source"), out=tmp_path / "run", fold_validation=True, **tuning)
     assert accuracies_of == ["test"]
     assert len(read_metrics(run.metrics)) == 80
-    assert run.read("finetune.json")["best_step"] == 80
+    assert run.read("finetune.json", FinetuneResult).best_step == 80

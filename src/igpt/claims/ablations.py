@@ -25,7 +25,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     for variant in _variants(laboratory.scale):
         run = laboratory.pretrained(variant, seed)
         found[variant] = {
-            "test_accuracy": laboratory.probe(variant, seed)["test_accuracy"],
+            "test_accuracy": laboratory.probe(variant, seed).test_accuracy,
             "nats_per_pixel": laboratory.loss(variant, seed),
             "spikes": spikes([line["loss"] for line in read_metrics(run.metrics)]),
         }

@@ -13,8 +13,8 @@ from igpt.claims.verdict import Part
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     probe = laboratory.probe("base", seed)
     return {
-        "best_layer": probe["best_layer"],
-        "accuracies": [row["test_accuracy"] for row in probe["layers"]],
+        "best_layer": probe.best_layer,
+        "accuracies": [row.test_accuracy for row in probe.layers],
     }
 
 

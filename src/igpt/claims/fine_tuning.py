@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from igpt.claims.claim import Claim, Measured, bars, percent
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.verdict import Part
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
 _NAMES = {
@@ -22,9 +24,9 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     probe = laboratory.probe("base", seed)
     joint = laboratory.finetuned("base", seed, "joint")
     alone = laboratory.finetuned("base", seed, "class", ["finetune.pixel_coefficient=0"])
-    layer = f"finetune.layer={probe['best_layer']}"
+    layer = f"finetune.layer={probe.best_layer}"
     early = joint
-    if probe["best_layer"] < laboratory.scale.recipe_of("base").model.layers:
+    if probe.best_layer < laboratory.scale.recipe_of("base").model.layers:
         early = laboratory.finetuned("base", seed, "best-layer", [layer])
     scratch = [
         laboratory.finetuned(
@@ -42,31 +44,37 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
         )
         for dropout in laboratory.scale.dropouts
     ]
-    results = [run.read("finetune.json") for run in scratch]
-    best = max(results, key=lambda result: result["validation_accuracy"])
+    results = [_result(run) for run in scratch]
+    best = max(results, key=lambda result: result.validation_accuracy or 0.0)
     config = laboratory.scale.recipe_of("base").finetune.training
     curve = [line for line in read_metrics(alone.metrics) if "validation_accuracy" in line]
     reached = [
         line["step"] + 1
         for line in curve
-        if line["validation_accuracy"] >= best["validation_accuracy"]
+        if line["validation_accuracy"] >= best.validation_accuracy
     ]
     return {
-        "probe": probe["test_accuracy"],
-        "best_layer_number": probe["best_layer"],
+        "probe": probe.test_accuracy,
+        "best_layer_number": probe.best_layer,
         "layers": laboratory.scale.recipe_of("base").model.layers,
-        "joint": joint.read("finetune.json")["test_accuracy"],
-        "class_only": alone.read("finetune.json")["test_accuracy"],
-        "best_layer": early.read("finetune.json")["test_accuracy"],
-        "scratch": best["test_accuracy"],
+        "joint": _result(joint).test_accuracy,
+        "class_only": _result(alone).test_accuracy,
+        "best_layer": _result(early).test_accuracy,
+        "scratch": best.test_accuracy,
         "scratch_by_dropout": {
-            str(dropout): result["test_accuracy"]
+            str(dropout): result.test_accuracy
             for dropout, result in zip(laboratory.scale.dropouts, results, strict=True)
         },
-        "scratch_steps": best["best_step"],
+        "scratch_steps": best.best_step,
         "steps_to_reach_scratch": reached[0] if reached else None,
         "batch_size": config.batch_size,
     }
+
+
+def _result(run: RunFolder) -> FinetuneResult:
+    result = run.read("finetune.json", FinetuneResult)
+    assert result is not None
+    return result
 
 
 def _values(measured: Measured) -> dict[str, float]:

@@ -15,20 +15,19 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from igpt.claims.scale import Scale
 from igpt.data.records import RecordStore, prepare_store
 from igpt.errors import ConfigError, DataError
-from igpt.files import write_json
+from igpt.files import read_json, write_json
 from igpt.runs import finetune, pretrain
-from igpt.runs.along import along_run
-from igpt.runs.evaluate import evaluate_run, masks_run
-from igpt.runs.few_labels import few_labels_run
+from igpt.runs.along import Along, along_run
+from igpt.runs.evaluate import Evaluation, MasksResult, evaluate_run, masks_run
+from igpt.runs.few_labels import FewLabelsResult, few_labels_run
 from igpt.runs.palette import fit_palette_file
-from igpt.runs.probe import probe_run
+from igpt.runs.probe import LayerProbes, probe_run
 from igpt.runs.recipes import with_settings
 from igpt.runs.run import RunFolder, describe_data
 from igpt.training.metrics import read_metrics
@@ -93,7 +92,8 @@ class Laboratory:
             "data": describe_data(RecordStore.open(data), data)["sha256"],
             "labelled": describe_data(RecordStore.open(labelled), labelled)["sha256"],
         }
-        known = RunFolder(path).read("laboratory.json")
+        file = path / "laboratory.json"
+        known = read_json(file) if file.is_file() else None
         if known is None:
             write_json(path / "laboratory.json", told)
         elif known != told:
@@ -148,7 +148,7 @@ class Laboratory:
                         f"{path} was made by another recipe than this igpt has for it; choose "
                         "another --out"
                     )
-                if (run.read("evaluation.json") or run.read("probe.json")) is not None:
+                if (run.path / "evaluation.json").is_file() or (run.path / "probe.json").is_file():
                     return run  # it was finished before it was measured
                 return pretrain.resume(path, data=self.data, device=self.device)
             return pretrain.pretrain(
@@ -164,10 +164,10 @@ class Laboratory:
         """Return how long a variant's finished run was trained."""
         return read_metrics(self.pretrained(variant, seed).metrics)[-1]["seconds"]
 
-    def probe(self, variant: str, seed: int) -> dict[str, Any]:
+    def probe(self, variant: str, seed: int) -> LayerProbes:
         """Return `probe.json` of a variant's run."""
         run = self.pretrained(variant, seed)
-        return run.read("probe.json") or probe_run(
+        return run.read("probe.json", LayerProbes) or probe_run(
             run.path,
             data=self.labelled,
             concatenate=min(self.scale.concatenate, self.scale.recipe_of(variant).model.layers + 1),
@@ -178,27 +178,27 @@ class Laboratory:
     def loss(self, variant: str, seed: int) -> float:
         """Return the nats per pixel of a variant's run on the test images."""
         run = self.pretrained(variant, seed)
-        known = (run.read("evaluation.json") or {}).get("test")
+        known = (run.read("evaluation.json", Evaluation) or Evaluation()).splits.get("test")
         measured = known or evaluate_run(run.path, data=self.data, device=self.device)
-        return measured["nats_per_pixel"]
+        return measured.nats_per_pixel
 
-    def along(self, variant: str, seed: int) -> list[dict[str, Any]]:
+    def along(self, variant: str, seed: int) -> Along:
         """Return `along.json` of a variant's run, snapshot by snapshot."""
         self.probe(variant, seed)  # of its end, which is then not measured twice
         run = self.pretrained(variant, seed)
         return along_run(run.path, data=self.labelled, held_out=self.data, device=self.device)
 
-    def masks(self, run: RunFolder, seed: int) -> dict[str, Any]:
+    def masks(self, run: RunFolder, seed: int) -> MasksResult:
         """Return `masks.json` of a run, pretrained and probed or fine-tuned."""
-        return run.read("masks.json") or masks_run(
+        return run.read("masks.json", MasksResult) or masks_run(
             run.path, data=self.labelled, seed=seed, device=self.device
         )
 
-    def few_labels(self, seed: int) -> dict[str, Any]:
+    def few_labels(self, seed: int) -> FewLabelsResult:
         """Return `few-labels.json` of the base run."""
         self.probe("base", seed)  # which tells the best layer
         run = self.pretrained("base", seed)
-        return run.read("few-labels.json") or few_labels_run(
+        return run.read("few-labels.json", FewLabelsResult) or few_labels_run(
             run.path,
             data=self.labelled,
             labels_per_class=self.scale.labels_per_class,
@@ -217,7 +217,8 @@ class Laboratory:
         with _alone(path):
             if path.exists():
                 run = RunFolder.open(path)
-                if (run.read("finetune.json") or {}).get("test_accuracy") is not None:
+                tuned = run.read("finetune.json", finetune.FinetuneResult)
+                if tuned is not None and tuned.test_accuracy is not None:
                     return run
                 return finetune.resume(path, data=self.labelled, device=self.device)
             return finetune.finetune(

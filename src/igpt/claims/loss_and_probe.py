@@ -14,8 +14,11 @@ from igpt.claims.verdict import Part
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     return {
         name: [
-            {key: row[key] for key in ("step", "nats_per_pixel", "best_layer", "test_accuracy")}
-            for row in laboratory.along(f"size-{name}", seed)
+            {
+                key: getattr(row, key)
+                for key in ("step", "nats_per_pixel", "best_layer", "test_accuracy")
+            }
+            for row in laboratory.along(f"size-{name}", seed).snapshots
         ]
         for name in laboratory.scale.sizes
     }

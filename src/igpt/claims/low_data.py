@@ -13,16 +13,16 @@ from igpt.claims.verdict import Part
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     found = laboratory.few_labels(seed)
     return {
-        "layer": found["layer"],
+        "layer": found.layer,
         "rows": [
             {
-                "labels_per_class": row["labels_per_class"],
-                "probe": row["mean"],
-                "probe_deviation": row["standard_deviation"],
-                "fine_tuned": row["fine_tuned"]["mean"],
-                "fine_tuned_deviation": row["fine_tuned"]["standard_deviation"],
+                "labels_per_class": row.labels_per_class,
+                "probe": row.mean,
+                "probe_deviation": row.standard_deviation,
+                "fine_tuned": row.fine_tuned and row.fine_tuned.mean,
+                "fine_tuned_deviation": row.fine_tuned and row.fine_tuned.standard_deviation,
             }
-            for row in found["rows"]
+            for row in found.rows
         ],
     }
 

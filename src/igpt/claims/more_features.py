@@ -11,11 +11,12 @@ from igpt.claims.verdict import Part
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     probe = laboratory.probe("base", seed)
+    assert probe.concatenated is not None
     return {
-        "best_layer": probe["best_layer"],
-        "alone": probe["test_accuracy"],
-        "layers": probe["concatenated"]["layers"],
-        "together": probe["concatenated"]["test_accuracy"],
+        "best_layer": probe.best_layer,
+        "alone": probe.test_accuracy,
+        "layers": list(probe.concatenated.layers),
+        "together": probe.concatenated.test_accuracy,
     }
 
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from igpt.claims.claim import Claim, Measured, bars, percent
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.verdict import Part
+from igpt.runs.finetune import FinetuneResult
 
 _NAMES = {
     "autoregressive_probe": "AR\nprobe",
@@ -21,16 +22,19 @@ _NAMES = {
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
-    found = {"autoregressive_probe": laboratory.probe("base", seed)["test_accuracy"]}
+    found = {"autoregressive_probe": laboratory.probe("base", seed).test_accuracy}
     laboratory.probe("bert", seed)  # tells layer and penalty
     probe = laboratory.masks(laboratory.pretrained("bert", seed), seed)
     tuned = laboratory.finetuned("base", seed, "joint")
-    found["autoregressive_tuned"] = tuned.read("finetune.json")["test_accuracy"]
+    tested = tuned.read("finetune.json", FinetuneResult)
+    assert tested is not None
+    assert tested.test_accuracy is not None
+    found["autoregressive_tuned"] = tested.test_accuracy
     head = laboratory.masks(laboratory.finetuned("bert", seed, "joint"), seed)
     for name, masks in (("bert_probe", probe), ("bert_tuned", head)):
-        found[f"{name}_unmasked"] = masks["unmasked"]
-        found[f"{name}_one"] = masks["single_mean"]
-        found[f"{name}_modal"] = masks["modal"]
+        found[f"{name}_unmasked"] = masks.unmasked
+        found[f"{name}_one"] = masks.single_mean
+        found[f"{name}_modal"] = masks.modal
     return found
 
 

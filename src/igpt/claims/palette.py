@@ -30,8 +30,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
             for kind, grey in (("colors", False), ("greys", True))
         },
         "probes": {
-            name: laboratory.probe(f"palette-{name}", seed)["test_accuracy"]
-            for name in scale.palettes
+            name: laboratory.probe(f"palette-{name}", seed).test_accuracy for name in scale.palettes
         },
     }
 

@@ -33,12 +33,13 @@ from igpt.claims.laboratory import Laboratory
 from igpt.claims.scale import SCALES, Scale, find_scale
 from igpt.claims.verdict import RULE, judge, judge_claim
 from igpt.errors import ConfigError, nearest_name
-from igpt.files import write_json, written_aside
+from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import Interrupted, RunFolder, choose_device, provenance
+from igpt.runs.run import Interrupted, choose_device, provenance
+from igpt.values import to_dict
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.name: module.CLAIM
@@ -116,17 +117,17 @@ def reproduce(
             "leave out the --set that makes them so"
         )
     laboratory = Laboratory.open(out / scale, chosen, data=data, labelled=labelled, device=device)
-    folder = RunFolder(laboratory.path)
     plan = {
         "claim": claim.name,
         "rule": RULE,
         "parts": [dataclasses.asdict(part) for part in claim.parts],
         "seeds": list(range(seeds)),
         "settings": list(settings),
-        "provenance": provenance(choose_device(device)),
+        "provenance": to_dict(provenance(choose_device(device))),
     }
-    if (folder.read(f"{name}.plan.json") or {}).get("parts") != plan["parts"]:
-        folder.write(f"{name}.plan.json", plan)
+    file = laboratory.path / f"{name}.plan.json"
+    if not file.is_file() or read_json(file).get("parts") != plan["parts"]:
+        write_json(file, plan)
     measured = []
     for seed in tqdm(range(seeds), desc=name, unit="seed", disable=None):
         try:
@@ -150,7 +151,7 @@ def reproduce(
         "measured": measured,
         "runs": claim.variants(laboratory.scale),
         "seconds": sum(laboratory.seconds(name, seed) for name in names for seed in range(seeds)),
-        "provenance": provenance(choose_device(device)),
+        "provenance": to_dict(provenance(choose_device(device))),
     }
     _draw(claim, measured, result, laboratory.path / f"{name}.png")
     write_json(laboratory.path / f"{name}.json", result)

@@ -11,7 +11,7 @@ from igpt.claims.verdict import Part
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     return {
-        str(side): laboratory.probe(f"resolution-{side}", seed)["test_accuracy"]
+        str(side): laboratory.probe(f"resolution-{side}", seed).test_accuracy
         for side in laboratory.scale.resolutions
     }
 

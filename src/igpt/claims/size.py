@@ -16,7 +16,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
         run = laboratory.pretrained(f"size-{name}", seed)
         found[name] = {
             "weights": recipe_of(run.settings).model.parameters,
-            "test_accuracy": laboratory.probe(f"size-{name}", seed)["test_accuracy"],
+            "test_accuracy": laboratory.probe(f"size-{name}", seed).test_accuracy,
             "nats_per_pixel": laboratory.loss(f"size-{name}", seed),
         }
     return found

@@ -20,7 +20,7 @@ from igpt.objectives.masked import hidden_color_loss, image_masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likelihood:
+class LikelihoodResult:
     """Mean negative log-likelihood of a pixel over images."""
 
     objective: str
@@ -136,7 +136,7 @@ def evaluate(
     batch_size: int = 64,
     seed: int = 0,
     progress: bool = False,
-) -> Likelihood:
+) -> LikelihoodResult:
     """Measure the likelihood of images.
 
     Args:
@@ -175,7 +175,7 @@ def evaluate(
     later = None
     if model.config.causal and positions > 1:
         later = (nats * positions - first_pixels / count) / (positions - 1)
-    return Likelihood(
+    return LikelihoodResult(
         objective="autoregressive" if model.config.causal else "masked",
         images=count,
         nats_per_pixel=nats,

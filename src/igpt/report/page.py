@@ -35,14 +35,21 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from PIL import Image
 
 from igpt.errors import CheckpointError, ConfigError
+from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.files import written_aside
 from igpt.pixels.images import GREY_WEIGHTS, image_grid, read_image
 from igpt.pixels.palette import Palette
+from igpt.runs.evaluate import Evaluation, MasksResult
+from igpt.runs.few_labels import FewLabelsResult
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.outliers import OutliersResult
 from igpt.runs.pretrain import recipe_of
+from igpt.runs.probe import LayerProbes
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import RunFolder
+from igpt.runs.run import Provenance, RunFolder
 from igpt.training.config import TrainingConfig
 from igpt.training.metrics import read_metrics
+from igpt.values import to_dict
 
 _COLORS = ("#2b6ca3", "#c8642b", "#3d8c5f", "#8f5aa8", "#b8962a", "#c2487a", "#3a9aa8", "#7a6a58")
 _INK, _MUTED = "#1f2933", "#7b8794"
@@ -51,20 +58,7 @@ _POINTS = 1000  # of a curve that are drawn; a long run has a million
 _GAP = 225  # grey between swatches, so that white can be seen
 _STRIP = 6  # pictures that show how the samples changed
 
-# The numbers that a result must hold to be told of.
-_EVALUATION = ("images", "nats_per_pixel", "bits_per_pixel")
-_PROBE = ("best_layer", "test_accuracy")
-_LAYER = ("layer", "validation_accuracy", "test_accuracy", "penalty", "converged")
-_FINETUNE = ("best_step", "steps", "pixel_coefficient", "layer", "seconds")
-_ACCURACIES = ("test_accuracy", "validation_accuracy")  # null where not measured
-
 _OTHER_PROBES = {"ridge": "ridge regression", "neighbors": "nearest neighbors", "sgd": "SGD"}
-_OTHER_LAYER = ("layer", "validation_accuracy", "test_accuracy", "setting")
-_FEW_LABELS = ("layer", "subsets", "test_images")
-_FEW_LABELS_ROW = ("labels_per_class", "mean")
-_MASKS = ("layer", "masks", "modal", "single_mean", "unmasked")
-_SPREAD = ("images", "nats_per_pixel", "standard_deviation")
-_FOREIGN = (*_SPREAD, "auroc_loss", "auroc_typicality")
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's own font
@@ -86,15 +80,15 @@ class _Run:
     settings: dict[str, Any]
     recipe: Recipe
     metrics: list[dict[str, Any]]
-    evaluation: dict[str, dict[str, Any]]
-    probe: dict[str, Any]
-    untrained: dict[str, Any]
-    other_probes: list[dict[str, Any]]
-    few_labels: dict[str, Any]
-    masks: dict[str, Any]
-    outliers: dict[str, Any]
-    finetune: dict[str, Any]
-    provenance: dict[str, Any]
+    evaluation: dict[str, LikelihoodResult]
+    probe: LayerProbes | None
+    untrained: LayerProbes | None
+    other_probes: list[tuple[str, LayerProbes]]
+    few_labels: FewLabelsResult | None
+    masks: MasksResult | None
+    outliers: OutliersResult | None
+    finetune: FinetuneResult | None
+    provenance: Provenance | None
 
     @property
     def pretrains(self) -> bool:
@@ -164,7 +158,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     )
     environment.filters.update(
         percent=_percent, count="{:,}".format, duration=_duration, quote=shlex.quote,
-        json=functools.partial(json.dumps, indent=2),
+        json=functools.partial(json.dumps, indent=2), plain=lambda value: to_dict(value) or {},
     )  # fmt: skip
     template = environment.from_string(Path(__file__).with_name("page.jinja").read_text())
     with matplotlib.rc_context():  # the reader's own matplotlib settings decide nothing
@@ -190,10 +184,10 @@ def _best_tuned(runs: list[_Run]) -> _Run | None:
     """
 
     def rank(run: _Run) -> tuple[bool, float]:
-        validation = run.finetune["validation_accuracy"]
+        validation = run.finetune.validation_accuracy if run.finetune else None
         return validation is None, validation or 0.0
 
-    tested = [run for run in runs if run.finetune.get("test_accuracy") is not None]
+    tested = [run for run in runs if run.finetune and run.finetune.test_accuracy is not None]
     return max(tested, key=rank, default=None)
 
 
@@ -214,7 +208,7 @@ def _read_runs(paths: Sequence[Path]) -> list[_Run]:
 
 def _read_run(path: Path, *, label: str, color: str) -> _Run:
     folder = RunFolder.open(path)
-    settings = _read(folder, "recipe.json")
+    settings = folder.settings
     known = settings.get("kind") in ("pretrain", "finetune")
     data = settings.get("data")
     if not known or not isinstance(data, dict) or not {"path", "sha256"} <= data.keys():
@@ -228,117 +222,23 @@ def _read_run(path: Path, *, label: str, color: str) -> _Run:
         numbers = isinstance(line, dict) and all(type(v) in (int, float) for v in line.values())
         if not numbers or type(line.get("step")) is not int:
             raise CheckpointError(f"{folder.metrics} is damaged: its lines should hold numbers")
-    evaluation = _read(folder, "evaluation.json")
-    for split in evaluation:
-        _check(evaluation[split], _EVALUATION, path / "evaluation.json")
+    evaluation = folder.read("evaluation.json", Evaluation) or Evaluation()
     return _Run(
         folder=folder, label=label, color=color, settings=settings, recipe=recipe,
-        metrics=metrics, evaluation=evaluation,
-        probe=_read_probe(folder, "probe.json"),
-        untrained=_read_probe(folder, "probe-untrained.json"),
+        metrics=metrics, evaluation=evaluation.splits,
+        probe=folder.read("probe.json", LayerProbes),
+        untrained=folder.read("probe-untrained.json", LayerProbes),
         other_probes=[
-            {"name": name, **probe}
+            (name, probe)
             for solver, name in _OTHER_PROBES.items()
-            if (probe := _read_other_probe(folder, f"probe-{solver}.json"))
+            if (probe := folder.read(f"probe-{solver}.json", LayerProbes))
         ],
-        few_labels=_read_few_labels(folder),
-        masks=_read(folder, "masks.json", _MASKS),
-        outliers=_read_outliers(folder),
-        finetune=_read_finetune(folder),
-        provenance=_read(folder, "provenance.json"),
+        few_labels=folder.read("few-labels.json", FewLabelsResult),
+        masks=folder.read("masks.json", MasksResult),
+        outliers=folder.read("outliers.json", OutliersResult),
+        finetune=folder.read("finetune.json", FinetuneResult),
+        provenance=folder.read("provenance.json", Provenance),
     )  # fmt: skip
-
-
-def _read_probe(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Return a probe's results, with the row of the best layer as `best`."""
-    probe = _read(folder, name, _PROBE)
-    if not probe:
-        return {}
-    best = _best_row(probe, _LAYER, folder.path / name)
-    if not _is_number_or_none(probe.get("raw_pixels")):
-        raise CheckpointError(f"{folder.path / name} is damaged; probe again")
-    return {"raw_pixels": None, **probe, "best": best}
-
-
-def _read_other_probe(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Return the results of a probe by another solver, with the row of the best layer as `best`."""
-    probe = _read(folder, name, _PROBE)
-    if not probe:
-        return {}
-    best = _best_row(probe, _OTHER_LAYER, folder.path / name)
-    if not _is_number_or_none(probe.get("rank_correlation")):
-        raise CheckpointError(f"{folder.path / name} is damaged; probe again")
-    return {"rank_correlation": None, **probe, "best": best}
-
-
-def _best_row(probe: dict[str, Any], numbers: Sequence[str], file: Path) -> dict[str, Any]:
-    rows = _check_rows(probe, "layers", numbers, file)
-    best = [row for row in rows if row["layer"] == probe["best_layer"]]
-    if not best:
-        raise CheckpointError(f"{file} is damaged; probe again")
-    return best[0]
-
-
-def _read_few_labels(folder: RunFolder) -> dict[str, Any]:
-    found = _read(folder, "few-labels.json", _FEW_LABELS)
-    file = folder.path / "few-labels.json"
-    for row in _check_rows(found, "rows", _FEW_LABELS_ROW, file) if found else ():
-        tuned = row.get("fine_tuned") or {"mean": None}
-        row["fine_tuned"] = tuned.get("mean", "") if isinstance(tuned, dict) else tuned
-        told = row.setdefault("standard_deviation", None), row["fine_tuned"]
-        if not all(map(_is_number_or_none, told)):
-            raise CheckpointError(f"{file} is damaged; run igpt few-labels again")
-    return found
-
-
-def _read_outliers(folder: RunFolder) -> dict[str, Any]:
-    found = _read(folder, "outliers.json", ("typical_nats_per_pixel", "validation_images"))
-    file = folder.path / "outliers.json"
-    if found:
-        _check(found.get("own"), _SPREAD, file)
-        for row in _check_rows(found, "foreign", _FOREIGN, file):
-            if not isinstance(row.get("name"), str):
-                raise CheckpointError(f"{file} is damaged; run igpt outliers again")
-    return found
-
-
-def _read_finetune(folder: RunFolder) -> dict[str, Any]:
-    """Return a fine-tuning's results; an accuracy that was not to be measured is None."""
-    found = _read(folder, "finetune.json", _FINETUNE)
-    wanted = [name for name in _ACCURACIES if found and found.get(name, "") is not None]
-    return _check(found, wanted, folder.path / "finetune.json")
-
-
-def _read(folder: RunFolder, name: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a JSON file's object, or an empty one if there is no file."""
-    try:
-        value = folder.read(name)
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{folder.path / name} is damaged: no text; remove it") from error
-    return {} if value is None else _check(value, numbers, folder.path / name)
-
-
-def _check(value: Any, numbers: Sequence[str], file: Path) -> dict[str, Any]:
-    known = value if isinstance(value, dict) else {}
-    missing = [name for name in numbers if not isinstance(known.get(name), (int, float))]
-    if missing or known is not value:
-        what = f"a number as {missing[0]!r}" if missing else "an object"
-        raise CheckpointError(f"{file} is damaged: it lacks {what}; restore or remove it")
-    return known
-
-
-def _check_rows(
-    value: dict[str, Any], name: str, numbers: Sequence[str], file: Path
-) -> list[dict[str, Any]]:
-    """Return the list of this name, once it is known to hold an object or more with numbers."""
-    rows = value.get(name)
-    return [
-        _check(row, numbers, file) for row in (rows if isinstance(rows, list) and rows else [None])
-    ]
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, (int, float))
 
 
 def _palettes(runs: list[_Run]) -> list[dict[str, Any]]:
@@ -404,8 +304,8 @@ def _accuracy_plot(runs: list[_Run]) -> Markup | None:
         steps, accuracy = run.curve("validation_accuracy")
         axes.plot(steps, accuracy, "o-", color=run.color, lw=1.6, ms=4)
         drawn = drawn or len(steps) > 0
-        if run.finetune.get("validation_accuracy") is not None:
-            _draw_ring(axes, run.finetune["best_step"], run.finetune["validation_accuracy"], run)
+        if run.finetune and run.finetune.validation_accuracy is not None:
+            _draw_ring(axes, run.finetune.best_step, run.finetune.validation_accuracy, run)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.margins(y=0.12)
     return _svg(figure, "Validation accuracy over steps of fine-tuning") if drawn else None
@@ -415,15 +315,20 @@ def _probe_plot(runs: list[_Run]) -> Markup | None:
     if not runs:
         return None
     figure, axes = _plot("layer", "test accuracy")
-    raw = {run.probe["raw_pixels"]: run for run in runs if run.probe["raw_pixels"] is not None}
+    raw = {
+        run.probe.raw_pixels.test_accuracy: run
+        for run in runs
+        if run.probe and run.probe.raw_pixels
+    }
     for run in runs:
+        assert run.probe is not None
         for probe, style, fill in ((run.untrained, "o:", "white"), (run.probe, "o-", run.color)):
-            rows = sorted(probe.get("layers", []), key=lambda row: row["layer"])
-            points = np.array([(row["layer"], row["test_accuracy"]) for row in rows]).reshape(-1, 2)
-            loose = points[[not row["converged"] for row in rows]]
+            rows = sorted(probe.layers if probe else (), key=lambda row: row.layer)
+            points = np.array([(row.layer, row.test_accuracy) for row in rows]).reshape(-1, 2)
+            loose = points[[not row.converged for row in rows]]
             axes.plot(*points.T, style, color=run.color, mfc=fill, ms=4, lw=1.6)
             axes.plot(*loose.T, "x", color=_INK, ms=7, mew=1.6, zorder=5)
-        _draw_ring(axes, run.probe["best_layer"], run.probe["test_accuracy"], run)
+        _draw_ring(axes, run.probe.best_layer, run.probe.test_accuracy, run)
     axes.margins(y=0.12)
     for accuracy, run in raw.items():
         alone = len(raw) == 1

@@ -9,7 +9,6 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import written_aside
@@ -18,7 +17,10 @@ from igpt.formats.hub import is_hub_name
 from igpt.formats.huggingface import write_huggingface
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
-from igpt.runs.run import RunFolder
+from igpt.runs.evaluate import Evaluation
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.probe import LayerProbes
+from igpt.runs.run import Provenance, RunFolder
 
 
 def push(
@@ -205,7 +207,7 @@ def _loading(pretrained: Pretrained, name: str, to: Target) -> str:
 
 
 def _training(run: RunFolder) -> list[str]:
-    settings, provenance = run.settings, run.read("provenance.json") or {}
+    settings, provenance = run.settings, run.read("provenance.json", Provenance)
     hidden = {"kind", "name", "data", "from"} | ({"finetune"} if "name" in settings else set())
     recipe = {name: value for name, value in settings.items() if name not in hidden}
     lines = [
@@ -217,8 +219,8 @@ def _training(run: RunFolder) -> list[str]:
     ]
     if provenance:
         lines.append(
-            f"igpt {provenance.get('igpt')}, commit {provenance.get('commit')}, PyTorch "
-            f"{provenance.get('libraries', {}).get('torch')}, on {provenance.get('device')}."
+            f"igpt {provenance.igpt}, commit {provenance.commit}, PyTorch "
+            f"{provenance.libraries['torch']}, on {provenance.device}."
         )
     written = json.dumps(recipe, indent=2)
     lines.append(
@@ -230,27 +232,27 @@ def _training(run: RunFolder) -> list[str]:
 def _figures(run: RunFolder, *, pixels: bool) -> list[str]:
     """Return what was measured, with igpt; of predicting pixels only if the folder can."""
     rows: list[tuple[str, str]] = []
-    evaluations: dict[str, Any] = (run.read("evaluation.json") or {}) if pixels else {}
-    for split, found in evaluations.items():
+    evaluation = run.read("evaluation.json", Evaluation) if pixels else None
+    for split, found in (evaluation.splits if evaluation else {}).items():
         rows.append(
             (
-                f"nats per pixel, {split} ({found['images']} images)",
-                f"{found['nats_per_pixel']:.4f}",
+                f"nats per pixel, {split} ({found.images} images)",
+                f"{found.nats_per_pixel:.4f}",
             )
         )
-    probe = run.read("probe.json")
+    probe = run.read("probe.json", LayerProbes)
     if probe:
         rows.append(
             (
-                f"linear probe, layer {probe['best_layer']}, test accuracy",
-                f"{probe['test_accuracy']:.2%}",
+                f"linear probe, layer {probe.best_layer}, test accuracy",
+                f"{probe.test_accuracy:.2%}",
             )
         )
-        if probe.get("raw_pixels") is not None:
-            rows.append(("the same on raw pixels", f"{probe['raw_pixels']:.2%}"))
-    tuned = run.read("finetune.json")
-    if tuned and tuned["test_accuracy"] is not None:
-        rows.append(("fine-tuned, test accuracy", f"{tuned['test_accuracy']:.2%}"))
+        if probe.raw_pixels is not None:
+            rows.append(("the same on raw pixels", f"{probe.raw_pixels.test_accuracy:.2%}"))
+    tuned = run.read("finetune.json", FinetuneResult)
+    if tuned and tuned.test_accuracy is not None:
+        rows.append(("fine-tuned, test accuracy", f"{tuned.test_accuracy:.2%}"))
     if not rows:
         return []
     table = "\n".join(f"| {what} | {figure} |" for what, figure in rows)

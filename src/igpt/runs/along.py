@@ -5,22 +5,45 @@ each is measured like the finished one. This is the paper's figure 3 of one netw
 generative loss falls, the features get better.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
 from igpt.runs.pretrain import recipe_of
-from igpt.runs.probe import probe_run
+from igpt.runs.probe import LayerProbes, probe_run
 from igpt.runs.run import RunFolder, choose_device
 from igpt.training.metrics import read_metrics
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A run as it was after so many updates."""
+
+    step: int
+    """Updates done."""
+    nats_per_pixel: float
+    """Of the validation split."""
+    best_layer: int
+    validation_accuracy: float
+    """Of the best layer's probe; so is the next."""
+    test_accuracy: float
+    layers: tuple[float, ...]
+    """Test accuracy of each layer's probe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along:
+    """What `along.json` holds, from the first snapshot to the end."""
+
+    snapshots: tuple[Snapshot, ...] = ()
+
+
 def along_run(
     path: Path, *, data: Path, held_out: Path | None = None, device: str = "auto"
-) -> list[dict[str, Any]]:
+) -> Along:
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
     The run keeps them as `along.json`, row by row, so that a stopped measurement goes on. The loss
@@ -31,11 +54,6 @@ def along_run(
         data: Record store with labels, for the probes.
         held_out: Record store whose validation split gives the loss; `data` by default.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
-
-    Returns:
-        Rows from the first snapshot to the end: `step` (updates done), `nats_per_pixel`,
-        `best_layer`, `validation_accuracy` and `test_accuracy` of that layer, and `layers`, the
-        test accuracy of each.
 
     Raises:
         ConfigError: The run keeps no snapshots, or is not finished.
@@ -64,23 +82,21 @@ def along_run(
         raise ConfigError(f"{path} is not finished; go on with igpt pretrain --resume {path} first")
     folders[training.steps] = run.model
     validation = RecordStore.open(held_out or data).split("validation")
-    rows = run.read("along.json") or []
+    along = run.read("along.json", Along) or Along()
     for step, folder in folders.items():
-        if any(row["step"] == step for row in rows):
+        if any(snapshot.step == step for snapshot in along.snapshots):
             continue
         pretrained = load(folder, device=choose_device(device))
-        probe = run.read("probe.json") if step == training.steps else None
+        probe = run.read("probe.json", LayerProbes) if step == training.steps else None
         probe = probe or probe_run(folder, data=data, device=device, raw=False)
-        best = probe["best_layer"]
-        rows.append(
-            {
-                "step": step,
-                "nats_per_pixel": evaluate(pretrained, validation).nats_per_pixel,
-                "best_layer": best,
-                "validation_accuracy": probe["layers"][best]["validation_accuracy"],
-                "test_accuracy": probe["test_accuracy"],
-                "layers": [row["test_accuracy"] for row in probe["layers"]],
-            }
+        snapshot = Snapshot(
+            step=step,
+            nats_per_pixel=evaluate(pretrained, validation).nats_per_pixel,
+            best_layer=probe.best_layer,
+            validation_accuracy=probe.best.validation_accuracy,
+            test_accuracy=probe.test_accuracy,
+            layers=tuple(row.test_accuracy for row in probe.layers),
         )
-        run.write("along.json", rows)
-    return rows
+        along = Along(snapshots=(*along.snapshots, snapshot))
+        run.write("along.json", along)
+    return along

@@ -2,20 +2,47 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features, require_bert
-from igpt.evaluation.likelihood import evaluate
+from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MaskEnsemble, class_mask_ensemble, mask_ensemble
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.objectives.classification import check_layer
+from igpt.runs.probe import LayerProbes
 from igpt.runs.run import RunFolder, choose_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What `evaluation.json` holds."""
+
+    splits: dict[str, LikelihoodResult] = field(default_factory=dict)
+    """Of whole splits, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksResult:
+    """What `masks.json` holds: test accuracies of a BERT network under masks."""
+
+    layer: int
+    """That was read."""
+    penalty: float | None
+    """Of the probes; None for a class head."""
+    seed: int
+    masks: int
+    modal: float
+    """Of the modal class over all masks."""
+    single: tuple[float, ...]
+    """Of each mask alone."""
+    single_mean: float
+    unmasked: float
 
 
 def evaluate_run(
@@ -26,10 +53,10 @@ def evaluate_run(
     images: int | None = None,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> LikelihoodResult:
     """Measure a run's likelihood on a split and return it; of a whole split, the run keeps it.
 
-    `evaluation.json` holds the newest result of each split, by the split's name.
+    `evaluation.json` holds the newest result of each split.
 
     Raises:
         CheckpointError: No model at `path`.
@@ -37,15 +64,11 @@ def evaluate_run(
     """
     pretrained = load(path, device=choose_device(device))
     records = RecordStore.open(data).split(split)
-    result = {
-        "split": split,
-        **dataclasses.asdict(
-            evaluate(pretrained, records, images=images, seed=seed, progress=True)
-        ),
-    }
+    result = evaluate(pretrained, records, images=images, seed=seed, progress=True)
     if images is None and (path / "recipe.json").is_file():
         run = RunFolder.open(path)
-        run.write("evaluation.json", {**(run.read("evaluation.json") or {}), split: result})
+        known = run.read("evaluation.json", Evaluation) or Evaluation()
+        run.write("evaluation.json", Evaluation(splits={**known.splits, split: result}))
     return result
 
 
@@ -57,7 +80,7 @@ def masks_run(
     masks: int = 5,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> MasksResult:
     """Classify test images under several masks and return the accuracies, kept as `masks.json`.
 
     A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted; layer and
@@ -79,10 +102,10 @@ def masks_run(
         found = class_mask_ensemble(pretrained, store.split("test"), masks=masks, seed=seed)
         read = check_layer(pretrained.model, pretrained.class_layer)
         return _keep_masks(run, found, layer=read, penalty=None, seed=seed)
-    probe = run.read("probe.json") or {"layers": [], "best_layer": layer}
-    wanted = probe["best_layer"] if layer is None else layer
-    rows = [row for row in probe["layers"] if row["layer"] == wanted]
-    if not rows:
+    probe = run.read("probe.json", LayerProbes)
+    wanted = probe.best_layer if probe is not None and layer is None else layer
+    rows = [row for row in (probe.layers if probe else ()) if row.layer == wanted]
+    if wanted is None or not rows:
         raise ConfigError(
             f"{path} has no probe of "
             + ("any layer" if wanted is None else f"layer {wanted}")
@@ -90,21 +113,21 @@ def masks_run(
         )
     found = mask_ensemble(
         pretrained, store.split("train+validation"), store.split("test"), layer=wanted,
-        l2=rows[0]["penalty"], masks=masks, seed=seed,
+        l2=rows[0].setting, masks=masks, seed=seed,
     )  # fmt: skip
-    return _keep_masks(run, found, layer=wanted, penalty=rows[0]["penalty"], seed=seed)
+    return _keep_masks(run, found, layer=wanted, penalty=rows[0].setting, seed=seed)
 
 
 def _keep_masks(
     run: RunFolder, found: MaskEnsemble, *, layer: int, penalty: float | None, seed: int
-) -> dict[str, Any]:
-    result = {
-        "layer": layer,
-        "penalty": penalty,
-        "single_mean": found.single_mean,
-        "seed": seed,
+) -> MasksResult:
+    result = MasksResult(
+        layer=layer,
+        penalty=penalty,
+        seed=seed,
+        single_mean=found.single_mean,
         **dataclasses.asdict(found),
-    }
+    )
     run.write("masks.json", result)
     return result
 

@@ -7,8 +7,8 @@ worse (section 4.7). As there are no other labels to stop by, that takes a fixed
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,10 +23,47 @@ from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
 from igpt.runs.finetune import recipe_for
+from igpt.runs.probe import LayerProbes
 from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.run import RunFolder, choose_device, seed_weights
 from igpt.training.loop import train as train_network
 from igpt.training.optimizer import build_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracies:
+    """Test accuracies over random subsets."""
+
+    mean: float
+    standard_deviation: float | None
+    """Of a sample (n - 1); None for a single subset."""
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabelsRow(Accuracies):
+    """Probes with so many labels of each class."""
+
+    labels_per_class: int
+    penalties: tuple[float, ...]
+    """Chosen in each subset."""
+    converged: bool
+    fine_tuned: Accuracies | None = None
+    """All weights fine-tuned on the same subsets, if that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabelsResult:
+    """What `few-labels.json` holds."""
+
+    layer: int
+    layer_chosen: str
+    """How, in words."""
+    test_images: int
+    subsets: int
+    seed: int
+    finetune_steps: int
+    rows: tuple[FewLabelsRow, ...]
 
 
 def few_labels_run(
@@ -40,7 +77,7 @@ def few_labels_run(
     config: FinetuneConfig | None = None,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> FewLabelsResult:
     """Probe a run with few labels and return the accuracies; a run keeps `few-labels.json`.
 
     Features are extracted of the drawn training images and of the test split only.
@@ -57,11 +94,6 @@ def few_labels_run(
         seed: Draws the subsets.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
 
-    Returns:
-        `layer`, `layer_chosen` (how, in words), `test_images`, `subsets`, `seed` and `rows`: for
-        each of `labels_per_class` its `mean`, `standard_deviation`, `accuracies`, `penalties` and
-        `converged`; with `finetune_steps`, `fine_tuned` with the first three.
-
     Raises:
         ConfigError: No such layer, or none is given where the run has not been probed.
         DataError: No labels, or a class with too few images.
@@ -76,13 +108,13 @@ def few_labels_run(
     run = RunFolder.open(path) if (path / "recipe.json").is_file() else None
     chosen = "given"
     if layer is None:
-        probe = None if run is None else run.read("probe.json")
-        if not probe:
+        probe = None if run is None else run.read("probe.json", LayerProbes)
+        if probe is None:
             raise ConfigError(
                 f"{path} has not been probed, so nothing tells its best layer; run igpt probe "
                 "first, or give --layer"
             )
-        layer, chosen = int(probe["best_layer"]), "best on validation with all labels (probe.json)"
+        layer, chosen = probe.best_layer, "best on validation with all labels (probe.json)"
     check_layer(pretrained.model, layer)
     wanted = np.unique(
         np.concatenate(
@@ -107,12 +139,7 @@ def few_labels_run(
             subsets=subsets,
             seed=seed,
         )
-        row: dict[str, Any] = {
-            "labels_per_class": count,
-            "mean": found.mean,
-            "standard_deviation": found.standard_deviation,
-            **dataclasses.asdict(found),
-        }
+        tuned = None
         if finetune_steps:
             rates = config or recipe_for(path).finetune
             accuracies = [
@@ -126,21 +153,28 @@ def few_labels_run(
                 )
                 for subset in range(subsets)
             ]
-            row["fine_tuned"] = {
-                "mean": statistics.fmean(accuracies),
-                "standard_deviation": statistics.stdev(accuracies) if subsets > 1 else None,
-                "accuracies": accuracies,
-            }
-        rows.append(row)
-    result = {
-        "layer": layer,
-        "layer_chosen": chosen,
-        "test_images": len(test),
-        "subsets": subsets,
-        "seed": seed,
-        "finetune_steps": finetune_steps,
-        "rows": rows,
-    }
+            tuned = Accuracies(
+                mean=statistics.fmean(accuracies),
+                standard_deviation=statistics.stdev(accuracies) if subsets > 1 else None,
+                accuracies=tuple(accuracies),
+            )
+        rows.append(
+            FewLabelsRow(
+                mean=found.mean,
+                standard_deviation=found.standard_deviation,
+                fine_tuned=tuned,
+                **dataclasses.asdict(found),
+            )
+        )
+    result = FewLabelsResult(
+        layer=layer,
+        layer_chosen=chosen,
+        test_images=len(test),
+        subsets=subsets,
+        seed=seed,
+        finetune_steps=finetune_steps,
+        rows=tuple(rows),
+    )
     if run is not None:
         run.write("few-labels.json", result)
     return result

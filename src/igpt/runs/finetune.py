@@ -9,6 +9,7 @@ With the validation images folded in, there is nothing to stop by: training take
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,24 @@ from igpt.runs.run import (
     reopen_data,
     seed_weights,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """What `finetune.json` holds of a finished run."""
+
+    test_accuracy: float | None
+    """None where it was not to be measured yet."""
+    validation_accuracy: float | None
+    """The best; None where validation images were learned from."""
+    best_step: int
+    """Updates after which the weights were kept."""
+    steps: int
+    """Updates done."""
+    pixel_coefficient: float
+    layer: int
+    """That the class head reads."""
+    seconds: float
 
 
 def finetune(
@@ -212,33 +231,35 @@ def _fit(
             f"finetune --resume {run.path}"
         )
         return run
-    if run.read("finetune.json") is None:
-        result = {
-            "test_accuracy": None,
-            "validation_accuracy": memory.get("validation_accuracy"),
-            "best_step": memory.get("best_updates", memory["updates"]),
-            "steps": memory["updates"],
-            "pixel_coefficient": config.pixel_coefficient,
-            "layer": check_layer(pretrained.model, config.layer),
-            "seconds": memory["seconds"],
-        }
+    if run.read("finetune.json", FinetuneResult) is None:
+        result = FinetuneResult(
+            test_accuracy=None,
+            validation_accuracy=memory.get("validation_accuracy"),
+            best_step=memory.get("best_updates", memory["updates"]),
+            steps=memory["updates"],
+            pixel_coefficient=config.pixel_coefficient,
+            layer=check_layer(pretrained.model, config.layer),
+            seconds=memory["seconds"],
+        )
         run.write("finetune.json", result)
     if settings.get("measure_test", True):
         report_test(run, store, device)
     return run
 
 
-def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> dict[str, Any]:
+def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> FinetuneResult:
     """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
-    result = run.read("finetune.json")
-    if result["test_accuracy"] is None:
+    result = run.read("finetune.json", FinetuneResult)
+    assert result is not None
+    if result.test_accuracy is None:
         best = load(run.path, device=device)
-        result["test_accuracy"] = accuracy(best, store.split("test"), title="test")
+        tested = accuracy(best, store.split("test"), title="test")
+        result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)
-        validation = result["validation_accuracy"]
+        validation = result.validation_accuracy
         told = "" if validation is None else f" (validation {validation:.1%})"
         run.say(
-            f"{run.path}: test accuracy {result['test_accuracy']:.1%} with the weights of step "
-            f"{result['best_step']}{told}"
+            f"{run.path}: test accuracy {tested:.1%} with the weights of step "
+            f"{result.best_step}{told}"
         )
     return result

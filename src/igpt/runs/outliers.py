@@ -7,6 +7,7 @@ and `extremes.png` (its likeliest and unlikeliest test images).
 import dataclasses
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,38 @@ _SHOWN_SIZE = 64  # about how large each appears, in pixels
 _OWN, _FOREIGN, _TYPICAL = "#2b6ca3", "#c8642b", "#1f2933"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """The losses of a set of images."""
+
+    images: int
+    nats_per_pixel: float
+    """Mean."""
+    standard_deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignSet(ImageSet):
+    """The same of foreign images, and how well two scores tell them from the run's own."""
+
+    name: str
+    auroc_loss: float
+    auroc_typicality: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutliersResult:
+    """What `outliers.json` holds."""
+
+    seed: int
+    typical_nats_per_pixel: float
+    """Mean loss of validation images."""
+    validation_images: int
+    own: ImageSet
+    """The run's test images."""
+    foreign: tuple[ForeignSet, ...]
+
+
 def outliers_run(
     path: Path,
     *,
@@ -41,7 +74,7 @@ def outliers_run(
     images: int = 1000,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> OutliersResult:
     """Measure how well a run's losses tell foreign images from its test images; a run keeps it.
 
     Args:
@@ -52,11 +85,6 @@ def outliers_run(
         images: Images of each set at most, drawn by seed.
         seed: Draws them, and makes the foreign images that are made up.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
-
-    Returns:
-        `seed`, `typical_nats_per_pixel` (mean loss of `validation_images`), `own` with `images`,
-        `nats_per_pixel` and `standard_deviation` of the test images, and `foreign`, a list with
-        `name`, the same, `auroc_loss` and `auroc_typicality` of each set.
 
     Raises:
         CheckpointError: No model at `path`.
@@ -95,20 +123,20 @@ def outliers_run(
         name: image_losses(pretrained, records, title=name)
         for name, records in {**made_up, **foreign}.items()
     }
-    result = {
-        "seed": seed,
-        "typical_nats_per_pixel": typical,
-        "validation_images": len(validation),
-        "own": _spread(own),
-        "foreign": [
-            {
-                "name": name,
+    result = OutliersResult(
+        seed=seed,
+        typical_nats_per_pixel=typical,
+        validation_images=len(validation),
+        own=ImageSet(**_spread(own)),
+        foreign=tuple(
+            ForeignSet(
+                name=name,
                 **_spread(found),
                 **dataclasses.asdict(separation(found, own, typical=typical)),
-            }
+            )
             for name, found in losses.items()
-        ],
-    }
+        ),
+    )
     if (path / "recipe.json").is_file():
         run = RunFolder.open(path)
         write_png(run.path / "extremes.png", _extremes(pretrained.tokenizer, pixels, own))

@@ -1,18 +1,38 @@
 """A palette file from a record store, with a report of what it costs."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from igpt.data.batches import images_at_size
 from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.pixels.images import write_png
-from igpt.pixels.palette_fitting import distortion_picture, fit_palette, measure_distortion
+from igpt.pixels.palette_fitting import (
+    Distortion,
+    distortion_picture,
+    fit_palette,
+    measure_distortion,
+)
+from igpt.values import to_dict
 
 _MEASURED = 2000  # images that the distortion is measured on
 _PICTURED = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaletteReport(Distortion):
+    """What lies beside a palette's file as JSON: how it was fitted, and what it loses."""
+
+    size: int
+    grey: bool
+    image_size: int
+    seed: int
+    split: str
+    """That the distortion was measured on."""
+    images: int
+    """Of it."""
 
 
 def fit_palette_file(
@@ -23,7 +43,7 @@ def fit_palette_file(
     grey: bool = False,
     image_size: int | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> PaletteReport:
     """Fit a palette to a store's train split; write it, a report and a picture; return the report.
 
     The distortion is measured on validation images, which the palette has not seen, or on train
@@ -50,16 +70,16 @@ def fit_palette_file(
     palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
     held_out = images_at_size(records.split(split), side, slice(_MEASURED))
-    report = {
-        "size": palette.size,
-        "grey": grey,
-        "image_size": side,
-        "seed": seed,
-        "split": split,
-        "images": len(held_out),
+    report = PaletteReport(
+        size=palette.size,
+        grey=grey,
+        image_size=side,
+        seed=seed,
+        split=split,
+        images=len(held_out),
         **dataclasses.asdict(measure_distortion(palette, held_out)),
-    }
+    )
     palette.save(out)
-    write_json(out.with_suffix(".json"), report)
+    write_json(out.with_suffix(".json"), to_dict(report))
     write_png(out.with_suffix(".png"), distortion_picture(palette, held_out[:_PICTURED]))
     return report

@@ -6,6 +6,7 @@ best layer is the one best on *validation*; its test accuracy is then reported.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from igpt.data.records import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.cheap_probes import CheapResult, neighbors_probe, ridge_probe
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.logistic import PENALTIES, ProbeResult, probe_features
+from igpt.evaluation.logistic import ProbeResult, probe_features
 from igpt.evaluation.sgd import SGDResult, sgd_probes
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
@@ -29,6 +30,60 @@ from igpt.objectives.classification import check_layer
 from igpt.runs.run import RunFolder, choose_device, seed_weights
 
 Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeFit:
+    """What a classifier, its setting chosen on validation, reads from some features."""
+
+    setting: float
+    """The chosen penalty ("lbfgs", "ridge"), learning rate ("sgd") or number of neighbors."""
+    validation_accuracy: float
+    """Fitted on the training records alone."""
+    test_accuracy: float
+    """Fitted on training and validation records together."""
+    converged: bool | None = None
+    """Whether the fits did; None for a solver that does not tell."""
+    gradient_norm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProbe(ProbeFit):
+    """Of one layer."""
+
+    layer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointProbe(ProbeFit):
+    """Of several layers as one feature."""
+
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProbes:
+    """What `probe.json` holds, and `probe-untrained.json`, `probe-ridge.json` and the like."""
+
+    solver: Solver
+    best_layer: int
+    """By validation accuracy."""
+    test_accuracy: float
+    """Of the best layer."""
+    layers: tuple[LayerProbe, ...]
+    concatenated: JointProbe | None = None
+    raw_pixels: ProbeFit | None = None
+    """The same classifier on the images' pixels."""
+    rank_correlation: float | None = None
+    """Spearman's, of the layers' validation accuracies with those by L-BFGS."""
+    records: dict[str, int]
+    """In each split."""
+
+    @property
+    def best(self) -> LayerProbe:
+        """The row of the best layer."""
+        return next(row for row in self.layers if row.layer == self.best_layer)
+
 
 SPLITS = ("train", "validation", "test")
 
@@ -44,7 +99,7 @@ def probe_run(
     solver: Solver = "lbfgs",
     device: str = "auto",
     seed: int = 0,
-) -> dict[str, Any]:
+) -> LayerProbes:
     """Probe a run's network and return the accuracies; of all layers, the run keeps them.
 
     With another solver than the paper's for small data, L-BFGS, the results go into a file of
@@ -63,14 +118,9 @@ def probe_run(
         seed: Seed of the fresh weights.
 
     Returns:
-        `raw_pixels` (test accuracy of logistic regression on the same images' pixels; None if not
-        `raw`, or with `untrained`, where it would only be the same again),
-        `best_layer`, `test_accuracy` (of the best layer) and `layers`, a list with `layer`,
-        `validation_accuracy`, `test_accuracy`, `penalty`, `converged`, `gradient_norm`. With
-        `concatenate`, `concatenated`: its `layers` and the same figures. With another solver, each
-        layer has `layer`, `validation_accuracy`, `test_accuracy` and the chosen `setting`, and
-        `rank_correlation` is Spearman's between the layers' validation accuracies and those in
-        the run's `probe.json`, if there are any.
+        A row for each layer. `raw_pixels` is None if not `raw`, or with `untrained`, where it would
+        only be the same again; `concatenated` is None without `concatenate`; `rank_correlation`
+        compares with the run's `probe.json`, if there is one.
 
     Raises:
         ConfigError: No such layer, or more layers to concatenate than there are.
@@ -100,7 +150,7 @@ def probe_run(
         probed = _probe(pretrained, splits, chosen, compare=compare, concatenate=concatenate)
         name = "probe-untrained.json" if untrained else "probe.json"
     else:
-        known = None if run is None else run.read("probe.json")
+        known = None if run is None else run.read("probe.json", LayerProbes)
         probed = _probe_otherwise(
             pretrained, splits, chosen, solver, known, concatenate=concatenate, seed=seed
         )
@@ -124,16 +174,16 @@ def _probe_otherwise(
     splits: list[Records],
     layers: list[int],
     solver: Solver,
-    known: dict[str, Any] | None,
+    known: LayerProbes | None,
     *,
     concatenate: int,
     seed: int,
-) -> dict[str, Any]:
+) -> LayerProbes:
     """Probe every layer by another solver than L-BFGS."""
     labels = [split.require_labels() for split in splits]
     features = _extract(pretrained, splits, layers)
 
-    def fitted(features: list[np.ndarray]) -> list[dict[str, float]]:
+    def fitted(features: list[np.ndarray]) -> list[dict[str, Any]]:
         """Return a row for each place of (record, place, feature)."""
         rows = []
         if solver == "sgd":
@@ -151,31 +201,31 @@ def _probe_otherwise(
             rows.append({"setting": found.setting, **_accuracies(found)})
         return rows
 
-    rows = [{"layer": layer, **row} for layer, row in zip(layers, fitted(features), strict=True)]
-    best = max(rows, key=lambda row: row["validation_accuracy"])
-    together = {}
+    rows = fitted(features)
+    best = max(range(len(rows)), key=lambda index: rows[index]["validation_accuracy"])
+    joint = None
     if concatenate > 1:
-        several = _around(rows.index(best), concatenate, len(layers))
+        several = _around(best, concatenate, len(layers))
         joined = [part[:, several].reshape(len(part), 1, -1) for part in features]
-        together = {"concatenated": {"layers": layers[several], **fitted(joined)[0]}}
+        joint = JointProbe(layers=tuple(layers[several]), **fitted(joined)[0])
     ranking = None
-    theirs = {
-        row["layer"]: row["validation_accuracy"] for row in (known or {"layers": []})["layers"]
-    }
+    theirs = {row.layer: row.validation_accuracy for row in (known.layers if known else ())}
     if all(layer in theirs for layer in layers):
         ours = [row["validation_accuracy"] for row in rows]
         known_ones = [theirs[layer] for layer in layers]
         if len(set(ours)) > 1 and len(set(known_ones)) > 1:  # or else there is no ranking
             ranking = float(spearmanr(ours, known_ones).statistic)
-    return {
-        "solver": solver,
-        "best_layer": best["layer"],
-        "test_accuracy": best["test_accuracy"],
-        "layers": rows,
-        "rank_correlation": ranking,
-        **together,
-        "records": {split.name: len(split) for split in splits},
-    }
+    return LayerProbes(
+        solver=solver,
+        best_layer=layers[best],
+        test_accuracy=rows[best]["test_accuracy"],
+        layers=tuple(
+            LayerProbe(layer=layer, **row) for layer, row in zip(layers, rows, strict=True)
+        ),
+        rank_correlation=ranking,
+        concatenated=joint,
+        records={split.name: len(split) for split in splits},
+    )
 
 
 def _accuracies(found: SGDResult | CheapResult) -> dict[str, float]:
@@ -192,7 +242,7 @@ def _probe(
     *,
     compare: bool,
     concatenate: int,
-) -> dict[str, Any]:
+) -> LayerProbes:
     features = _extract(pretrained, splits, layers)
     size, device = pretrained.model.config.image_size, pretrained.model.device
     raw = None
@@ -207,24 +257,24 @@ def _probe(
             bar.update()
             bar.set_postfix(best=f"{max(result.validation_accuracy for result in found):.1%}")
     best = max(range(len(layers)), key=lambda place: found[place].validation_accuracy)
-    together = {}
+    joint = None
     if concatenate > 1:
         several = _around(best, concatenate, len(layers))
         joined = [part[:, several].reshape(len(part), -1) for part in features]
         result = _fit(joined, splits, device)
-        together = {"concatenated": {"layers": layers[several], **_told(result)}}
-    return {
-        "raw_pixels": raw and raw.test_accuracy,
-        "best_layer": layers[best],
-        "test_accuracy": found[best].test_accuracy,
-        "layers": [
-            {"layer": layer, **_told(result)} for layer, result in zip(layers, found, strict=True)
-        ],
-        **together,
-        "raw_pixels_fit": raw and _told(raw),
-        "penalties": list(PENALTIES),
-        "records": {split.name: len(split) for split in splits},
-    }
+        joint = JointProbe(layers=tuple(layers[several]), **_told(result))
+    return LayerProbes(
+        solver="lbfgs",
+        best_layer=layers[best],
+        test_accuracy=found[best].test_accuracy,
+        layers=tuple(
+            LayerProbe(layer=layer, **_told(result))
+            for layer, result in zip(layers, found, strict=True)
+        ),
+        concatenated=joint,
+        raw_pixels=None if raw is None else ProbeFit(**_told(raw)),
+        records={split.name: len(split) for split in splits},
+    )
 
 
 def _around(best: int, count: int, layers: int) -> slice:
@@ -250,7 +300,7 @@ def _told(result: ProbeResult) -> dict[str, Any]:
     return {
         "validation_accuracy": result.validation_accuracy,
         "test_accuracy": result.test_accuracy,
-        "penalty": result.l2,
+        "setting": result.l2,
         "converged": result.converged,
         "gradient_norm": result.gradient_norm,
     }

@@ -27,17 +27,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-import igpt
 from igpt.data.records import RecordStore
 from igpt.errors import CheckpointError, ConfigError, IgptError
-from igpt.files import refusals_told, write_json, written_aside
+from igpt.files import read_json, refusals_told, write_json, written_aside
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream_seed
+from igpt.values import from_dict, to_dict
+
+Result = TypeVar("Result")
 
 
 class Interrupted(IgptError):
@@ -76,7 +78,7 @@ class RunFolder:
             write_json(aside / "recipe.json", {**settings, "palette": palette.fingerprint})
             if pretrained is not None:
                 pretrained.save(aside / "pretrained")
-            write_json(aside / "provenance.json", provenance(device))
+            write_json(aside / "provenance.json", to_dict(provenance(device)))
             palette.save(aside / "palette.npy")
         return cls(path)
 
@@ -99,29 +101,31 @@ class RunFolder:
             )
         return cls(path)
 
-    def read(self, name: str) -> Any:
-        """Return the contents of one of the folder's JSON files, or None if it is not there.
+    def read(self, name: str, kind: type[Result]) -> Result | None:
+        """Return the result of this kind in one of the folder's files; None if there is no file.
 
         Raises:
-            CheckpointError: It is not JSON.
+            CheckpointError: The file is damaged, or of an earlier igpt.
         """
         file = self.path / name
         if not file.is_file():
             return None
         try:
-            return json.loads(file.read_text())
-        except json.JSONDecodeError as error:
-            raise CheckpointError(f"{file} is damaged: {error}; restore or remove it") from error
+            return from_dict(kind, read_json(file), name="it")
+        except ConfigError as error:
+            raise CheckpointError(
+                f"{file} is damaged or of an earlier igpt: {error}; measure it again"
+            ) from error
 
-    def write(self, name: str, value: Any) -> None:
-        """Write one of the folder's JSON files."""
-        write_json(self.path / name, value)
+    def write(self, name: str, result: Any) -> None:
+        """Write a result as one of the folder's JSON files."""
+        write_json(self.path / name, to_dict(result))
 
     @property
     def settings(self) -> dict[str, Any]:
         """What `recipe.json` holds."""
-        settings = self.read("recipe.json")
-        if not isinstance(settings, dict) or "kind" not in settings:
+        settings = read_json(self.path / "recipe.json")
+        if "kind" not in settings:
             raise CheckpointError(f"{self.path / 'recipe.json'} is no run's recipe; restore it")
         return settings
 
@@ -180,22 +184,42 @@ def refuse_existing(path: Path) -> None:
         raise ConfigError(f"{path} is there already and is not empty; choose another --out")
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
-    """Return what is needed to get a result again: versions, commit, command, machine."""
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is needed to get a result again: versions, commit, command, machine."""
+
+    igpt: str
+    commit: str | None
+    """Of the checkout this code runs from, marked if it has changes; None if it is in none."""
+    command: str
+    started: str
+    python: str
+    libraries: dict[str, str]
+    """Versions by name."""
+    system: str
+    processor: str
+    cores: int | None
+    threads: int
+    """That PyTorch computes with."""
+    device: str
+
+
+def provenance(device: torch.device) -> Provenance:
+    """Return the provenance of what is computed here and now."""
     libraries = ("torch", "numpy", "pillow", "scikit-learn", "scipy", "datasets")
-    return {
-        "igpt": igpt.__version__,
-        "commit": _commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in libraries},
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    }
+    return Provenance(
+        igpt=version("igpt"),
+        commit=_commit(),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        python=platform.python_version(),
+        libraries={name: version(name) for name in libraries},
+        system=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    )
 
 
 def _commit() -> str | None:

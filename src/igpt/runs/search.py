@@ -47,6 +47,7 @@ from igpt.runs.run import (
 )
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
+from igpt.values import to_dict
 
 Row = dict[str, Any]
 """A learning rate tried and what it gave, as `search.json` has it."""
@@ -176,11 +177,12 @@ def search_finetuning(
                 source, data=data, out=path, config=dataclasses.replace(config, training=training),
                 device=device, seconds=left, fold_validation=best is not None, measure_test=False,
             )  # fmt: skip
-        return run.read("finetune.json")
+        result = run.read("finetune.json", finetune.FinetuneResult)
+        return None if result is None else to_dict(result)
 
     def report(path: Path) -> dict[str, Any]:
         measured = finetune.report_test(RunFolder.open(path), store, chosen)
-        return {"test_accuracy": measured["test_accuracy"]}
+        return {"test_accuracy": measured.test_accuracy}
 
     settings = dataclasses.asdict(config) | {"weights": _fingerprint(pretrained)}
     return _search(
