@@ -5,6 +5,7 @@ import os
 # One thread a test process: two-thread PyTorch crawls when anything else runs beside it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
+from igpt.runs.recipes import FinetuneConfig, Recipe
+from igpt.training.config import TrainingConfig
+from igpt.training.metrics import read_metrics
 
 torch.set_num_threads(1)
 
@@ -76,3 +80,34 @@ def given(shapes_store, tiny_palette, tmp_path):
     """What every pretraining of shapes is given."""
     tiny_palette.save(tmp_path / "palette.npy")
     return {"data": shapes_store.path, "palette": tmp_path / "palette.npy", "device": "cpu"}
+
+
+SHAPES_RECIPE = Recipe(
+    model=ModelConfig(image_size=4, colors=16, layers=2, width=16, heads=2),
+    training=TrainingConfig(
+        steps=12, batch_size=8, learning_rate=0.01, warmup_steps=3, validate_every=6,
+        validation_images=8, checkpoint_every=4,
+    ),
+    finetune=FinetuneConfig(
+        training=TrainingConfig(
+            steps=12, batch_size=8, learning_rate=0.01, warmup_steps=0, schedule="constant",
+            validate_every=4, checkpoint_every=4,
+        ),
+        augmentation="none",
+    ),
+    augmentation="flip",
+)  # fmt: skip
+"""Enough for a network to learn the shapes a little, in a fraction of a second."""
+
+
+def with_training(recipe: Recipe, **changes) -> Recipe:
+    return replace(recipe, training=replace(recipe.training, **changes))
+
+
+def losses(run_path):
+    """Every figure of a run that does not depend on the clock."""
+    clock = ("images_per_second", "tokens_per_second", "seconds")
+    return [
+        {key: value for key, value in line.items() if key not in clock}
+        for line in read_metrics(run_path / "metrics.jsonl")
+    ]

@@ -34,7 +34,7 @@ _SETTINGS = [
         *(f"training.{setting}" for setting in _TRAINING),
     )
 ]  # fmt: skip
-_TUNING = [f"--set=finetune.training.{setting}" for setting in _TRAINING]
+_TUNING = [f"--set=training.{setting}" for setting in _TRAINING]
 
 
 def machine() -> str:
@@ -60,7 +60,7 @@ def measure(folder: Path) -> dict[str, Any]:
     joint, scratch = folder / "joint", folder / "scratch"
     _run("finetune", ar, "--data", store, "--out", joint, *_TUNING)
     _run("finetune", ar, "--data", store, "--out", scratch, *_TUNING, "--from-scratch",
-         "--set=finetune.dropout=0.1")  # fmt: skip
+         "--set=dropout=0.1")  # fmt: skip
     evaluation = {
         name: _figures("evaluate", run, "--data", store)["nats_per_pixel"]
         for name, run in (("ar", ar), ("bert", bert))

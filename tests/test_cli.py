@@ -234,10 +234,6 @@ def test_recipes_are_listed_and_shown(igpt):
         ),
         (["finetune"], "fine-tuning wants RUN, --data and --out, or --resume RUN"),
         (["finetune", "--resume", "nowhere"], "nowhere holds no run"),
-        (
-            ["finetune", "r", "--data", "d", "--out", "o", "--set", "training.steps=3"],
-            "did you mean --set finetune.training.steps=3?",
-        ),
         (["pretrain", "cifar10-tiny", "--set", "model.colors=9"], "follows the palette"),
         (["evaluate", "x", "--data", "y", "--images", "0"], "0 is not in the range x>=1"),
         (["evaluate", "x", "--data", "y", "--seed", "-1"], "-1 is not in the range x>=0"),
@@ -389,7 +385,7 @@ def test_few_labels_are_read_from_the_best_layer_and_kept(made, igpt, refused, t
 def test_a_run_is_measured_along_its_training(made, igpt, refused, tmp_path):
     assert "keeps no snapshots" in refused("along", made / "run", "--data", made / "store")
     assert "give the pretraining run" in refused("along", made / "tuned", "--data", made / "store")
-    settings = [f"--set={setting}" for setting in (*TINY_RUN, "training.snapshots=1")]
+    settings = [f"--set={setting}" for setting in (*TINY_RUN, "snapshots=1")]
     run = tmp_path / "run"
     code, _, _ = igpt("pretrain", "digits-quickstart", "--data", made / "store", "--palette",
                       made / "palette.npy", "--out", run, "--steps", 8, *settings)  # fmt: skip

@@ -63,7 +63,7 @@ def test_fields_with_a_default_may_be_left_out():
         ({"many": [{"rate": 1}, {"rate": None}]}, r"many\[1\].rate should be a number, got None"),
         ({"many": {"rate": 1}}, "many should be a list"),
         ({"by_name": {"x": {"rate": "y"}}}, "by_name.x.rate should be a number"),
-        ({"count": 2.0}, "count should be a whole number, got 2.0"),
+        ({"count": 2.0}, "count should be a whole number or null, got 2.0"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_path(change, message):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from igpt.pixels.images import ResamplingFilter
     from igpt.runs.outliers import OutliersResult
     from igpt.runs.probe import LayerProbes
+    from igpt.runs.search import SearchResult
 
 _PATH = click.Path(path_type=Path)
 
@@ -196,7 +197,7 @@ def recipes(name: str | None) -> None:
     from igpt.runs.recipes import RECIPES, find_recipe
 
     if name:
-        click.echo(json.dumps(find_recipe(name).to_dict(), indent=2))
+        click.echo(json.dumps(to_dict(find_recipe(name)), indent=2))
         return
     for known, recipe in RECIPES.items():
         click.echo(
@@ -355,7 +356,7 @@ def pretrain(
                 "--resume goes on with the run as it is; leave out the recipe, --palette, --out, "
                 "--steps and --set"
             )
-        from igpt.runs.pretrain import resume
+        from igpt.runs.resume import resume
 
         run = resume(resumed, data=data, device=device, seconds=seconds)
     else:
@@ -370,15 +371,14 @@ def pretrain(
             raise click.UsageError("a new run wants --data, --palette and --out")
         if rates is not None:
             _refuse_rate(settings, "training.learning_rate")
-            from igpt.runs.rate_search import PRETRAINING_RATES
-            from igpt.runs.search import search_pretraining, search_table
+            from igpt.runs.search import PRETRAINING_RATES, search_pretraining
 
             result = search_pretraining(
                 chosen, name=recipe, data=data, palette=palette, out=out, device=device,
                 rates=PRETRAINING_RATES if isinstance(rates, str) else rates,
                 fold_validation=fold_validation, seconds=seconds,
             )  # fmt: skip
-            _print(result, as_json, search_table(result, out))
+            _print(result, as_json, _search_table(result, out))
             return
         from igpt.runs.pretrain import pretrain
 
@@ -390,6 +390,23 @@ def pretrain(
         from igpt.training.metrics import read_metrics
 
         click.echo(json.dumps(read_metrics(run.metrics)[-1], indent=2))
+
+
+def _search_table(result: "SearchResult", out: Path) -> str:
+    """Return a search's tries as a small table, and what came of it."""
+    title = "validation accuracy" if result.kind == "finetune" else "validation nats per pixel"
+    lines = [f"learning rate  {title}"]
+    for row in result.tries:
+        mark = "  best" if row.learning_rate == result.best else ""
+        lines.append(f"{row.learning_rate:13g}  {result.score_text(row):>{len(title)}}{mark}")
+    if result.best is None or result.run is None:
+        return "\n".join([*lines, "not finished; the same command again goes on"])
+    if not result.turned:
+        lines.append("none was worse than the one before; still lower rates may be better")
+    folded = ", train and validation together" if result.run == "final" else ""
+    test = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
+    lines.append(f"{out / result.run}: learning rate {result.best:g}{folded}{test}")
+    return "\n".join(lines)
 
 
 def _refuse_search(rates: object, fold_validation: bool) -> None:
@@ -612,11 +629,12 @@ def finetune(
 ) -> None:
     """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights."""
     from igpt.runs import finetune as finetuning
+    from igpt.runs.resume import resume
 
     if steps is not None:
-        settings = (*settings, f"finetune.training.steps={steps}")
+        settings = (*settings, f"training.steps={steps}")
     if from_scratch:
-        settings = ("finetune.from_scratch=true", "finetune.pixel_coefficient=0", *settings)
+        settings = ("from_scratch=true", "pixel_coefficient=0", *settings)
     if resumed is not None:
         _refuse_search(rates, fold_validation)
         if run or out or settings:
@@ -624,33 +642,26 @@ def finetune(
                 "--resume goes on with the run as it is; leave out RUN, --out, --steps, --set and "
                 "--from-scratch"
             )
-        tuned = finetuning.resume(resumed, data=data, device=device, seconds=seconds)
+        tuned = resume(resumed, data=data, device=device, seconds=seconds)
     else:
         if run is None or data is None or out is None:
             raise click.UsageError("fine-tuning wants RUN, --data and --out, or --resume RUN")
-        for setting in settings:
-            if not setting.startswith("finetune."):
-                raise click.UsageError(
-                    f"fine-tuning reads the recipe's finetune part only; did you mean "
-                    f"--set finetune.{setting}?"
-                )
         from igpt.runs.recipes import with_settings
 
-        recipe = with_settings(finetuning.recipe_for(run), settings)
+        config = with_settings(finetuning.config_for(run), settings)
         if rates is not None:
-            _refuse_rate(settings, "finetune.training.learning_rate")
-            from igpt.runs.rate_search import FINETUNING_RATES
-            from igpt.runs.search import search_finetuning, search_table
+            _refuse_rate(settings, "training.learning_rate")
+            from igpt.runs.search import FINETUNING_RATES, search_finetuning
 
             result = search_finetuning(
-                run, data=data, out=out, config=recipe.finetune, device=device,
+                run, data=data, out=out, config=config, device=device,
                 rates=FINETUNING_RATES if isinstance(rates, str) else rates,
                 fold_validation=fold_validation, seconds=seconds,
             )  # fmt: skip
-            _print(result, as_json, search_table(result, out))
+            _print(result, as_json, _search_table(result, out))
             return
         tuned = finetuning.finetune(
-            run, data=data, out=out, config=recipe.finetune, device=device, seconds=seconds,
+            run, data=data, out=out, config=config, device=device, seconds=seconds,
             fold_validation=fold_validation,
         )  # fmt: skip
     result = tuned.read("finetune.json", finetuning.FinetuneResult)

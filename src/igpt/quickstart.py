@@ -5,23 +5,26 @@ little about which digit it is; a network that has learned to predict the next p
 The experiments that chose canvas, network and time are in `docs/log.md`.
 """
 
+import functools
 import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from igpt.data.records import RecordStore, prepare_store
+from igpt.data.records import prepare_store
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.report.page import write_report
-from igpt.runs import finetune, pretrain
 from igpt.runs.evaluate import evaluate_run
+from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.pictures import complete_records
+from igpt.runs.pretrain import pretrain
 from igpt.runs.probe import probe_run
 from igpt.runs.recipes import find_recipe, with_settings
-from igpt.runs.run import RunFolder, choose_device
+from igpt.runs.resume import ensure
+from igpt.runs.run import RunFolder
 
 RECIPE = "digits-quickstart"
 PLACEMENTS = 3
@@ -52,11 +55,10 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     data, palette = out / "data", out / "palette.npy"
     run, tuned = out / "pretrain", out / "finetune"
     if run.exists():
-        settings = RunFolder.open(run).settings
-        if settings["training"]["seed"] != seed:
+        known = RunFolder.open(run).pretraining.recipe.training.seed
+        if known != seed:
             raise ConfigError(
-                f"{out} holds a quickstart with seed {settings['training']['seed']}, not {seed}; "
-                "choose another --out"
+                f"{out} holds a quickstart with seed {known}, not {seed}; choose another --out"
             )
     if (out / "summary.json").is_file() and (out / "report.html").is_file():
         return json.loads((out / "summary.json").read_text())
@@ -68,20 +70,20 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     if not palette.exists():
         fit_palette_file(data, palette, size=recipe.model.colors, grey=True, seed=seed)
     _say(2, "pretraining: predict the next pixel, without any label")
-    if run.exists():
-        pretrain.resume(run, device=device)
-    else:
-        pretrain.pretrain(recipe, name=RECIPE, data=data, palette=palette, out=run, device=device)
+    start = functools.partial(
+        pretrain, recipe, name=RECIPE, data=data, palette=palette, out=run, device=device
+    )
+    ensure(run, start, device=device)
     _say(3, "likelihood of test images")
     evaluation = evaluate_run(run, data=data, device=device)
     _say(4, "linear probes of every layer, of raw pixels and of the network untrained")
     probed = probe_run(run, data=data, device=device)
     untrained = probe_run(run, data=data, untrained=True, device=device, seed=seed)
     _say(5, "fine-tuning: now with labels")
-    if tuned.exists():
-        fitted = finetune.resume(tuned, device=device)
-    else:
-        fitted = finetune.finetune(run, data=data, out=tuned, config=recipe.finetune, device=device)
+    start = functools.partial(
+        finetune, run, data=data, out=tuned, config=recipe.finetune, device=device
+    )
+    fitted = ensure(tuned, start, device=device)
     _say(6, "half-seen digits, completed; report")
     complete_records(run, data, seed=seed, device=device)
     write_report([run, tuned], out / "report.html")
@@ -90,9 +92,7 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
         "untrained_accuracy": untrained.test_accuracy,
         "best_layer": probed.best_layer,
         "best_layer_accuracy": probed.test_accuracy,
-        "fine_tuned_accuracy": finetune.report_test(
-            fitted, RecordStore.open(data), choose_device(device)
-        ).test_accuracy,
+        "fine_tuned_accuracy": fitted.require("finetune.json", FinetuneResult).test_accuracy,
         "test_nats_per_pixel": evaluation.nats_per_pixel,
         "seconds": time.monotonic() - began,
     }

@@ -45,8 +45,19 @@ def from_dict(cls: type[Value], values: Any, *, name: str = "a recipe") -> Value
     return cast(Value, _read(cls, values, "", name))
 
 
+def require_choices(value: Any) -> None:
+    """See that every field of a dataclass whose type is a `Literal` is one of its choices.
+
+    Raises:
+        ConfigError: One is not; the message names the nearest.
+    """
+    for name, hint in get_type_hints(type(value)).items():
+        if get_origin(hint) is Literal:
+            _read(hint, getattr(value, name), name, name)
+
+
 def _read(hint: Any, value: Any, path: str, name: str) -> Any:
-    if hint is Any:
+    if hint is Any or (hint is type(None) and value is None):
         return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -72,16 +83,12 @@ def _read(hint: Any, value: Any, path: str, name: str) -> Any:
 
 
 def _read_union(options: tuple[Any, ...], value: Any, path: str, name: str) -> Any:
-    if value is None and type(None) in options:
-        return None
-    rest = [option for option in options if option is not type(None)]
-    if len(rest) == 1 and value is not None:
-        return _read(rest[0], value, path, name)
-    for option in rest:
+    for option in options:
         try:
             return _read(option, value, path, name)
         except ConfigError:
-            continue
+            if isinstance(value, dict | list) and len(options) == 2 and type(None) in options:
+                raise  # what does not fit is further in
     wanted = " or ".join(_name_of(option) for option in options)
     raise ConfigError(f"{path or name} should be {wanted}, got {value!r}")
 

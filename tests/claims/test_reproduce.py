@@ -203,7 +203,7 @@ def test_every_recipe_of_every_scale_makes_a_network_on_the_meta_device(name):
         with torch.device("meta"):
             logits = ImageGPT(shallow)(tokens)
         assert logits.shape == (2, recipe.model.positions, recipe.model.colors)
-        assert len(recipe.training.snapshot_steps) == scales.SNAPSHOTS
+        assert len(recipe.snapshot_steps) == scales.SNAPSHOTS
 
 
 def test_the_papers_scale_has_the_papers_settings():

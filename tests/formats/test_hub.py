@@ -22,7 +22,10 @@ from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.report.publish import model_card
 from igpt.runs.evaluate import Evaluation
 from igpt.runs.probe import LayerProbes, ProbeFit
-from igpt.runs.run import RunFolder, provenance
+from igpt.runs.provenance import provenance
+from igpt.runs.recipes import RECIPES, with_settings
+from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder
+from igpt.values import to_dict
 
 
 @dataclass
@@ -219,15 +222,12 @@ def test_a_dry_run_publishes_nothing(pretrained, igpt, hub, tmp_path):
 def test_the_card_says_what_the_run_knows(pretrained, tmp_path):
     run = tmp_path / "run"
     pretrained.save(run / "model")
-    write_json(
-        run / "recipe.json",
-        {
-            "kind": "pretrain",
-            "name": "cifar10-tiny",
-            "training": {"steps": 7},
-            "data": {"path": "/home/someone/secret/photos", "sha256": "abc"},
-        },
-    )
+    recipe = with_settings(RECIPES["cifar10-tiny"], ["training.steps=7"])
+    settings = PretrainSettings(
+        name="cifar10-tiny", recipe=recipe, split="train", filter="box", palette="",
+        data=DataIdentity(path="/home/someone/secret/photos", sha256="abc"),
+    )  # fmt: skip
+    write_json(run / "recipe.json", {"format": 2, "kind": "pretrain", **to_dict(settings)})
     made = dataclasses.replace(provenance(torch.device("cpu")), commit="c0ffee")
     likelihood = LikelihoodResult(
         objective="autoregressive", images=9, nats_per_pixel=3.16806, bits_per_pixel=4.57,

@@ -27,13 +27,7 @@ def losses(*, device="cuda", objective=autoregressive, **settings):
     config = TrainingConfig(steps=30, learning_rate=1e-3, warmup_steps=3, **settings)
     shape = dataclasses.replace(CONFIG, causal=objective is autoregressive)
     model = random_model(shape).to(device)
-    found = []
-
-    def after_step(done):
-        found.append(done.measures["loss"])
-        return False
-
-    train(
+    steps = train(
         model,
         build_optimizer(model, config),
         objective=objective,
@@ -41,9 +35,8 @@ def losses(*, device="cuda", objective=autoregressive, **settings):
             tokens=random_tokens(8, config=shape, seed=step % 5), labels=None
         ),
         config=config,
-        after_step=after_step,
     )
-    return found
+    return [done.measures["loss"] for done in steps]
 
 
 @pytest.mark.parametrize("objective", [autoregressive, masked])

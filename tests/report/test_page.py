@@ -12,6 +12,7 @@ from igpt.files import write_json
 from igpt.pixels.images import write_png
 from igpt.report.page import write_report
 from igpt.runs.recipes import RECIPES, with_settings
+from igpt.values import to_dict
 
 RECIPE = with_settings(RECIPES["digits-quickstart"], ["training.steps=900"])
 DATA = {"path": "data/digits", "sha256": "57a79cc51254a403"}
@@ -26,17 +27,14 @@ PROVENANCE = {
 
 def write_run(path: Path, palette, *, steps: int = 900, **settings) -> Path:
     """Write a pretraining run that has trained so far, and measured nothing."""
-    write_json(
-        path / "recipe.json",
-        {
-            "kind": "pretrain",
-            "name": "digits",
-            **RECIPE.to_dict(),
-            "data": DATA,
-            "palette": palette.fingerprint,
-            **settings,
-        },
-    )
+    values = {
+        "format": 2, "kind": "pretrain", "name": "digits", "recipe": to_dict(RECIPE),
+        "data": DATA, "split": "train", "filter": "box", "palette": palette.fingerprint,
+    }  # fmt: skip
+    values["recipe"] |= {
+        name: settings.pop(name) for name in ("model", "description") if name in settings
+    }
+    write_json(path / "recipe.json", {**values, **settings})
     write_json(path / "provenance.json", PROVENANCE)
     palette.save(path / "palette.npy")
     lines = [
@@ -50,16 +48,15 @@ def write_run(path: Path, palette, *, steps: int = 900, **settings) -> Path:
 
 
 def write_finetuned(path: Path, palette) -> Path:
-    settings = {"kind": "finetune", "from": "runs/a", "model": RECIPE.to_dict()["model"]}
+    values = to_dict(RECIPE)
     write_json(
         path / "recipe.json",
         {
-            **settings,
-            "finetune": RECIPE.to_dict()["finetune"],
-            "data": DATA,
-            "palette": palette.fingerprint,
+            "format": 2, "kind": "finetune", "source": "runs/a", "config": values["finetune"],
+            "model": values["model"], "mask_probability": 0.15, "data": DATA, "split": "train",
+            "measure_test": True, "palette": palette.fingerprint,
         },
-    )
+    )  # fmt: skip
     palette.save(path / "palette.npy")
     write_metrics(
         path,
@@ -269,7 +266,7 @@ def test_a_run_that_has_only_begun_is_told_of(tmp_path, tiny_palette):
     (run / "palette.npy").unlink()
     page = page_of(run)
     assert sections(page) == ["runs", "missing", "provenance"]
-    assert f"igpt pretrain --resume {run}" in page
+    assert f"igpt resume {run}" in page
     assert "not finished" in page
 
 
@@ -337,7 +334,7 @@ def test_the_same_runs_make_the_same_page(full_run):
 
 
 def test_a_bert_run_promises_no_completions(tmp_path, tiny_palette):
-    model = {**RECIPE.to_dict()["model"], "causal": False}
+    model = {**to_dict(RECIPE)["model"], "causal": False}
     page = page_of(write_run(tmp_path / "a", tiny_palette, model=model))
     assert "BERT: 15% hidden pixels" in page
     assert "igpt complete" not in page
@@ -367,8 +364,7 @@ def test_a_bert_run_promises_no_completions(tmp_path, tiny_palette):
         ("finetune.json", '{"test_accuracy": "high"}'),
         ("provenance.json", "3"),
         ("recipe.json", "{}"),
-        ("recipe.json", '{"kind": "pretrain", "data": {}}'),
-        ("recipe.json", '{"kind": "pretrain", "model": 3, "data": {"path": "", "sha256": ""}}'),
+        ("recipe.json", '{"format": 2, "kind": "pretrain", "data": {}}'),
         ("metrics.jsonl", '{"step": "one"}\n'),
     ],
 )

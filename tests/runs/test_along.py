@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import RidgeClassifier
-from tests.runs.test_pretrain import RECIPE, losses
+from tests.conftest import SHAPES_RECIPE as RECIPE
+from tests.conftest import losses
 
 import igpt
 from igpt.errors import ConfigError, DataError
@@ -19,8 +20,8 @@ from igpt.runs.along import Along, along_run
 from igpt.runs.evaluate import masks_run
 from igpt.runs.few_labels import few_labels_run
 from igpt.runs.finetune import FinetuneResult, finetune
-from igpt.runs.finetune import resume as resume_finetune
-from igpt.runs.pretrain import pretrain, resume
+from igpt.runs.pretrain import pretrain
+from igpt.runs.resume import resume
 
 
 def with_training(**settings):
@@ -32,17 +33,21 @@ def weights(folder):
 
 
 def test_snapshots_are_the_network_as_it_was_at_each_halving(given, tmp_path):
-    run = pretrain(with_training(snapshots=3), out=tmp_path / "run", **given)
+    recipe = dataclasses.replace(RECIPE, snapshots=3)
+    run = pretrain(recipe, out=tmp_path / "run", **given)
     names = sorted(path.name for path in (run.path / "snapshots").iterdir())
     assert names == ["step-000001", "step-000003", "step-000006"]  # of 12: a half, a quarter ...
-    half = pretrain(with_training(snapshots=3), out=tmp_path / "half", seconds=0.0, **given)
+    half = pretrain(
+        dataclasses.replace(RECIPE, snapshots=3), out=tmp_path / "half", seconds=0.0, **given
+    )
     assert len(losses(half.path)) == 1
     at_one, stopped_at_one = weights(run.snapshot(1)), weights(half.model)
     assert all(torch.equal(at_one[name], stopped_at_one[name]) for name in at_one)
 
 
 def test_along_a_training_each_snapshot_is_measured_like_the_end(given, shapes_store, tmp_path):
-    run = pretrain(with_training(snapshots=2), out=tmp_path / "run", **given)
+    recipe = dataclasses.replace(RECIPE, snapshots=2)
+    run = pretrain(recipe, out=tmp_path / "run", **given)
     along = along_run(run.path, data=given["data"], device="cpu")
     rows = along.snapshots
     assert [row.step for row in rows] == [3, 6, 12]
@@ -59,13 +64,17 @@ def test_a_run_without_snapshots_has_nothing_along_it(given, tmp_path):
     run = pretrain(RECIPE, out=tmp_path / "run", **given)
     with pytest.raises(ConfigError, match=r"keeps no snapshots; pretrain with --set"):
         along_run(run.path, data=given["data"], device="cpu")
-    part = pretrain(with_training(snapshots=1), out=tmp_path / "part", seconds=0.0, **given)
+    part = pretrain(
+        dataclasses.replace(RECIPE, snapshots=1), out=tmp_path / "part", seconds=0.0, **given
+    )
     with pytest.raises(ConfigError, match="no snapshot of step 6 yet; go on with"):
         along_run(part.path, data=given["data"], device="cpu")
 
 
 def test_the_online_probe_is_ridge_regression_on_the_best_layer(given, shapes_store, tmp_path):
-    run = pretrain(with_training(online_probe_images=20), out=tmp_path / "run", **given)
+    run = pretrain(
+        dataclasses.replace(RECIPE, online_probe_images=20), out=tmp_path / "run", **given
+    )
     line = losses(run.path)[-1]
     model = igpt.load(run.path)
     train, held = shapes_store.split("train").first(20), shapes_store.split("validation").first(8)
@@ -85,7 +94,7 @@ def test_an_online_probe_wants_labels(given, shapes_store, tmp_path, monkeypatch
     bare = dataclasses.replace(shapes_store, labelled=())
     monkeypatch.setattr("igpt.runs.pretrain.RecordStore.open", lambda _: bare)
     with pytest.raises(DataError, match="has no labels"):
-        pretrain(with_training(online_probe_images=20), out=tmp_path / "run", **given)
+        pretrain(dataclasses.replace(RECIPE, online_probe_images=20), out=tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
 
 
@@ -119,7 +128,7 @@ def test_dropout_is_for_training_alone_and_resumes_bit_for_bit(given, tmp_path):
     whole = finetune(base.path, out=tmp_path / "whole", **arguments)
     parts = finetune(base.path, out=tmp_path / "parts", seconds=0.0, **arguments)
     while parts.read("finetune.json", FinetuneResult) is None:
-        resume_finetune(parts.path, device="cpu", seconds=0.0)
+        resume(parts.path, device="cpu", seconds=0.0)
     assert losses(parts.path) == losses(whole.path)
     without = finetune(
         base.path, out=tmp_path / "without", data=given["data"], config=scratch(), device="cpu"

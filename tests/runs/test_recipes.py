@@ -6,6 +6,7 @@ import torch
 from igpt.errors import ConfigError
 from igpt.model.transformer import ImageGPT
 from igpt.runs.recipes import RECIPES, Recipe, find_recipe, with_settings
+from igpt.values import from_dict, to_dict
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -14,7 +15,7 @@ def test_every_recipe_builds_its_network_and_survives_json(name):
     with torch.device("meta"):
         model = ImageGPT(recipe.model)
     assert sum(p.numel() for p in model.parameters()) == recipe.model.parameters
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     assert recipe.description
 
 
@@ -56,14 +57,15 @@ def test_any_field_can_be_set_by_its_path():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("layers", r"looks like model\.layers=12, got 'layers'"),
+        ("layers", r"looks like training\.steps=500, got 'layers'"),
         ("modl.layers=3", "no part 'modl'; did you mean 'model'"),
         ("model.layer=3", r"no setting 'model\.layer'; did you mean 'layers'"),
+        ("layers=3", r"no setting 'layers'; did you mean model\.layers"),
         ("model=3", "no setting 'model'"),
-        ("model.layers=three", "wants int, got 'three'"),
-        ("model.layers=1.5", r"wants int, got 1\.5"),
-        ("model.causal=1", "wants bool, got 1"),
-        ("finetune.layer=x", "wants int or null, got 'x'"),
+        ("model.layers=three", "should be a whole number, got 'three'"),
+        ("model.layers=1.5", r"should be a whole number, got 1\.5"),
+        ("model.causal=1", "should be true or false, got 1"),
+        ("finetune.layer=x", "should be a whole number or null, got 'x'"),
         ("augmentation=flipp", "augmentation has no choice 'flipp'; did you mean 'flip'"),
         ("model.initialization=sparse", "did you mean 'sparse-transformer'"),
         ("training.precision=bf16", "did you mean 'bfloat16'"),

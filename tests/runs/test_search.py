@@ -1,12 +1,13 @@
+"""Learning rates in turn until one is worse, then validation folded in; and going on with it."""
+
 import dataclasses
-import json
-import os
+import math
 import signal
 
 import pytest
 import torch
-from tests.conftest import write_shapes
-from tests.runs.test_pretrain import RECIPE, finish, losses, start, wait_for_lines
+from tests.conftest import SHAPES_RECIPE as RECIPE
+from tests.conftest import losses, with_training, write_shapes
 
 import igpt
 from igpt.data.batches import TokenBatches
@@ -14,22 +15,26 @@ from igpt.data.records import prepare_store
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
 from igpt.files import read_json
+from igpt.objectives.autoregressive import autoregressive
 from igpt.report.page import write_report
-from igpt.runs.finetune import FinetuneResult, finetune
-from igpt.runs.finetune import resume as resume_finetune
-from igpt.runs.pretrain import pretrain, resume
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.pretrain import pretrain
+from igpt.runs.resume import resume
 from igpt.runs.run import RunFolder
-from igpt.runs.search import search_finetuning, search_pretraining, search_table
+from igpt.runs.search import (
+    FINETUNING_RATES,
+    PRETRAINING_RATES,
+    SearchResult,
+    Try,
+    look,
+    search_finetuning,
+    search_pretraining,
+)
 from igpt.training.loop import TrainingDiverged
-from igpt.training.metrics import read_metrics
+from igpt.training.signals import Interrupted
+from igpt.values import to_dict
 
 RATES = (1e30, 0.01, 1e-6, 1e-7)  # the first is absurd, the third too low, the fourth not reached
-
-
-def with_rate(recipe, rate):
-    return dataclasses.replace(
-        recipe, training=dataclasses.replace(recipe.training, learning_rate=rate)
-    )
 
 
 def files(folder):
@@ -72,24 +77,22 @@ def accuracies_of(monkeypatch):
 def test_pretraining_goes_down_the_rates_until_validation_gets_worse(given, tmp_path):
     out = tmp_path / "search"
     result = search_pretraining(RECIPE, name="shapes", out=out, rates=RATES, **given)
-    assert result == json.loads((out / "search.json").read_text())
-    assert [row["learning_rate"] for row in result["tries"]] == [1e30, 0.01, 1e-6]
-    diverged, good, low = (row["validation_nats_per_pixel"] for row in result["tries"])
+    assert to_dict(result) == read_json(out / "search.json")
+    assert [row.learning_rate for row in result.tries] == [1e30, 0.01, 1e-6]
+    diverged, good, low = (row.score for row in result.tries)
     assert diverged is None
     assert good < low
-    assert (result["best"], result["turned"], result["run"]) == (0.01, True, "rate-0.01")
+    assert (result.best, result.turned, result.run) == (0.01, True, "rate-0.01")
     assert sorted(path.name for path in out.iterdir()) == [
         "rate-0.01", "rate-1e+30", "rate-1e-06", "search.json",
     ]  # fmt: skip
-    assert search_table(result, out).splitlines() == [
-        "learning rate  validation nats per pixel",
-        "        1e+30                   diverged",
-        f"         0.01                     {good:.4f}  best",
-        f"        1e-06                     {low:.4f}",
-        f"{out / 'rate-0.01'}: learning rate 0.01",
-    ]
     # Each try is the run that it would have been alone, and its last measure decides.
-    alone = pretrain(with_rate(RECIPE, 0.01), name="shapes", out=tmp_path / "alone", **given)
+    alone = pretrain(
+        with_training(RECIPE, learning_rate=0.01),
+        name="shapes",
+        out=tmp_path / "alone",
+        **given,
+    )
     assert losses(out / "rate-0.01") == losses(alone.path)
     assert losses(alone.path)[-1]["validation_nats_per_pixel"] == good
 
@@ -98,64 +101,52 @@ def test_a_search_stopped_anywhere_goes_on_and_leaves_what_is_done_alone(given, 
     options = {"rates": RATES[:3], "fold_validation": True, **given}
     whole = search_pretraining(RECIPE, out=tmp_path / "whole", **options)
     out = tmp_path / "parts"
-    told, untouched = [], {}
+    calls, untouched = 0, {}
     for _ in range(60):
         result = search_pretraining(RECIPE, out=out, seconds=0.0, **options)
-        for row in result["tries"]:
-            path = out / f"rate-{row['learning_rate']}"
+        for row in result.tries:
+            path = out / f"rate-{row.learning_rate}"
             assert untouched.setdefault(path, files(path)) == files(path)
-        told.append(search_table(result, out).splitlines()[-1])
-        if result["best"]:
+        calls += 1
+        if result.best:
             break
-    assert told[0] == "not finished; the same command again goes on"
-    assert told[-1] == f"{out / 'final'}: learning rate 0.01, train and validation together"
-    assert len(told) > 30  # a step a call
+    assert calls > 15  # a step a call
     assert result == whole
     for name in ("rate-0.01", "rate-1e-06", "final"):
         assert losses(out / name) == losses(tmp_path / "whole" / name)
 
 
-def test_a_search_killed_or_interrupted_goes_on_with_the_same_command(given, tmp_path):
+def test_an_interrupted_search_says_how_to_go_on(given, tmp_path, monkeypatch):
+    def interrupted(*batch):
+        signal.raise_signal(signal.SIGTERM)
+        return autoregressive(*batch)
+
     out = tmp_path / "search"
-    command = [
-        "pretrain", "digits-quickstart", "--data", given["data"], "--palette", given["palette"],
-        "--out", out, "--device", "cpu", "--steps", "12", "--search-rates", "0.01,1e-6",
-        *(f"--set={setting}" for setting in (
-            "model.image_size=4", "model.layers=2", "model.width=16", "training.batch_size=8",
-            "training.warmup_steps=2", "training.checkpoint_every=3", "training.validate_every=8",
-        )),
-    ]  # fmt: skip
-    process = start(*command)
-    wait_for_lines(out / "rate-0.01" / "metrics.jsonl", 5, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    process = start(*command)
-    wait_for_lines(out / "rate-1e-06" / "metrics.jsonl", 5, process)
-    process.send_signal(signal.SIGTERM)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    last = told.strip().splitlines()[-1]
-    assert last.startswith("igpt: stopped after ")
-    assert last.endswith(f" in {out / 'rate-1e-06'}; go on with the same command")
-    finished = files(out / "rate-0.01")
-    finish(start(*command))
-    assert files(out / "rate-0.01") == finished
-    assert json.loads((out / "search.json").read_text())["best"] == 0.01
+    monkeypatch.setattr("igpt.runs.pretrain.autoregressive", interrupted)
+    with pytest.raises(Interrupted, match=r"stopped after 1 .*0\.01; go on with the same command"):
+        search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given)
+    monkeypatch.undo()
+    assert search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given).best == 0.01
 
 
 def test_a_folded_run_learns_from_all_images_and_measures_none(given, tmp_path, learned_from):
     out = tmp_path / "search"
     result = search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given)
-    assert result["run"] == "rate-0.01"
+    assert result.run == "rate-0.01"
     result = search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], fold_validation=True, **given)
-    assert result["run"] == "final"
+    assert result.run == "final"
     assert learned_from == [("train", 51), ("train", 51), ("train+validation", 64)]
     final = RunFolder.open(out / "final")
-    assert final.settings["split"] == "train+validation"
-    assert final.settings["training"]["learning_rate"] == 0.01
+    assert final.pretraining.split == "train+validation"
+    assert final.pretraining.recipe.training.learning_rate == 0.01
     assert len(losses(final.path)) == 12
     assert not any("validation_nats_per_pixel" in line for line in losses(final.path))
-    alone = pretrain(with_rate(RECIPE, 0.01), out=tmp_path / "a", fold_validation=True, **given)
+    alone = pretrain(
+        with_training(RECIPE, learning_rate=0.01),
+        out=tmp_path / "a",
+        fold_validation=True,
+        **given,
+    )
     assert losses(alone.path) == losses(final.path)
     write_report([final.path, out / "rate-0.01"], tmp_path / "report.html")
     assert "train and validation together" in (tmp_path / "report.html").read_text()
@@ -165,24 +156,11 @@ def test_a_longer_list_goes_on_from_what_has_been_tried(given, tmp_path, learned
     out = tmp_path / "search"
     options = {"out": out, "fold_validation": True, **given}
     result = search_pretraining(RECIPE, rates=[1e-6], **options)
-    assert not result["turned"]
-    assert "still lower rates may be better" in search_table(result, out)
+    assert not result.turned
     assert len(learned_from) == 2
     with pytest.raises(ConfigError, match=r"learning rate 1e-06, and now 0\.01 is the best; rem"):
         search_pretraining(RECIPE, rates=[0.01, 1e-6], **options)
     assert len(learned_from) == 3
-
-
-def test_a_run_of_before_there_were_splits_to_choose_still_resumes(given, tmp_path):
-    whole = pretrain(RECIPE, out=tmp_path / "whole", **given)
-    run = pretrain(RECIPE, out=tmp_path / "old", seconds=0.0, **given)
-    settings = run.settings
-    del settings["split"]
-    run.write("recipe.json", settings)
-    state = read_json(run.path / "state" / "step-000001" / "state.json")
-    run.write("state/step-000001/state.json", {**state, "fingerprint": run.fingerprint})
-    resume(run.path, device="cpu")
-    assert losses(run.path) == losses(whole.path)
 
 
 def test_a_search_that_cannot_be_is_refused_before_anything_is_written(given, tmp_path):
@@ -212,7 +190,7 @@ def test_a_folder_of_something_else_is_refused(given, tmp_path):
     with pytest.raises(CheckpointError, match="is a search of several runs; give one of those"):
         resume(out)
     (out / "search.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"search\.json is damaged: .*; restore it"):
+    with pytest.raises(CheckpointError, match=r"search\.json is damaged"):
         search_pretraining(RECIPE, out=out, rates=[0.01], **given)
 
 
@@ -242,29 +220,26 @@ def test_fine_tuning_is_searched_by_accuracy_and_tested_once(
     result = search_finetuning(out=out, rates=[1e30, 0.003, 1e-9], **tuning)
     assert accuracies_of.count("test") == 1
     assert accuracies_of[-1] == "test"
-    _, good, low = result["tries"]
-    assert good["validation_accuracy"] > low["validation_accuracy"]
-    assert (result["best"], result["run"]) == (0.003, "rate-0.003")
+    _, good, low = result.tries
+    assert good.score > low.score
+    assert (result.best, result.run) == (0.003, "rate-0.003")
     chosen = RunFolder.open(out / "rate-0.003").read("finetune.json", FinetuneResult)
-    assert result["test_accuracy"] == chosen.test_accuracy > 0.8
+    assert result.test_accuracy == chosen.test_accuracy > 0.8
     assert (
         RunFolder.open(out / "rate-1e-09").read("finetune.json", FinetuneResult).test_accuracy
         is None
     )
-    resume_finetune(out / "rate-1e-09", device="cpu")
+    resume(out / "rate-1e-09", device="cpu")
     assert accuracies_of.count("test") == 1
-    assert search_table(result, out).splitlines()[-1] == (
-        f"{out / 'rate-0.003'}: learning rate 0.003, test accuracy {chosen.test_accuracy:.2%}"
-    )
 
     folded = search_finetuning(out=out, rates=[1e30, 0.003, 1e-9], fold_validation=True, **tuning)
-    assert folded["run"] == "final"
+    assert folded.run == "final"
     assert accuracies_of.count("test") == 2
     assert learned_from[-1] == ("train+validation", 64)
     final = RunFolder.open(out / "final").read("finetune.json", FinetuneResult)
-    assert final.steps == final.best_step == good["best_step"]
+    assert final.steps == final.best_step == good.best_step
     assert final.validation_accuracy is None
-    assert folded["test_accuracy"] == final.test_accuracy
+    assert folded.test_accuracy == final.test_accuracy
     pretrained = igpt.load(out / "final")
     test = igpt.RecordStore.open(tuning["data"]).split("test")
     assert accuracy(pretrained, test) == final.test_accuracy
@@ -285,7 +260,7 @@ def test_a_fine_tuning_search_stopped_anywhere_goes_on(tuning, tmp_path):
     whole = search_finetuning(out=tmp_path / "whole", **options)
     for _ in range(60):
         result = search_finetuning(out=tmp_path / "parts", seconds=0.0, **options)
-        if result["best"]:
+        if result.best:
             break
     assert result == whole
     for name in ("rate-0.003", "final"):
@@ -297,13 +272,65 @@ def test_a_fine_tuning_search_stopped_anywhere_goes_on(tuning, tmp_path):
 def test_other_weights_are_another_search(tuning, tmp_path, given):
     options = {"out": tmp_path / "search", "rates": [0.003], **tuning}
     search_finetuning(**{**options, "seconds": 0.0})
-    other = pretrain(with_rate(RECIPE, 0.001), out=tmp_path / "other", **given)
+    other = pretrain(with_training(RECIPE, learning_rate=0.001), out=tmp_path / "other", **given)
     with pytest.raises(ConfigError, match=r"other settings \(weights\)"):
         search_finetuning(**{**options, "source": other.path})
 
 
-def test_fine_tuning_on_all_images_takes_all_of_its_steps(tuning, tmp_path, accuracies_of):
-    run = finetune(tuning.pop("source"), out=tmp_path / "run", fold_validation=True, **tuning)
-    assert accuracies_of == ["test"]
-    assert len(read_metrics(run.metrics)) == 80
-    assert run.read("finetune.json", FinetuneResult).best_step == 80
+CURVE = (0.01, 0.003, 0.001, 0.0003)
+
+
+def followed(scores, kind="pretrain"):
+    """Return how many rates of a made-up curve are tried, the best, and whether it turned."""
+    result = SearchResult(kind=kind, settings={})
+    while (standing := look(CURVE, result)).rate is not None:
+        row = Try(learning_rate=standing.rate, score=scores[len(result.tries)])
+        result = dataclasses.replace(result, tries=(*result.tries, row))
+    return len(result.tries), standing.best and standing.best.learning_rate, standing.turned
+
+
+@pytest.mark.parametrize(
+    ("scores", "tried", "best", "turned"),
+    [
+        ([3.0, 2.0, 2.5, 1.0], 3, 0.003, True),  # the fourth is never seen
+        ([2.0, 3.0, 1.0, 1.0], 2, 0.01, True),
+        ([4.0, 3.0, 2.0, 1.0], 4, 0.0003, False),
+        ([3.0, 2.0, 2.0, 2.1], 4, 0.003, True),  # as good is not worse, and the first is kept
+        ([None, None, 2.0, 2.5], 4, 0.001, True),
+        ([None, 3.0, 2.0, 1.0], 4, 0.0003, False),
+        ([None, 3.0, None, 1.0], 3, 0.003, True),
+    ],
+)
+def test_a_loss_is_followed_until_it_rises(scores, tried, best, turned):
+    assert followed(scores) == (tried, best, turned)
+
+
+def test_an_accuracy_is_followed_until_it_falls():
+    assert followed([0.1, 0.6, 0.5, 0.9], "finetune") == (3, 0.003, True)
+    assert followed([None, 0.0, 0.0, 0.2], "finetune") == (4, 0.0003, False)
+
+
+def test_if_all_diverge_there_is_nothing_to_choose():
+    assert followed([None] * 4) == (4, None, False)
+
+
+@pytest.mark.parametrize(
+    ("rates", "given_rates"),
+    [
+        ([], "none"),
+        ([0.1, 0.1], "0.1, 0.1"),
+        ([0.1, 0.3], "0.1, 0.3"),
+        ([0.1, 0.0], "0.1, 0"),
+        ([-0.1], "-0.1"),
+        ([math.inf, 1.0], "inf, 1"),
+        ([math.nan], "nan"),
+    ],
+)
+def test_rates_that_cannot_be_searched_are_refused(rates, given_rates, given, tmp_path):
+    with pytest.raises(ConfigError, match=rf"positive and descend, .*, got {given_rates}$"):
+        search_pretraining(RECIPE, out=tmp_path / "search", rates=rates, **given)
+
+
+def test_the_paper_s_rates_descend():
+    assert PRETRAINING_RATES[:4] == CURVE
+    assert sorted(FINETUNING_RATES, reverse=True) == list(FINETUNING_RATES)

@@ -26,20 +26,12 @@ def fit(config, *, objective=autoregressive, start=0, model=None, stop_after=Non
     model = model or random_model()
     optimizer = build_optimizer(model, config)
     steps = []
-
-    def after_step(done):
+    for done in train(
+        model, optimizer, objective=objective, batch_at=batch_at, config=config, start=start
+    ):
         steps.append(done)
-        return done.step == stop_after
-
-    train(
-        model,
-        optimizer,
-        objective=objective,
-        batch_at=batch_at,
-        config=config,
-        after_step=after_step,
-        start=start,
-    )
+        if done.step == stop_after:
+            break
     return model, steps
 
 
@@ -117,19 +109,13 @@ def test_a_loss_that_is_no_number_stops_before_it_harms_the_weights():
     calls, kept = [], {}
     config = TrainingConfig(steps=10, learning_rate=0.01)
 
-    def after_step(done):
-        kept.update({name: p.clone() for name, p in model.state_dict().items()})
-        return False
-
+    steps = train(
+        model, build_optimizer(model, config),
+        objective=poisoned, batch_at=batch_at, config=config,
+    )  # fmt: skip
     with pytest.raises(TrainingDiverged, match=r"the loss of step 2 is nan; .* below 0\.01"):
-        train(
-            model,
-            build_optimizer(model, config),
-            objective=poisoned,
-            batch_at=batch_at,
-            config=config,
-            after_step=after_step,
-        )
+        for _ in steps:
+            kept.update({name: p.clone() for name, p in model.state_dict().items()})
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, kept[name])
 
@@ -154,7 +140,7 @@ def test_hidden_pixels_are_those_of_the_step_whenever_it_is_taken():
     assert steps[0].measures["loss"] != pytest.approx(steps[4].measures["loss"], rel=1e-5)
 
 
-def test_after_step_can_stop_the_training():
+def test_whoever_asks_for_the_steps_can_stop():
     _, steps = fit(TrainingConfig(steps=50), stop_after=7)
     assert [done.step for done in steps] == list(range(8))
 

@@ -8,7 +8,9 @@ from igpt.errors import CheckpointError, DataError
 from igpt.objectives.autoregressive import autoregressive
 from igpt.training.config import TrainingConfig
 from igpt.training.optimizer import build_optimizer
-from igpt.training.state import Checkpoints
+from igpt.training.state import Checkpoints, Memory
+
+MEMORY = Memory(updates=2, seconds=1.5, best_score=0.5, best_updates=1, without_gain=1)
 
 
 def trained(steps=2, seed=0):
@@ -24,13 +26,13 @@ def trained(steps=2, seed=0):
 @pytest.fixture
 def saved(tmp_path):
     checkpoints = Checkpoints(tmp_path / "state", fingerprint="a")
-    checkpoints.save(2, *trained(), {"best": 0.5})
+    checkpoints.save(*trained(), MEMORY)
     return checkpoints
 
 
 def test_a_restored_state_is_the_saved_one_bit_for_bit(saved):
     model, optimizer = trained(steps=0, seed=9)
-    assert saved.restore(model, optimizer) == (2, {"best": 0.5})
+    assert saved.restore(model, optimizer) == MEMORY
     wanted, wanted_optimizer = trained()
     for name, weight in wanted.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight)
@@ -42,13 +44,13 @@ def test_a_restored_state_is_the_saved_one_bit_for_bit(saved):
 
 
 def test_without_a_state_nothing_is_touched(tmp_path):
-    assert Checkpoints(tmp_path / "none").restore(*trained()) == (0, {})
+    assert Checkpoints(tmp_path / "none").restore(*trained()) == Memory()
 
 
 def test_only_the_newest_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (5, 10, 999_999, 1_000_000):
-        checkpoints.save(step, *trained())
+        checkpoints.save(*trained(), Memory(updates=step))
     assert checkpoints.steps() == [999_999, 1_000_000]
 
 
@@ -74,7 +76,7 @@ def test_a_damaged_file_is_told(saved, name, harm):
 
 
 def test_a_damaged_state_names_the_one_before(saved):
-    saved.save(4, *trained())
+    saved.save(*trained(), Memory(updates=4))
     (saved.path(4) / "state.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"state\.json cannot be read; .* from step 2"):
         saved.restore(*trained())
@@ -86,6 +88,6 @@ def test_a_full_disk_leaves_the_state_before(saved, monkeypatch):
 
     monkeypatch.setattr("igpt.training.state.write_json", full)
     with pytest.raises(DataError, match="No space left on device; free some space"):
-        saved.save(4, *trained())
+        saved.save(*trained(), Memory(updates=4))
     assert saved.steps() == [2]
     assert [path.name for path in saved.folder.iterdir()] == ["step-000002"]

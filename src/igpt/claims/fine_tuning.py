@@ -23,8 +23,8 @@ _NAMES = {
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     probe = laboratory.probe("base", seed)
     joint = laboratory.finetuned("base", seed, "joint")
-    alone = laboratory.finetuned("base", seed, "class", ["finetune.pixel_coefficient=0"])
-    layer = f"finetune.layer={probe.best_layer}"
+    alone = laboratory.finetuned("base", seed, "class", ["pixel_coefficient=0"])
+    layer = f"layer={probe.best_layer}"
     early = joint
     if probe.best_layer < laboratory.scale.recipe_of("base").model.layers:
         early = laboratory.finetuned("base", seed, "best-layer", [layer])
@@ -34,11 +34,11 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
             seed,
             f"scratch-{dropout}",
             [
-                "finetune.from_scratch=true",
-                "finetune.pixel_coefficient=0",
-                f"finetune.dropout={dropout}",
+                "from_scratch=true",
+                "pixel_coefficient=0",
+                f"dropout={dropout}",
                 # a fresh network takes the rate of pretraining rather than of fine-tuning
-                "finetune.training.learning_rate="
+                "training.learning_rate="
                 f"{laboratory.scale.recipe_of('base').training.learning_rate}",
             ],
         )

@@ -29,7 +29,8 @@ from igpt.runs.few_labels import FewLabelsResult, few_labels_run
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.probe import LayerProbes, probe_run
 from igpt.runs.recipes import with_settings
-from igpt.runs.run import RunFolder, describe_data
+from igpt.runs.resume import resume
+from igpt.runs.run import DataIdentity, RunFolder
 from igpt.training.metrics import read_metrics
 
 _PLACEMENTS = 3  # of each digit
@@ -89,8 +90,8 @@ class Laboratory:
         told = {
             "scale": scale.name,
             "settings": list(scale.settings),
-            "data": describe_data(RecordStore.open(data), data)["sha256"],
-            "labelled": describe_data(RecordStore.open(labelled), labelled)["sha256"],
+            "data": DataIdentity.of(RecordStore.open(data), data).sha256,
+            "labelled": DataIdentity.of(RecordStore.open(labelled), labelled).sha256,
         }
         file = path / "laboratory.json"
         known = read_json(file) if file.is_file() else None
@@ -143,14 +144,14 @@ class Laboratory:
         with _alone(path):
             if path.exists():
                 run = RunFolder.open(path)
-                if pretrain.recipe_of(run.settings) != recipe:
+                if run.pretraining.recipe != recipe:
                     raise ConfigError(
                         f"{path} was made by another recipe than this igpt has for it; choose "
                         "another --out"
                     )
                 if (run.path / "evaluation.json").is_file() or (run.path / "probe.json").is_file():
                     return run  # it was finished before it was measured
-                return pretrain.resume(path, data=self.data, device=self.device)
+                return resume(path, data=self.data, device=self.device)
             return pretrain.pretrain(
                 recipe,
                 name=name,
@@ -220,12 +221,12 @@ class Laboratory:
                 tuned = run.read("finetune.json", finetune.FinetuneResult)
                 if tuned is not None and tuned.test_accuracy is not None:
                     return run
-                return finetune.resume(path, data=self.labelled, device=self.device)
+                return resume(path, data=self.labelled, device=self.device)
             return finetune.finetune(
                 source.path,
                 data=self.labelled,
                 out=path,
-                config=with_settings(self.scale.recipe_of(variant, seed), settings).finetune,
+                config=with_settings(self.scale.recipe_of(variant, seed).finetune, settings),
                 device=self.device,
             )
 

@@ -37,8 +37,10 @@ from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive
+from igpt.processes import choose_device
+from igpt.runs.provenance import provenance
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import Interrupted, choose_device, provenance
+from igpt.training.signals import Interrupted
 from igpt.values import to_dict
 
 CLAIMS: dict[str, Claim] = {

@@ -25,7 +25,7 @@ ABLATIONS = {
 SNAPSHOTS = 4
 """Of every run on its way, as in the paper's figure 3."""
 
-_DECIDED = ("training.snapshots", "training.seed", "finetune.training.seed", "model.colors")
+_DECIDED = ("snapshots", "training.seed", "finetune.training.seed", "model.colors")
 
 MASK_RATES = (0.2, 0.35)
 """Beside 0.15 (section 2.1 and appendix A.1)."""
@@ -108,7 +108,7 @@ class Scale:
                     f"--set {setting}"
                 )
         common = (
-            f"training.snapshots={SNAPSHOTS}",
+            f"snapshots={SNAPSHOTS}",
             f"training.seed={seed}",
             f"finetune.training.seed={seed}",
         )

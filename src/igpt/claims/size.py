@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from igpt.claims.claim import Claim, Measured, lines, nats, percent
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.verdict import Part
-from igpt.runs.pretrain import recipe_of
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
@@ -15,7 +14,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     for name in laboratory.scale.sizes:
         run = laboratory.pretrained(f"size-{name}", seed)
         found[name] = {
-            "weights": recipe_of(run.settings).model.parameters,
+            "weights": run.pretraining.recipe.model.parameters,
             "test_accuracy": laboratory.probe(f"size-{name}", seed).test_accuracy,
             "nats_per_pixel": laboratory.loss(f"size-{name}", seed),
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from igpt.errors import ConfigError, nearest_name
+from igpt.values import require_choices
 
 MASK_PROBABILITY = 0.15
 """Share of the pixels that are hidden from a network that is not causal (section 2.1: 15 %)."""
@@ -51,11 +52,7 @@ class ModelConfig:
                 f"width must be a multiple of heads, got width={self.width} and "
                 f"heads={self.heads}; try width={max(1, self.width // self.heads) * self.heads}"
             )
-        if self.initialization not in ("sparse-transformer", "released"):
-            raise ConfigError(
-                f"there is no initialization {self.initialization!r}"
-                + nearest_name(self.initialization, ("sparse-transformer", "released"))
-            )
+        require_choices(self)
 
     @property
     def positions(self) -> int:

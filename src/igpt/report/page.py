@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from PIL import Image
 
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.files import written_aside
 from igpt.pixels.images import GREY_WEIGHTS, image_grid, read_image
@@ -43,10 +43,10 @@ from igpt.runs.evaluate import Evaluation, MasksResult
 from igpt.runs.few_labels import FewLabelsResult
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.outliers import OutliersResult
-from igpt.runs.pretrain import recipe_of
 from igpt.runs.probe import LayerProbes
+from igpt.runs.provenance import Provenance
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import Provenance, RunFolder
+from igpt.runs.run import PretrainSettings, RunFolder, Settings
 from igpt.training.config import TrainingConfig
 from igpt.training.metrics import read_metrics
 from igpt.values import to_dict
@@ -77,7 +77,7 @@ class _Run:
     folder: RunFolder
     label: str
     color: str
-    settings: dict[str, Any]
+    settings: Settings
     recipe: Recipe
     metrics: list[dict[str, Any]]
     evaluation: dict[str, LikelihoodResult]
@@ -92,7 +92,7 @@ class _Run:
 
     @property
     def pretrains(self) -> bool:
-        return self.settings["kind"] == "pretrain"
+        return isinstance(self.settings, PretrainSettings)
 
     @property
     def training(self) -> TrainingConfig:
@@ -209,19 +209,11 @@ def _read_runs(paths: Sequence[Path]) -> list[_Run]:
 def _read_run(path: Path, *, label: str, color: str) -> _Run:
     folder = RunFolder.open(path)
     settings = folder.settings
-    known = settings.get("kind") in ("pretrain", "finetune")
-    data = settings.get("data")
-    if not known or not isinstance(data, dict) or not {"path", "sha256"} <= data.keys():
-        raise CheckpointError(f"{path / 'recipe.json'} is no run's recipe; restore it")
-    try:
-        recipe = recipe_of(settings)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    if isinstance(settings, PretrainSettings):
+        recipe = settings.recipe
+    else:
+        recipe = Recipe(model=settings.model, finetune=settings.config)
     metrics = read_metrics(folder.metrics)
-    for line in metrics:
-        numbers = isinstance(line, dict) and all(type(v) in (int, float) for v in line.values())
-        if not numbers or type(line.get("step")) is not int:
-            raise CheckpointError(f"{folder.metrics} is damaged: its lines should hold numbers")
     evaluation = folder.read("evaluation.json", Evaluation) or Evaluation()
     return _Run(
         folder=folder, label=label, color=color, settings=settings, recipe=recipe,

@@ -20,7 +20,9 @@ from igpt.model.pretrained import Pretrained
 from igpt.runs.evaluate import Evaluation
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.probe import LayerProbes
-from igpt.runs.run import Provenance, RunFolder
+from igpt.runs.provenance import Provenance
+from igpt.runs.run import PretrainSettings, RunFolder
+from igpt.values import to_dict
 
 
 def push(
@@ -208,21 +210,21 @@ def _loading(pretrained: Pretrained, name: str, to: Target) -> str:
 
 def _training(run: RunFolder) -> list[str]:
     settings, provenance = run.settings, run.read("provenance.json", Provenance)
-    hidden = {"kind", "name", "data", "from"} | ({"finetune"} if "name" in settings else set())
-    recipe = {name: value for name, value in settings.items() if name not in hidden}
-    lines = [
-        f"Kind: {settings['kind']}"
-        + (f", of {Path(settings['from']).name}. " if "from" in settings else ". ")
-        + (f"Recipe: {settings['name']}. " if "name" in settings else "")
-        + f"Images: {Path(str(settings['data']['path'])).name} "
-        f"(store {settings['data']['sha256']}).",
-    ]
+    data = settings.data
+    if isinstance(settings, PretrainSettings):
+        what = "Kind: pretrain." + (f" Recipe: {settings.name}." if settings.name else "")
+        values = to_dict(settings.recipe)
+        del values["finetune"]
+    else:
+        what = f"Kind: finetune, of {Path(settings.source).name}."
+        values = to_dict(settings.config)
+    lines = [f"{what} Images: {Path(data.path).name} (store {data.sha256})."]
     if provenance:
         lines.append(
             f"igpt {provenance.igpt}, commit {provenance.commit}, PyTorch "
             f"{provenance.libraries['torch']}, on {provenance.device}."
         )
-    written = json.dumps(recipe, indent=2)
+    written = json.dumps(values, indent=2)
     lines.append(
         f"<details><summary>Every setting</summary>\n\n```json\n{written}\n```\n</details>"
     )

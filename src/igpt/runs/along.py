@@ -1,6 +1,6 @@
 """Along a training: the loss and the probes of a run as it was on the way, and at its end.
 
-The recipe's `training.snapshots` keeps the model at a half of the steps, a quarter and so on; here
+The recipe's `snapshots` keeps the model at a half of the steps, a quarter and so on; here
 each is measured like the finished one. This is the paper's figure 3 of one network: as the
 generative loss falls, the features get better.
 """
@@ -12,9 +12,9 @@ from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
-from igpt.runs.pretrain import recipe_of
+from igpt.processes import choose_device
 from igpt.runs.probe import LayerProbes, probe_run
-from igpt.runs.run import RunFolder, choose_device
+from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
 
@@ -50,7 +50,7 @@ def along_run(
     is that of the validation split, and accuracies are those of `probe_run`.
 
     Args:
-        path: A finished pretraining run whose recipe has `training.snapshots`.
+        path: A finished pretraining run whose recipe has `snapshots`.
         data: Record store with labels, for the probes.
         held_out: Record store whose validation split gives the loss; `data` by default.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
@@ -63,31 +63,26 @@ def along_run(
     Source: Chen et al. 2020, figure 3.
     """
     run = RunFolder.open(path)
-    if run.settings["kind"] != "pretrain":
-        raise ConfigError(f"{path} is a fine-tuning run; give the pretraining run it began from")
-    training = recipe_of(run.settings).training
-    folders = {step: run.snapshot(step) for step in training.snapshot_steps}
+    recipe = run.pretraining.recipe
+    folders = {step: run.snapshot(step) for step in recipe.snapshot_steps}
     if not folders:
-        raise ConfigError(
-            f"{path} keeps no snapshots; pretrain with --set training.snapshots=4 for some"
-        )
+        raise ConfigError(f"{path} keeps no snapshots; pretrain with --set snapshots=4 for some")
     missing = [step for step, folder in folders.items() if not folder.is_dir()]
     if missing:
         raise ConfigError(
-            f"{path} has no snapshot of step {missing[0]} yet; go on with igpt pretrain --resume "
-            f"{path} first"
+            f"{path} has no snapshot of step {missing[0]} yet; go on with igpt resume {path} first"
         )
     done = read_metrics(run.metrics)
-    if not done or done[-1]["step"] + 1 < training.steps:
-        raise ConfigError(f"{path} is not finished; go on with igpt pretrain --resume {path} first")
-    folders[training.steps] = run.model
+    if not done or done[-1]["step"] + 1 < recipe.training.steps:
+        raise ConfigError(f"{path} is not finished; go on with igpt resume {path} first")
+    folders[recipe.training.steps] = run.model
     validation = RecordStore.open(held_out or data).split("validation")
     along = run.read("along.json", Along) or Along()
     for step, folder in folders.items():
         if any(snapshot.step == step for snapshot in along.snapshots):
             continue
         pretrained = load(folder, device=choose_device(device))
-        probe = run.read("probe.json", LayerProbes) if step == training.steps else None
+        probe = run.read("probe.json", LayerProbes) if step == recipe.training.steps else None
         probe = probe or probe_run(folder, data=data, device=device, raw=False)
         snapshot = Snapshot(
             step=step,

@@ -15,8 +15,9 @@ from igpt.evaluation.masks import MaskEnsemble, class_mask_ensemble, mask_ensemb
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.objectives.classification import check_layer
+from igpt.processes import choose_device
 from igpt.runs.probe import LayerProbes
-from igpt.runs.run import RunFolder, choose_device
+from igpt.runs.run import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

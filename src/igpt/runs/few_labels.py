@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from igpt.data.batches import TokenBatches
 from igpt.data.records import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
@@ -21,11 +20,12 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import Classification, check_layer
-from igpt.runs.finetune import recipe_for
+from igpt.objectives.classification import check_layer
+from igpt.processes import choose_device
+from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.probe import LayerProbes
 from igpt.runs.recipes import FinetuneConfig
-from igpt.runs.run import RunFolder, choose_device, seed_weights
+from igpt.runs.run import RunFolder
 from igpt.training.loop import train as train_network
 from igpt.training.optimizer import build_optimizer
 
@@ -141,7 +141,7 @@ def few_labels_run(
         )
         tuned = None
         if finetune_steps:
-            rates = config or recipe_for(path).finetune
+            rates = config or config_for(path)
             accuracies = [
                 _fine_tuned_accuracy(
                     pretrained,
@@ -190,40 +190,18 @@ def _fine_tuned_accuracy(
     seed: int,
 ) -> float:
     """Return the test accuracy of a copy of the network after `steps` steps on the subset."""
-    assert subset.class_names is not None
-    seed_weights(seed)
-    if config.from_scratch:
-        pretrained = Pretrained.build(
-            pretrained.model.config,
-            pretrained.palette,
-            mask_probability=pretrained.mask_probability,
-        )
-    copy = pretrained.with_class_head(subset.class_names, config.layer)
-    copy.model.to(pretrained.model.device)
-    copy.model.set_dropout(config.dropout)
     training = dataclasses.replace(
         config.training,
         steps=steps,
         seed=seed,
         batch_size=min(config.training.batch_size, len(subset)),
     )
-    batches = TokenBatches(
-        subset,
-        copy.tokenizer,
-        batch_size=training.batch_size,
-        seed=seed,
-        augmentation=config.augmentation,
-    )
-    train_network(
-        copy.model,
-        build_optimizer(copy.model, training),
-        objective=Classification(
-            pixel_coefficient=config.pixel_coefficient,
-            layer=config.layer,
-            mask_probability=copy.mask_probability,
-        ),
-        batch_at=batches.at,
-        config=training,
-        after_step=lambda _: False,
-    )
-    return accuracy(copy, test)
+    config = dataclasses.replace(config, training=training)
+    begun = ClassifierTraining.begin(pretrained, subset, config, pretrained.model.device)
+    model = begun.classifier.model
+    for _ in train_network(
+        model, build_optimizer(model, training),
+        objective=begun.objective, batch_at=begun.batches.at, config=training,
+    ):  # fmt: skip
+        pass
+    return accuracy(begun.classifier, test)

@@ -11,30 +11,28 @@ With the validation images folded in, there is nothing to stop by: training take
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
-from igpt.data.records import RecordStore
-from igpt.errors import CheckpointError, ConfigError
+from igpt.data.records import Records, RecordStore
 from igpt.evaluation.classifier import accuracy
 from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
-from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import Classification, check_layer
-from igpt.runs.fitting import FOLDED, fit
-from igpt.runs.pretrain import recipe_of
+from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
+    FOLDED,
+    DataIdentity,
+    FinetuneSettings,
+    PretrainSettings,
     RunFolder,
-    choose_device,
-    describe_data,
-    refuse_existing,
-    reopen_data,
     seed_weights,
 )
+from igpt.training.fit import EarlyStop, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +66,6 @@ def finetune(
 ) -> RunFolder:
     """Fine-tune a pretrained network on the labels of `data` and return the new run.
 
-    `finetune.json` in it then tells the test accuracy.
-
     Args:
         source: Run or model folder.
         data: Record store with labels and a validation split.
@@ -78,8 +74,11 @@ def finetune(
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
         fold_validation: Learn from train and validation images together, for all of the steps.
-        measure_test: Measure the test split at the end; or else `test_accuracy` is null, and
+        measure_test: Measure the test split at the end; or else `test_accuracy` is None, and
             `report_test` may fill it in.
+
+    Returns:
+        The run; once it is finished its `finetune.json` holds a `FinetuneResult`.
 
     Raises:
         ConfigError: The settings do not go together, or `out` holds something.
@@ -87,61 +86,42 @@ def finetune(
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    refuse_existing(out)
-    chosen = choose_device(device)
-    pretrained = load(source)
-    store = RecordStore.open(data)
+    RunFolder.require_room(out)
+    store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)
+    settings = FinetuneSettings(
+        source=str(source),
+        config=config,
+        model=pretrained.model.config,
+        mask_probability=pretrained.mask_probability,
+        data=DataIdentity.of(store, data),
+        split=split,
+        measure_test=measure_test,
+        palette=pretrained.palette.fingerprint,
+    )
     run = RunFolder.create(
         out,
-        settings={
-            "kind": "finetune",
-            "from": str(source),
-            "finetune": dataclasses.asdict(config),
-            "model": pretrained.model.config.to_dict(),
-            "mask_probability": pretrained.mask_probability,
-            "data": describe_data(store, data),
-            "split": split,
-            "measure_test": measure_test,
-        },
+        settings=settings,
         palette=pretrained.palette,
         device=chosen,
         # so that the run can go on when the source is gone
         pretrained=None if config.from_scratch else pretrained,
     )
-    return _fit(run, config, store, chosen, seconds)
+    return go_on(run, settings, store, chosen, seconds)
 
 
-def recipe_for(source: Path) -> Recipe:
-    """Return the recipe whose fine-tuning settings fit a run: its own, or else the default.
+def config_for(source: Path) -> FinetuneConfig:
+    """Return the fine-tuning settings that fit a run: its recipe's, or else the defaults.
 
     Raises:
         CheckpointError: The run's recipe is damaged.
     """
-    if not (source / "recipe.json").is_file():
-        return Recipe()
-    settings = RunFolder.open(source).settings
-    return recipe_of(settings) if settings["kind"] == "pretrain" else Recipe()
-
-
-def resume(
-    path: Path, *, data: Path | None = None, device: str = "auto", seconds: float | None = None
-) -> RunFolder:
-    """Go on with a fine-tuning run from its newest state; arguments as in `finetune`.
-
-    Raises:
-        CheckpointError: No such run there, or its newest state is damaged.
-    """
-    run = RunFolder.open(path)
-    settings = run.settings
-    if settings["kind"] != "finetune":
-        raise CheckpointError(f"{path} is a pretraining run; use igpt pretrain --resume {path}")
-    try:
-        config = Recipe.from_dict({"finetune": settings["finetune"]}).finetune
-    except (KeyError, ConfigError, TypeError) as error:
-        raise CheckpointError(f"{path}/recipe.json has no fine-tuning recipe: {error}") from error
-    return _fit(run, config, reopen_data(settings["data"], data), choose_device(device), seconds)
+    if (source / "recipe.json").is_file():
+        settings = RunFolder.open(source).settings
+        if isinstance(settings, PretrainSettings):
+            return settings.recipe.finetune
+    return Recipe().finetune
 
 
 def check(
@@ -162,104 +142,137 @@ def check(
     check_layer(pretrained.model, config.layer)
     if config.training.compile:
         require_compiler(device, "training.compile=true")
-    store.check_augmentation(config.augmentation, "finetune.augmentation")
+    store.check_augmentation(config.augmentation, "augmentation")
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
     check_fits(store.split(split), pretrained.tokenizer, batch_size=config.training.batch_size)
 
 
-def _fit(
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTraining:
+    """A network with a class head, and what it is to learn from."""
+
+    classifier: Pretrained
+    objective: Classification
+    batches: TokenBatches
+
+    @classmethod
+    def begin(
+        cls,
+        pretrained: Pretrained,
+        records: Records,
+        config: FinetuneConfig,
+        device: torch.device,
+    ) -> "ClassifierTraining":
+        """Return a network as `config` begins it, from these weights or from fresh ones.
+
+        Args:
+            pretrained: Network to begin from; it is not changed.
+            records: Labelled images to learn from.
+            config: Losses, batches, seed.
+            device: Where to train.
+        """
+        assert records.class_names is not None
+        if config.from_scratch:
+            seed_weights(config.training.seed)
+            pretrained = Pretrained.build(
+                pretrained.model.config,
+                pretrained.palette,
+                mask_probability=pretrained.mask_probability,
+            )
+        classifier = pretrained.with_class_head(records.class_names, config.layer)
+        classifier.model.to(device)
+        classifier.model.set_dropout(config.dropout)
+        return cls(
+            classifier=classifier,
+            objective=Classification(
+                pixel_coefficient=config.pixel_coefficient,
+                layer=config.layer,
+                mask_probability=classifier.mask_probability,
+            ),
+            batches=TokenBatches(
+                records,
+                classifier.tokenizer,
+                batch_size=config.training.batch_size,
+                seed=config.training.seed,
+                augmentation=config.augmentation,
+                rank=processes.rank(),
+                ranks=processes.count(),
+            ),
+        )
+
+
+def go_on(
     run: RunFolder,
-    config: FinetuneConfig,
+    settings: FinetuneSettings,
     store: RecordStore,
     device: torch.device,
     seconds: float | None,
 ) -> RunFolder:
-    training = config.training
-    seed_weights(training.seed)
-    assert store.class_names is not None
+    """Train a run from its newest state, or its start, to its end; arguments as in `finetune`."""
+    config, training = settings.config, settings.config.training
     if config.from_scratch:
         pretrained = Pretrained.build(
-            ModelConfig.from_dict(run.settings["model"]),
-            run.palette,
-            mask_probability=run.settings["mask_probability"],
+            settings.model, run.palette, mask_probability=settings.mask_probability
         )
     else:
         pretrained = load(run.path / "pretrained")
-    pretrained = pretrained.with_class_head(store.class_names, config.layer)
-    pretrained.model.to(device)
-    pretrained.model.set_dropout(config.dropout)
-    settings = run.settings
-    split = settings.get("split", "train")  # runs of before there was a choice have none
-    batches = TokenBatches(
-        store.split(split),
-        pretrained.tokenizer,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        augmentation=config.augmentation,
-    )
+    begun = ClassifierTraining.begin(pretrained, store.split(settings.split), config, device)
     validation = store.split("validation")
+    folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
 
-    def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
-        if split == FOLDED:  # nothing is held out
-            return {}, False
-        found = accuracy(pretrained, validation, limit=training.validation_images)
-        if found > memory.get("validation_accuracy", -1.0):
-            memory.update(validation_accuracy=found, best_updates=updates, without_gain=0)
-            pretrained.save(run.model)
-        else:
-            memory["without_gain"] += 1
-        return {"validation_accuracy": found}, memory["without_gain"] >= config.patience
+    def validate(updates: int) -> dict[str, float]:
+        if folded:
+            return {}
+        limit = training.validation_images
+        return {"validation_accuracy": accuracy(begun.classifier, validation, limit=limit)}
 
+    stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(
-        run,
-        pretrained,
+        run.path,
+        begun.classifier,
         training=training,
-        objective=Classification(
-            pixel_coefficient=config.pixel_coefficient,
-            layer=config.layer,
-            mask_probability=pretrained.mask_probability,
-        ),
-        batch_at=batches.at,
+        objective=begun.objective,
+        batch_at=begun.batches.at,
         validate=validate,
-        publish=split == FOLDED,  # then there is no best model to keep, only the newest
+        fingerprint=run.fingerprint,
+        early_stop=None if folded else stop,
         seconds=seconds,
     )
-    if not memory["finished"]:
+    if not memory.finished:
         run.say(
-            f"{run.path}: {memory['updates']:,} of {training.steps:,} steps; go on with igpt "
-            f"finetune --resume {run.path}"
+            f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with igpt resume "
+            f"{run.path}"
         )
         return run
     if run.read("finetune.json", FinetuneResult) is None:
         result = FinetuneResult(
             test_accuracy=None,
-            validation_accuracy=memory.get("validation_accuracy"),
-            best_step=memory.get("best_updates", memory["updates"]),
-            steps=memory["updates"],
+            validation_accuracy=memory.best_score,
+            best_step=memory.best_updates or memory.updates,
+            steps=memory.updates,
             pixel_coefficient=config.pixel_coefficient,
-            layer=check_layer(pretrained.model, config.layer),
-            seconds=memory["seconds"],
+            layer=check_layer(begun.classifier.model, config.layer),
+            seconds=memory.seconds,
         )
         run.write("finetune.json", result)
-    if settings.get("measure_test", True):
+    if settings.measure_test:
         report_test(run, store, device)
     return run
 
 
 def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> FinetuneResult:
     """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
-    result = run.read("finetune.json", FinetuneResult)
-    assert result is not None
+    result = run.require("finetune.json", FinetuneResult)
     if result.test_accuracy is None:
         best = load(run.path, device=device)
         tested = accuracy(best, store.split("test"), title="test")
         result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)
         validation = result.validation_accuracy
-        told = "" if validation is None else f" (validation {validation:.1%})"
+        beside = "" if validation is None else f" (validation {validation:.1%})"
         run.say(
             f"{run.path}: test accuracy {tested:.1%} with the weights of step "
-            f"{result.best_step}{told}"
+            f"{result.best_step}{beside}"
         )
     return result

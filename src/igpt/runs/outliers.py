@@ -25,8 +25,9 @@ from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.processes import choose_device
 from igpt.randomness import Stream, stream
-from igpt.runs.run import RunFolder, choose_device
+from igpt.runs.run import RunFolder
 
 _BINS = 60
 _EXTREMES = 10  # images of each end that are shown

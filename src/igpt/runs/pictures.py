@@ -23,8 +23,9 @@ from igpt.pixels.images import (
     square,
     write_png,
 )
+from igpt.processes import choose_device
 from igpt.randomness import Stream, stream
-from igpt.runs.run import RunFolder, choose_device
+from igpt.runs.run import RunFolder
 
 _SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
 _SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels

@@ -1,17 +1,22 @@
-"""Pretraining: a recipe, images and a palette become a run."""
+"""Pretraining: a recipe, images and a palette become a run.
+
+    run = pretrain(RECIPES["cifar10-tiny"], data=..., palette=..., out=Path("runs/a"))
+
+Top to bottom: see that all of it goes together, make the run's folder, build network, batches and
+objective, and hand them to `igpt.training.fit`. `igpt.runs.resume` enters halfway.
+"""
 
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
+from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.records import Records, RecordStore
-from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
@@ -23,17 +28,10 @@ from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
-from igpt.runs.fitting import FOLDED, fit
+from igpt.processes import choose_device
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import (
-    RunFolder,
-    choose_device,
-    describe_data,
-    refuse_existing,
-    reopen_data,
-    seed_weights,
-)
-from igpt.training.config import TrainingConfig
+from igpt.runs.run import FOLDED, DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.training.fit import fit
 
 _QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
@@ -69,73 +67,32 @@ def pretrain(
         DataError: Images or palette are missing, broken or too small for the network.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    refuse_existing(out)
-    store = RecordStore.open(data)
-    colors = Palette.load(palette)
-    recipe = dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, colors=colors.size)
-    )
-    chosen = choose_device(device)
+    RunFolder.require_room(out)
+    store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
+    recipe = for_palette(recipe, colors)
     split = FOLDED if fold_validation else "train"
     check(recipe, store, colors, chosen, split=split)
-    run = RunFolder.create(
-        out,
-        settings={
-            "kind": "pretrain",
-            "name": name,
-            **recipe.to_dict(),
-            "data": describe_data(store, data),
-            "split": split,
-            "filter": store.filter,
-        },
-        palette=colors,
-        device=chosen,
+    settings = PretrainSettings(
+        name=name,
+        recipe=recipe,
+        data=DataIdentity.of(store, data),
+        split=split,
+        filter=store.filter,
+        palette=colors.fingerprint,
     )
+    run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
     images = images_at_size(_held_out(store), recipe.model.image_size, slice(_QUANTIZED))
     write_png(run.path / "palette.png", distortion_picture(colors, images))
-    parameters = recipe.model.parameters
     run.say(
-        f"{run.path}: {parameters:,} weights on {chosen}, {recipe.training.steps:,} steps of "
-        f"{recipe.training.batch_size} images, {recipe.model.positions} tokens each"
+        f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
+        f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
     )
-    return _fit(run, recipe, store, colors, chosen, seconds)
+    return go_on(run, settings, store, chosen, seconds)
 
 
-def resume(
-    path: Path, *, data: Path | None = None, device: str = "auto", seconds: float | None = None
-) -> RunFolder:
-    """Go on with a pretraining run from its newest state; a finished one is left as it is.
-
-    Args:
-        path: Folder of the run.
-        data: Where its images are, if they have moved.
-        device: As in `pretrain`.
-        seconds: As in `pretrain`.
-
-    Raises:
-        CheckpointError: No run there, or its newest state is damaged.
-    """
-    run = RunFolder.open(path)
-    settings = run.settings
-    if settings["kind"] != "pretrain":
-        raise CheckpointError(f"{path} is a fine-tuning run; use igpt finetune --resume {path}")
-    store = reopen_data(settings["data"], data)
-    recipe = recipe_of(settings)
-    run.say(f"going on with {run.path}")
-    return _fit(run, recipe, store, run.palette, choose_device(device), seconds)
-
-
-def recipe_of(settings: dict[str, Any]) -> Recipe:
-    """Return the recipe in a pretraining run's settings.
-
-    Raises:
-        CheckpointError: It is no recipe this igpt knows.
-    """
-    names = {field.name for field in dataclasses.fields(Recipe)}
-    try:
-        return Recipe.from_dict({key: value for key, value in settings.items() if key in names})
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"the run's recipe.json does not make a recipe: {error}") from error
+def for_palette(recipe: Recipe, palette: Palette) -> Recipe:
+    """Return the recipe for a network of as many colors as the palette has."""
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, colors=palette.size))
 
 
 def check(
@@ -156,19 +113,76 @@ def check(
     tokenizer = ImageTokenizer(palette, recipe.model.image_size)
     check_fits(store.split(split), tokenizer, batch_size=recipe.training.batch_size)
     store.check_augmentation(recipe.augmentation, "augmentation")
-    if recipe.training.online_probe_images:
+    if recipe.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
     if recipe.training.compile:
         require_compiler(device, "training.compile=true")
 
 
-def _online_probe(
-    pretrained: Pretrained, store: RecordStore, training: TrainingConfig
-) -> dict[str, float]:
+def go_on(
+    run: RunFolder,
+    settings: PretrainSettings,
+    store: RecordStore,
+    device: torch.device,
+    seconds: float | None,
+) -> RunFolder:
+    """Train a run from its newest state, or its start, to its end; arguments as in `pretrain`."""
+    recipe, training = settings.recipe, settings.recipe.training
+    seed_weights(training.seed)
+    pretrained = Pretrained.build(
+        recipe.model, run.palette, mask_probability=recipe.mask_probability
+    )
+    pretrained.model.to(device)
+    batches = TokenBatches(
+        store.split(settings.split),
+        pretrained.tokenizer,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        augmentation=recipe.augmentation,
+        rank=processes.rank(),
+        ranks=processes.count(),
+    )
+    objective = (
+        autoregressive
+        if recipe.model.causal
+        else functools.partial(masked, probability=recipe.mask_probability)
+    )
+    held_out = _held_out(store)
+
+    def validate(updates: int) -> dict[str, float]:
+        if settings.split == FOLDED:  # nothing is held out
+            return {}
+        found = evaluate(pretrained, held_out, images=training.validation_images)
+        measured = {"validation_nats_per_pixel": found.nats_per_pixel}
+        if recipe.online_probe_images:
+            measured |= _online_probe(pretrained, store, recipe)
+        if recipe.model.causal:
+            _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
+        return measured
+
+    memory = fit(
+        run.path,
+        pretrained,
+        training=training,
+        objective=objective,
+        batch_at=batches.at,
+        validate=validate,
+        fingerprint=run.fingerprint,
+        snapshot_steps=recipe.snapshot_steps,
+        seconds=seconds,
+    )
+    run.say(
+        f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {memory.seconds:.0f} s"
+        + ("" if memory.finished else f"; go on with igpt resume {run.path}")
+    )
+    return run
+
+
+def _online_probe(pretrained: Pretrained, store: RecordStore, recipe: Recipe) -> dict[str, float]:
     """Return which layer's features a ridge probe reads best just now, and how well."""
-    train = store.split("train").first(training.online_probe_images)
-    held_out = store.split("validation").first(training.validation_images)
+    train = store.split("train").first(recipe.online_probe_images)
+    held_out = store.split("validation").first(recipe.training.validation_images)
     features = [extract_features(pretrained, records) for records in (train, held_out)]
     labels = [records.require_labels() for records in (train, held_out)]
     accuracies = []
@@ -180,69 +194,19 @@ def _online_probe(
     return {"online_probe_accuracy": accuracies[best], "online_probe_layer": float(best)}
 
 
+def _draw_samples(
+    run: RunFolder, pretrained: Pretrained, records: Records, updates: int, *, seed: int
+) -> None:
+    """Complete a few held-out images, as a picture of how far the network has come."""
+    size = pretrained.model.config.image_size
+    images = images_at_size(records, size, slice(_PICTURED))
+    drawn = complete_images(
+        pretrained, images, rows=size // 2, samples=_PICTURED_SAMPLES, seed=seed
+    )
+    cells = completion_rows(pretrained, images, drawn, rows=size // 2)
+    picture = image_grid(cells, scale=max(1, 96 // size))
+    write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
+
+
 def _held_out(store: RecordStore) -> Records:
     return store.split("validation" if "validation" in store.splits else "train")
-
-
-def _fit(
-    run: RunFolder,
-    recipe: Recipe,
-    store: RecordStore,
-    palette: Palette,
-    device: torch.device,
-    seconds: float | None,
-) -> RunFolder:
-    training = recipe.training
-    seed_weights(training.seed)
-    pretrained = Pretrained.build(recipe.model, palette, mask_probability=recipe.mask_probability)
-    pretrained.model.to(device)
-    tokenizer = pretrained.tokenizer
-    split = run.settings.get("split", "train")  # runs of before there was a choice have none
-    batches = TokenBatches(
-        store.split(split),
-        tokenizer,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        augmentation=recipe.augmentation,
-    )
-    held_out = _held_out(store)
-
-    def validate(updates: int, memory: dict[str, Any]) -> tuple[dict[str, float], bool]:
-        if split == FOLDED:  # nothing is held out
-            return {}, False
-        measured = evaluate(pretrained, held_out, images=training.validation_images)
-        online = {}
-        if training.online_probe_images:
-            online = _online_probe(pretrained, store, training)
-        if recipe.model.causal:
-            images = images_at_size(held_out, tokenizer.image_size, slice(_PICTURED))
-            rows = recipe.model.image_size // 2
-            drawn = complete_images(
-                pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=training.seed
-            )
-            cells = completion_rows(pretrained, images, drawn, rows=rows)
-            picture = image_grid(cells, scale=max(1, 96 // recipe.model.image_size))
-            write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
-        return {"validation_nats_per_pixel": measured.nats_per_pixel, **online}, False
-
-    objective = (
-        autoregressive
-        if recipe.model.causal
-        else functools.partial(masked, probability=recipe.mask_probability)
-    )
-    memory = fit(
-        run,
-        pretrained,
-        training=training,
-        objective=objective,
-        batch_at=batches.at,
-        validate=validate,
-        publish=True,
-        seconds=seconds,
-    )
-    run.say(
-        f"{run.path}: {memory['updates']:,} of {training.steps:,} steps in "
-        f"{memory['seconds']:.0f} s"
-        + ("" if memory["finished"] else f"; go on with igpt pretrain --resume {run.path}")
-    )
-    return run

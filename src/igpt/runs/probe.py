@@ -27,7 +27,8 @@ from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.classification import check_layer
-from igpt.runs.run import RunFolder, choose_device, seed_weights
+from igpt.processes import choose_device
+from igpt.runs.run import RunFolder, seed_weights
 
 Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
 

@@ -1,21 +1,23 @@
 """Every named experiment in full: network, training, fine-tuning.
 
 A recipe is a value; to compare two is to read them here. Any field can be set otherwise from the
-command line by its path, `--set training.learning_rate=0.001`, and what was run is kept, field by
-field, in the run's `recipe.json`.
+command line by its path, `--set training.learning_rate=0.001` (of fine-tuning without `finetune.`),
+and what was run is kept, field by field, in the run's `recipe.json`.
 """
 
 import dataclasses
 import json
-import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from igpt.data.augment import Augmentation
 from igpt.errors import ConfigError, nearest_name
 from igpt.model.config import MASK_PROBABILITY, SIZES, ModelConfig
 from igpt.training.config import TrainingConfig
+from igpt.values import from_dict, require_choices, to_dict
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class FinetuneConfig:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
             steps=20_000, learning_rate=3e-4, warmup_steps=0, schedule="constant",
-            checkpoint_every=500, validate_every=500, validation_images=100_000,
+            checkpoint_every=500, validate_every=500, validation_images=None,
         )
     )  # fmt: skip
     """Constant rate, often a tenth of pretraining's; `validation_images` for the accuracy."""
@@ -45,6 +47,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
+        require_choices(self)
         if not self.pixel_coefficient >= 0:
             raise ConfigError(f"pixel_coefficient cannot be under 0, got {self.pixel_coefficient}")
         if self.patience < 1:
@@ -63,28 +66,32 @@ class Recipe:
     augmentation: Augmentation = "none"
     mask_probability: float = MASK_PROBABILITY
     """For a network that is not causal: how many of the pixels are hidden."""
+    online_probe_images: int = 0
+    """With labels: at each validation, fit a ridge probe to every layer's features of so many
+    training images and score it on the validation images; 0 for none."""
+    snapshots: int = 0
+    """Keep the model as it is at a half of the steps, a quarter, and so on, so many times, for
+    `igpt along` (the paper's figure 3 has four: 65K to 524K of 1M steps)."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """What `igpt finetune` does with the run."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
+        require_choices(self)
+        for name in ("online_probe_images", "snapshots"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.mask_probability < 1:
             raise ConfigError(
                 f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """Build a recipe from plain values.
-
-        Raises:
-            ConfigError: A field is unknown or impossible.
-        """
-        return _build(cls, values, path="")
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """Updates after which a snapshot is kept, first to last; the end is not one of them."""
+        steps = self.training.steps
+        halvings = (steps >> halving for halving in range(self.snapshots, 0, -1))
+        return tuple(step for step in halvings if step > 0)
 
 
 def _paper(size: str, *, learning_rate: float, causal: bool = True, **training: Any) -> Recipe:
@@ -192,66 +199,43 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Return the recipe with fields set by their paths, such as `model.layers=12`.
+def with_settings(config: Config, settings: Sequence[str]) -> Config:
+    """Return a recipe, or a part of one, with fields set by their paths, such as `model.layers=12`.
 
-    Values are JSON; a bare word is a string.
+    Values are JSON; a bare word is a text.
 
     Raises:
         ConfigError: A setting is no `path=value`, or names no field, or its value cannot be.
     """
-    values = recipe.to_dict()
+    values = to_dict(config)
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"a setting looks like model.layers=12, got {setting!r}")
+            raise ConfigError(f"a setting looks like training.steps=500, got {setting!r}")
         *parents, name = path.strip().split(".")
-        place: Any = values
-        for index, parent in enumerate(parents):
-            if not isinstance(place.get(parent), dict):
-                known = [key for key, value in place.items() if isinstance(value, dict)]
+        part: Any = values
+        for depth, parent in enumerate(parents, start=1):
+            parts = [key for key, value in part.items() if isinstance(value, dict)]
+            if parent not in parts:
                 raise ConfigError(
-                    f"a recipe has no part {'.'.join(parents[: index + 1])!r}"
-                    + nearest_name(parent, known)
+                    f"there is no part {'.'.join(parents[:depth])!r}{nearest_name(parent, parts)}"
                 )
-            place = place[parent]
-        if name not in place or isinstance(place[name], dict):
-            known = [key for key, value in place.items() if not isinstance(value, dict)]
-            raise ConfigError(f"a recipe has no setting {path!r}{nearest_name(name, known)}")
+            part = part[parent]
+        names = [key for key, value in part.items() if not isinstance(value, dict)]
+        if name not in names:
+            elsewhere = [known for known in _paths(values) if known.endswith(f".{name}")]
+            hint = f"; did you mean {elsewhere[0]}?" if elsewhere and not parents else ""
+            raise ConfigError(f"there is no setting {path!r}{hint or nearest_name(name, names)}")
         try:
-            place[name] = json.loads(text)
+            part[name] = json.loads(text)
         except json.JSONDecodeError:
-            place[name] = text
-    return Recipe.from_dict(values)
+            part[name] = text
+    return from_dict(type(config), values)
 
 
-def _build(cls: type, values: dict[str, Any], *, path: str) -> Any:
-    """Build a config dataclass from plain values, checking every name and type."""
-    hints = get_type_hints(cls)
-    built = {}
+def _paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        where = f"{path}{name}"
-        if name not in hints:
-            raise ConfigError(f"a recipe has no setting {where!r}{nearest_name(name, hints)}")
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
-            built[name] = _build(hints[name], value, path=f"{where}.")  # pyrefly: ignore
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{name}.")
         else:
-            built[name] = _checked(value, hints[name], where)
-    return cls(**built)
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for option in options:
-        if get_origin(option) is Literal:
-            if value in get_args(option):
-                return value
-            raise ConfigError(
-                f"{where} has no choice {value!r}{nearest_name(str(value), get_args(option))}"
-            )
-        if option is float and type(value) in (int, float):
-            return float(value)
-        if type(value) is option:
-            return value
-    names = " or ".join("null" if o is type(None) else o.__name__ for o in options)
-    raise ConfigError(f"{where} wants {names}, got {value!r}")
+            yield prefix + name

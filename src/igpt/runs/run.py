@@ -14,41 +14,107 @@ runs/a/
 """
 
 import hashlib
-import json
-import os
-import platform
-import shlex
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from igpt.data.records import RecordStore
-from igpt.errors import CheckpointError, ConfigError, IgptError
+from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, refusals_told, write_json, written_aside
+from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream_seed
+from igpt.runs.provenance import provenance
+from igpt.runs.recipes import FinetuneConfig, Recipe
+from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
 from igpt.values import from_dict, to_dict
 
 Result = TypeVar("Result")
 
 
-class Interrupted(IgptError):
-    """Stopped by a signal, with everything saved; the message says how to go on."""
+FORMAT = 2
+"""Of `recipe.json`."""
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
+FOLDED = "train+validation"
+"""The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataIdentity:
+    """Which images a run was given."""
+
+    path: str
+    sha256: str
+    """Tells them from others, wherever they are."""
+
+    @classmethod
+    def of(cls, store: RecordStore, location: Path) -> "DataIdentity":
+        """Return the identity of the store at `location`."""
+        text = (store.path / "store.json").read_bytes()
+        return cls(path=str(location), sha256=hashlib.sha256(text).hexdigest()[:16])
+
+    def reopen(self, location: Path | None = None) -> RecordStore:
+        """Open the images, possibly moved to another location since.
+
+        Raises:
+            DataError: What is there is no store.
+            CheckpointError: There is nothing, or other images than the run began with.
+        """
+        path = location or Path(self.path)
+        if not path.exists():
+            raise CheckpointError(
+                f"the run's images were at {path}, where nothing is now, seen from this folder; "
+                "give their path with --data"
+            )
+        store = RecordStore.open(path)
+        if DataIdentity.of(store, path).sha256 != self.sha256:
+            raise CheckpointError(
+                f"{path} holds other images than this run began with; give the old ones with "
+                "--data, or start a new run"
+            )
+        return store
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """What a pretraining run was asked for."""
+
+    name: str
+    """Of the recipe; may be empty."""
+    recipe: Recipe
+    data: DataIdentity
+    split: str
+    """That is learned from."""
+    filter: str
+    """How the stored images were resampled."""
+    palette: str
+    """Its fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """What a fine-tuning run was asked for."""
+
+    source: str
+    """The run or model that it began from."""
+    config: FinetuneConfig
+    model: ModelConfig
+    mask_probability: float
+    data: DataIdentity
+    split: str
+    """That is learned from."""
+    measure_test: bool
+    palette: str
+    """Its fingerprint."""
+
+
+Settings = PretrainSettings | FinetuneSettings
+_KINDS: dict[str, type[Settings]] = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
 
 
 @dataclass(frozen=True)
@@ -62,7 +128,7 @@ class RunFolder:
         cls,
         path: Path,
         *,
-        settings: dict[str, Any],
+        settings: Settings,
         palette: Palette,
         device: torch.device,
         pretrained: Pretrained | None = None,
@@ -72,10 +138,12 @@ class RunFolder:
         Raises:
             ConfigError: There is something at `path` already.
         """
-        refuse_existing(path)
+        RunFolder.require_room(path)
         with written_aside(path) as aside:
             aside.mkdir()
-            write_json(aside / "recipe.json", {**settings, "palette": palette.fingerprint})
+            kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
+            header = {"format": FORMAT, "kind": kind}
+            write_json(aside / "recipe.json", {**header, **to_dict(settings)})
             if pretrained is not None:
                 pretrained.save(aside / "pretrained")
             write_json(aside / "provenance.json", to_dict(provenance(device)))
@@ -101,6 +169,21 @@ class RunFolder:
             )
         return cls(path)
 
+    @staticmethod
+    def require_room(path: Path) -> None:
+        """Check that nothing would be overwritten.
+
+        Raises:
+            ConfigError: There is something at `path`.
+        """
+        if (path / "recipe.json").exists():
+            raise ConfigError(
+                f"{path} already holds a run; choose another --out, or go on with igpt resume "
+                f"{path}"
+            )
+        if path.exists() and (path.is_file() or any(path.iterdir())):
+            raise ConfigError(f"{path} is there already and is not empty; choose another --out")
+
     def read(self, name: str, kind: type[Result]) -> Result | None:
         """Return the result of this kind in one of the folder's files; None if there is no file.
 
@@ -117,16 +200,49 @@ class RunFolder:
                 f"{file} is damaged or of an earlier igpt: {error}; measure it again"
             ) from error
 
+    def require(self, name: str, kind: type[Result]) -> Result:
+        """Return a result that must be there by now."""
+        result = self.read(name, kind)
+        assert result is not None, f"{self.path / name} has not been written"
+        return result
+
     def write(self, name: str, result: Any) -> None:
         """Write a result as one of the folder's JSON files."""
         write_json(self.path / name, to_dict(result))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What `recipe.json` holds."""
-        settings = read_json(self.path / "recipe.json")
-        if "kind" not in settings:
-            raise CheckpointError(f"{self.path / 'recipe.json'} is no run's recipe; restore it")
+    def settings(self) -> Settings:
+        """What the run was asked for.
+
+        Raises:
+            CheckpointError: `recipe.json` is damaged, or of an earlier igpt.
+        """
+        file = self.path / "recipe.json"
+        values = read_json(file)
+        if values.pop("format", 1) != FORMAT:
+            raise CheckpointError(
+                f"{file} is of another format than the {FORMAT} that this igpt reads; go on with "
+                "the igpt that began the run, or start it again (its model/ can be used as it is)"
+            )
+        kind = values.pop("kind", None)
+        try:
+            return from_dict(_KINDS[kind], values, name="it")
+        except (KeyError, ConfigError) as error:
+            raise CheckpointError(f"{file} is no run's recipe: {error}; restore it") from error
+
+    @property
+    def pretraining(self) -> PretrainSettings:
+        """The settings of a run that must be a pretraining run.
+
+        Raises:
+            CheckpointError: It is a fine-tuning run.
+        """
+        settings = self.settings
+        if not isinstance(settings, PretrainSettings):
+            raise CheckpointError(
+                f"{self.path} is a fine-tuning run; give the pretraining run it began from, "
+                f"{settings.source}"
+            )
         return settings
 
     @property
@@ -137,7 +253,7 @@ class RunFolder:
             CheckpointError: Another lies in its place.
         """
         palette = Palette.load(self.path / "palette.npy")
-        if palette.fingerprint != self.settings.get("palette"):
+        if palette.fingerprint != self.settings.palette:
             raise CheckpointError(
                 f"{self.path / 'palette.npy'} is not the palette this run began with; restore it"
             )
@@ -146,21 +262,21 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """The file with a line a step."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def model(self) -> Path:
         """The model folder."""
-        return self.path / "model"
+        return self.path / MODEL
 
     def snapshot(self, updates: int) -> Path:
         """The model folder as it was after so many updates."""
-        return self.path / "snapshots" / f"step-{updates:06d}"
+        return self.path / SNAPSHOTS / snapshot_name(updates)
 
     @property
     def fingerprint(self) -> str:
         """Tells whether a saved state belongs to these settings."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256((self.path / "recipe.json").read_bytes()).hexdigest()[:16]
 
     def say(self, text: str) -> None:
         """Print a line and keep it in `log.txt`."""
@@ -170,156 +286,6 @@ class RunFolder:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
 
-def refuse_existing(path: Path) -> None:
-    """Check that nothing would be overwritten.
-
-    Raises:
-        ConfigError: There is something at `path`.
-    """
-    if (path / "recipe.json").exists():
-        raise ConfigError(
-            f"{path} already holds a run; choose another --out, or go on with --resume {path}"
-        )
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise ConfigError(f"{path} is there already and is not empty; choose another --out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """What is needed to get a result again: versions, commit, command, machine."""
-
-    igpt: str
-    commit: str | None
-    """Of the checkout this code runs from, marked if it has changes; None if it is in none."""
-    command: str
-    started: str
-    python: str
-    libraries: dict[str, str]
-    """Versions by name."""
-    system: str
-    processor: str
-    cores: int | None
-    threads: int
-    """That PyTorch computes with."""
-    device: str
-
-
-def provenance(device: torch.device) -> Provenance:
-    """Return the provenance of what is computed here and now."""
-    libraries = ("torch", "numpy", "pillow", "scikit-learn", "scipy", "datasets")
-    return Provenance(
-        igpt=version("igpt"),
-        commit=_commit(),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        python=platform.python_version(),
-        libraries={name: version(name) for name in libraries},
-        system=platform.platform(),
-        processor=_processor(),
-        cores=os.cpu_count(),
-        threads=torch.get_num_threads(),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    )
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout this code runs from, marked if it has changes."""
-    git = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
-    try:
-        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is the first GPU, or else the CPU.
-
-    Raises:
-        ConfigError: There is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"no device {name!r} here; try --device cpu") from error
-    return device
-
-
 def seed_weights(seed: int) -> None:
     """Seed torch's global generator, from which fresh weights are drawn."""
     torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
-
-
-def describe_data(store: RecordStore, location: Path) -> dict[str, Any]:
-    """Return which images a run was given: the place, and what tells them from others."""
-    text = (store.path / "store.json").read_text()
-    return {"path": str(location), "sha256": hashlib.sha256(text.encode()).hexdigest()[:16]}
-
-
-def reopen_data(described: dict[str, Any], location: Path | None) -> RecordStore:
-    """Open the images a run was given, possibly moved to another place since.
-
-    Raises:
-        DataError: Nothing there.
-        CheckpointError: Other images than the run began with.
-    """
-    place = location or Path(described["path"])
-    if not place.exists():
-        raise CheckpointError(
-            f"the run's images were at {place}, where nothing is now, seen from this folder; tell "
-            "their place with --data"
-        )
-    store = RecordStore.open(place)
-    if describe_data(store, place)["sha256"] != described["sha256"]:
-        raise CheckpointError(
-            f"{place} holds other images than this run began with; give the old ones with --data, "
-            "or start a new run"
-        )
-    return store
-
-
-class StopSignals:
-    """Whether someone asked to stop; the first time kindly, the second at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def _receive(self, number: int, _: object) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM note of while in the block; only the main thread can."""
-        old = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                old[number] = signal.signal(number, self._receive)
-            except ValueError:  # not in the main thread: leave signals to the caller
-                break
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """A search for the learning rate: a run for each rate, in one folder; then validation folded in.
 
-The paper tries rates in turn until the validation score gets worse, for pretraining and anew for
-fine-tuning; then it folds the validation images back in, retrains, and reports the test images once
-(Chen et al. 2020, sections 3.1 and 3.4).
+The paper tries rates in turn, 0.01, 0.003, 0.001 and so on, until the final validation score gets
+worse, for pretraining and anew for fine-tuning; then it folds the validation images back in,
+retrains, and reports the test images once (Chen et al. 2020, sections 3.1 and 3.4).
 
     runs/a/
     ├── search.json    what it was begun with, what each rate gave, and which run is its outcome
@@ -16,44 +16,128 @@ stopped is resumed. It may also ask for more than is there: rates besides those 
 
 import dataclasses
 import hashlib
-import json
+import itertools
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from igpt.data.records import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import remove_abandoned, write_json
+from igpt.files import read_json, remove_abandoned, write_json
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
+from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
-from igpt.runs.rate_search import (
-    FINETUNING_RATES,
-    PRETRAINING_RATES,
-    check_rates,
-    search_rates,
-)
 from igpt.runs.recipes import FinetuneConfig, Recipe
-from igpt.runs.run import (
-    Interrupted,
-    RunFolder,
-    choose_device,
-    describe_data,
-    refuse_existing,
-)
+from igpt.runs.resume import ensure
+from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
-from igpt.values import to_dict
+from igpt.training.signals import Interrupted
+from igpt.values import from_dict, to_dict
 
-Row = dict[str, Any]
-"""A learning rate tried and what it gave, as `search.json` has it."""
+PRETRAINING_RATES = (0.01, 0.003, 0.001, 0.0003, 0.0001)
+"""The paper's, for pretraining."""
 
-_MEASURES = {"pretrain": "validation_nats_per_pixel", "finetune": "validation_accuracy"}
-_KEPT = ("best_step", "steps")  # of a fine-tuning's results, beside the measure
+FINETUNING_RATES = (0.003, 0.001, 0.0003, 0.0001, 0.00003)
+"""The same steps from a rate lower, as fine-tuning often needs a tenth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """A learning rate and what it gave."""
+
+    learning_rate: float
+    score: float | None
+    """Final validation loss in nats, or the best validation accuracy; None if it diverged."""
+    best_step: int | None = None
+    """Of fine-tuning: updates that gave the best accuracy."""
+    steps: int | None = None
+    """Of fine-tuning: updates done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What `search.json` holds."""
+
+    kind: Literal["pretrain", "finetune"]
+    settings: dict[str, Any]
+    """What all of its runs share; another search has others."""
+    tries: tuple[Try, ...] = ()
+    """From the highest rate to the lowest."""
+    best: float | None = None
+    """The best rate, once the search is done."""
+    turned: bool | None = None
+    """Whether the score got worse at last; if not, still lower rates may be better."""
+    run: str | None = None
+    """Folder of the outcome, in that of the search."""
+    test_accuracy: float | None = None
+    """Of the outcome of fine-tuning."""
+
+    def tried(self, rate: float) -> Try | None:
+        """Return what a rate gave; None if it has not been tried."""
+        return next((row for row in self.tries if row.learning_rate == rate), None)
+
+    def loss(self, row: Try) -> float:
+        """Return what is to be small: a loss, or minus an accuracy; infinite if it diverged."""
+        if row.score is None:
+            return math.inf
+        return -row.score if self.kind == "finetune" else row.score
+
+    def score_text(self, row: Try) -> str:
+        """Return a score as a person reads it."""
+        if row.score is None:
+            return "diverged"
+        return f"{row.score:.2%}" if self.kind == "finetune" else f"{row.score:.4f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a search stands."""
+
+    rate: float | None
+    """To try next; None if the search is done."""
+    best: Try | None
+    """So far; None if nothing was tried, or all diverged."""
+    turned: bool
+    """Whether the last was worse than the one before."""
+
+
+def look(rates: Sequence[float], result: SearchResult) -> Standing:
+    """Return where a search through `rates` stands, from high to low until one is worse.
+
+    A rate that diverges is worse than any that does not. As high rates often do, it ends the
+    search only once another has not. One as good as the one before does not end it, and the higher
+    of the two is the best.
+    """
+    best, least = None, math.inf
+    for rate in rates:
+        row = result.tried(rate)
+        if row is None:
+            return Standing(rate=rate, best=best, turned=False)
+        loss = result.loss(row)
+        if loss > least:
+            return Standing(rate=None, best=best, turned=True)
+        if loss < least:
+            best, least = row, loss
+    return Standing(rate=None, best=best, turned=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """How the runs of a search are made."""
+
+    begin: Callable[[Path, float, Try | None, float | None], RunFolder]
+    """Folder, rate, the best try if this is the final run, and seconds left, to the run."""
+    outcome: Callable[[RunFolder], Try | None]
+    """A run to what it gave; None if it has not reached its end."""
+    test: Callable[[RunFolder], float | None]
+    """The outcome's run to its test accuracy, measured once; None if there is none."""
 
 
 def search_pretraining(
@@ -67,8 +151,10 @@ def search_pretraining(
     name: str = "",
     device: str = "auto",
     seconds: float | None = None,
-) -> dict[str, Any]:
+) -> SearchResult:
     """Pretrain with one learning rate after another until the final validation loss rises.
+
+    When that is, `look` says.
 
     Args:
         recipe: As in `pretrain`; its learning rate is not used.
@@ -81,45 +167,40 @@ def search_pretraining(
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
 
-    Returns:
-        What `search.json` holds: `tries`, a list with `learning_rate` and
-        `validation_nats_per_pixel` (None if it diverged), and when all is done `best`, a learning
-        rate, `turned`, whether the loss rose at last, and `run`, the outcome's folder in `out`.
-
     Raises:
-        ConfigError: The settings do not go together, or `out` holds something else.
+        ConfigError: The rates do not descend, the settings do not go together, or `out` holds
+            something else.
         DataError: As in `pretrain`, or there is no validation split.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
         TrainingDiverged: Every rate diverged.
     """
-    check_rates(rates)
-    store = RecordStore.open(data)
-    colors = Palette.load(palette)
-    recipe = dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, colors=colors.size)
-    )
+    _check_rates(rates)
+    store, colors = RecordStore.open(data), Palette.load(palette)
+    recipe = pretrain.for_palette(recipe, colors)
     store.split("validation")
     pretrain.check(recipe, store, colors, choose_device(device))
 
-    def train(path: Path, rate: float, best: Row | None, left: float | None) -> Row | None:
-        if path.exists():
-            run = pretrain.resume(path, data=data, device=device, seconds=left)
-        else:
-            training = dataclasses.replace(recipe.training, learning_rate=rate)
-            run = pretrain.pretrain(
-                dataclasses.replace(recipe, training=training), data=data, palette=palette,
-                out=path, name=name, device=device, seconds=left, fold_validation=best is not None,
-            )  # fmt: skip
-        last = read_metrics(run.metrics)[-1]
-        return last if last["step"] + 1 == recipe.training.steps else None
+    def begin(path: Path, rate: float, best: Try | None, left: float | None) -> RunFolder:
+        training = dataclasses.replace(recipe.training, learning_rate=rate)
+        start = lambda: pretrain.pretrain(  # noqa: E731
+            dataclasses.replace(recipe, training=training), data=data, palette=palette, out=path,
+            name=name, device=device, seconds=left, fold_validation=best is not None,
+        )  # fmt: skip
+        return ensure(path, start, data=data, device=device, seconds=left)
+
+    def outcome(run: RunFolder) -> Try | None:
+        last, training = read_metrics(run.metrics)[-1], run.pretraining.recipe.training
+        if last["step"] + 1 < training.steps:
+            return None
+        loss = last.get("validation_nats_per_pixel")
+        return Try(learning_rate=training.learning_rate, score=_finite(loss))
 
     return _search(
         out,
-        settings=_settings("pretrain", recipe.to_dict(), store, data, colors),
+        SearchResult(kind="pretrain", settings=_shared(recipe, store, data, colors)),
         rates=rates,
         fold_validation=fold_validation,
-        train=train,
-        report=lambda path: {},
+        work=_Work(begin=begin, outcome=outcome, test=lambda run: None),
         seconds=seconds,
     )
 
@@ -134,10 +215,10 @@ def search_finetuning(
     fold_validation: bool = False,
     device: str = "auto",
     seconds: float | None = None,
-) -> dict[str, Any]:
+) -> SearchResult:
     """Fine-tune with one learning rate after another until the validation accuracy falls.
 
-    The test split is measured once, with the outcome.
+    The test split is measured once, with the outcome. For the rest see `search_pretraining`.
 
     Args:
         source: Run or model folder; the search needs it whenever it goes on.
@@ -150,145 +231,144 @@ def search_finetuning(
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
 
-    Returns:
-        What `search.json` holds, as of `search_pretraining`; here each of `tries` has
-        `validation_accuracy`, `best_step` and `steps`, and the outcome a `test_accuracy`.
-
     Raises:
-        ConfigError: The settings do not go together, or `out` holds something else.
+        ConfigError: The rates do not descend, the settings do not go together, or `out` holds
+            something else.
         DataError: As in `finetune`.
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
         TrainingDiverged: Every rate diverged.
     """
-    check_rates(rates)
-    store = RecordStore.open(data)
-    pretrained = load(source)
-    chosen = choose_device(device)
+    _check_rates(rates)
+    store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     finetune.check(pretrained, config, store, chosen)
 
-    def train(path: Path, rate: float, best: Row | None, left: float | None) -> Row | None:
-        if path.exists():
-            run = finetune.resume(path, data=data, device=device, seconds=left)
-        else:
-            steps = config.training.steps if best is None else best["best_step"]
-            training = dataclasses.replace(config.training, learning_rate=rate, steps=steps)
-            run = finetune.finetune(
-                source, data=data, out=path, config=dataclasses.replace(config, training=training),
-                device=device, seconds=left, fold_validation=best is not None, measure_test=False,
-            )  # fmt: skip
+    def begin(path: Path, rate: float, best: Try | None, left: float | None) -> RunFolder:
+        steps = config.training.steps if best is None or best.best_step is None else best.best_step
+        training = dataclasses.replace(config.training, learning_rate=rate, steps=steps)
+        start = lambda: finetune.finetune(  # noqa: E731
+            source, data=data, out=path, config=dataclasses.replace(config, training=training),
+            device=device, seconds=left, fold_validation=best is not None, measure_test=False,
+        )  # fmt: skip
+        return ensure(path, start, data=data, device=device, seconds=left)
+
+    def outcome(run: RunFolder) -> Try | None:
         result = run.read("finetune.json", finetune.FinetuneResult)
-        return None if result is None else to_dict(result)
+        if result is None:
+            return None
+        return Try(
+            learning_rate=_learning_rate(run), score=result.validation_accuracy,
+            best_step=result.best_step, steps=result.steps,
+        )  # fmt: skip
 
-    def report(path: Path) -> dict[str, Any]:
-        measured = finetune.report_test(RunFolder.open(path), store, chosen)
-        return {"test_accuracy": measured.test_accuracy}
-
-    settings = dataclasses.asdict(config) | {"weights": _fingerprint(pretrained)}
+    shared = _shared(config, store, data, pretrained.palette)
     return _search(
         out,
-        settings=_settings("finetune", settings, store, data, pretrained.palette),
+        SearchResult(kind="finetune", settings=shared | {"weights": _fingerprint(pretrained)}),
         rates=rates,
         fold_validation=fold_validation,
-        train=train,
-        report=report,
+        work=_Work(
+            begin=begin,
+            outcome=outcome,
+            test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
+        ),
         seconds=seconds,
     )
 
 
-class _OutOfTime(Exception):
-    """A run has stopped before its end, as it was asked to."""
-
-
 def _search(
     out: Path,
+    result: SearchResult,
     *,
-    settings: dict[str, Any],
     rates: Sequence[float],
     fold_validation: bool,
-    train: Callable[[Path, float, Row | None, float | None], Row | None],
-    report: Callable[[Path], dict[str, Any]],
+    work: _Work,
     seconds: float | None,
-) -> dict[str, Any]:
-    """Search, or go on, and return what `search.json` then holds.
-
-    Args:
-        out: Folder of the search.
-        settings: What all of its runs share.
-        rates: From high to low.
-        fold_validation: Whether there is to be a final run.
-        train: Folder, rate, the best try if this is the final run, and seconds left, to the run's
-            results; None if it has not reached its end.
-        report: The outcome's folder to what is measured of it at last.
-        seconds: As in the callers.
-    """
-    began, measure = time.monotonic(), _MEASURES[settings["kind"]]
-    rows = {row["learning_rate"]: row for row in _reopen(out, settings)}
-    result: dict[str, Any] = {"settings": settings, "tries": [], "best": None, "turned": None}
-
-    def write(**found: Any) -> dict[str, Any]:
-        result.update(tries=[rows[rate] for rate in sorted(rows, reverse=True)], **found)
-        write_json(out / "search.json", result)
-        return result
-
-    def finish(path: Path, rate: float, best: Row | None = None) -> Row:
-        left = None if seconds is None else max(0.0, began + seconds - time.monotonic())
-        try:
-            found = train(path, rate, best, left)
-        except Interrupted as error:
-            raise Interrupted(
-                f"{str(error).partition(';')[0]}, in {path}; go on with the same command",
-                signal_number=error.signal_number,
-            ) from error
-        if found is None:
-            raise _OutOfTime
-        return found
-
-    def score_of(rate: float) -> float:
-        if rate not in rows:
-            try:
-                found = finish(out / f"rate-{rate}", rate)
-            except TrainingDiverged:
-                found = {measure: math.nan}
-            score = found[measure] if math.isfinite(found[measure]) else None  # JSON has no NaN
-            others = {name: found[name] for name in _KEPT if name in found}
-            rows[rate] = {"learning_rate": rate, measure: score, **others}
-            write()
-            print(f"{out}: learning rate {rate:g}, {_told(measure, score)}", file=sys.stderr)
-        score = rows[rate][measure]
-        return math.nan if score is None else score
-
-    left_out = sorted(set(rows) - set(rates), reverse=True)
+) -> SearchResult:
+    """Search, or go on, and return what `search.json` then holds; `result` holds the settings."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    result = dataclasses.replace(result, tries=_reopen(out, result))
+    left_out = [row.learning_rate for row in result.tries if row.learning_rate not in rates]
     if left_out:
         raise ConfigError(
-            f"{out} has tried the rate {left_out[0]:g} already; give --search-rates with the rates "
-            "on record and any others, or choose another --out"
+            f"{out} has tried the rate {left_out[0]:g} already; give the rates on record and any "
+            "others, or choose another --out"
         )
-    write()
+    write_json(out / "search.json", to_dict(result))
+    standing = look(rates, result)
+    while (rate := standing.rate) is not None:
+        try:
+            row = _finish(work, out / f"rate-{rate}", rate, None, deadline)
+        except TrainingDiverged:
+            row = Try(learning_rate=rate, score=None)
+        if row is None:
+            return result  # out of time
+        tries = sorted((*result.tries, row), key=lambda row: -row.learning_rate)
+        result = dataclasses.replace(result, tries=tuple(tries))
+        write_json(out / "search.json", to_dict(result))
+        print(f"{out}: learning rate {rate:g}, {result.score_text(row)}", file=sys.stderr)
+        standing = look(rates, result)
+    best = standing.best
+    if best is None:
+        raise TrainingDiverged(
+            f"the training diverged at every learning rate, {rates[0]:g} to {rates[-1]:g}; search "
+            "lower ones, or set training.max_gradient_norm=1"
+        )
+    chosen = out / (f"rate-{best.learning_rate}" if not fold_validation else "final")
+    if fold_validation:
+        _refuse_another(chosen, best.learning_rate)
+        if _finish(work, chosen, best.learning_rate, best, deadline) is None:
+            return result
+    result = dataclasses.replace(
+        result, best=best.learning_rate, turned=standing.turned, run=chosen.name,
+        test_accuracy=work.test(RunFolder.open(chosen)),
+    )  # fmt: skip
+    write_json(out / "search.json", to_dict(result))
+    return result
+
+
+def _finish(
+    work: _Work, path: Path, rate: float, best: Try | None, deadline: float | None
+) -> Try | None:
+    """Bring a run to its end and return what it gave; None if time ran out before."""
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
     try:
-        found = search_rates(rates, score_of, rising=measure == "validation_accuracy")
-        best = found.best.rate
-        outcome = out / ("final" if fold_validation else f"rate-{best}")
-        if fold_validation:
-            _refuse_another(outcome, best)
-            finish(outcome, best, rows[best])
-    except _OutOfTime:
-        return result
-    return write(best=best, turned=found.turned, run=outcome.name, **report(outcome))
+        return work.outcome(work.begin(path, rate, best, left))
+    except Interrupted as error:
+        raise Interrupted(
+            f"{str(error).partition(';')[0]}, in {path}; go on with the same command",
+            signal_number=error.signal_number,
+        ) from error
 
 
-def _settings(
-    kind: str, settings: dict[str, Any], store: RecordStore, data: Path, palette: Palette
+def _check_rates(rates: Sequence[float]) -> None:
+    positive = all(0 < rate < math.inf for rate in rates)
+    if not rates or not positive or any(b >= a for a, b in itertools.pairwise(rates)):
+        given = ", ".join(f"{rate:g}" for rate in rates) or "none"
+        raise ConfigError(
+            "a search needs learning rates that are positive and descend, such as "
+            f"0.01,0.003,0.001, got {given}"
+        )
+
+
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None  # JSON has no NaN
+
+
+def _learning_rate(run: RunFolder) -> float:
+    settings = run.settings
+    config = settings.recipe if isinstance(settings, PretrainSettings) else settings.config
+    return config.training.learning_rate
+
+
+def _shared(
+    config: Recipe | FinetuneConfig, store: RecordStore, data: Path, palette: Palette
 ) -> dict[str, Any]:
     """Return what makes a search this one and no other."""
-    training = {key: value for key, value in settings["training"].items() if key != "learning_rate"}
-    return {
-        "kind": kind,
-        **settings,
-        "training": training,
-        "data": describe_data(store, data)["sha256"],
-        "palette": palette.fingerprint,
-    }
+    values = to_dict(config)
+    del values["training"]["learning_rate"]
+    identity = {"data": DataIdentity.of(store, data).sha256, "palette": palette.fingerprint}
+    return values | identity
 
 
 def _fingerprint(pretrained: Pretrained) -> str:
@@ -299,7 +379,7 @@ def _fingerprint(pretrained: Pretrained) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reopen(out: Path, settings: dict[str, Any]) -> list[Row]:
+def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
     """Return the tries on record in `out`; none if nothing is there yet.
 
     Raises:
@@ -309,20 +389,23 @@ def _reopen(out: Path, settings: dict[str, Any]) -> list[Row]:
     remove_abandoned(out)
     file = out / "search.json"
     if not file.is_file():
-        refuse_existing(out)
-        return []
+        RunFolder.require_room(out)
+        return ()
     try:
-        known = json.loads(file.read_text())
-        begun, tries = dict(known["settings"]), list(known["tries"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}; restore it") from error
-    others = [name for name in settings if begun.get(name) != settings[name]]
-    if others:
+        known = from_dict(SearchResult, read_json(file), name="it")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{file} is damaged or of an earlier igpt: {error}; choose another --out"
+        ) from error
+    differing = [
+        name for name, value in wanted.settings.items() if known.settings.get(name) != value
+    ]
+    if differing or known.kind != wanted.kind:
         raise ConfigError(
-            f"{out} holds a search with other settings ({', '.join(others)}); to go on with it "
-            "give the same ones, or choose another --out"
+            f"{out} holds a search with other settings ({', '.join(differing) or known.kind}); to "
+            "go on with it give the same ones, or choose another --out"
         )
-    return tries
+    return known.tries
 
 
 def _refuse_another(final: Path, rate: float) -> None:
@@ -331,39 +414,8 @@ def _refuse_another(final: Path, rate: float) -> None:
     Raises:
         ConfigError: It had another learning rate, the best of fewer tries.
     """
-    if final.exists():
-        settings = RunFolder.open(final).settings
-        training = settings.get("training") or settings["finetune"]["training"]
-        if training["learning_rate"] != rate:
-            raise ConfigError(
-                f"{final} was trained with learning rate {training['learning_rate']:g}, and now "
-                f"{rate:g} is the best; remove it to train it again"
-            )
-
-
-def _told(measure: str, score: float | None) -> str:
-    if score is None:
-        return "diverged"
-    return f"{score:.2%}" if measure == "validation_accuracy" else f"{score:.4f}"
-
-
-def search_table(result: dict[str, Any], out: Path) -> str:
-    """Return a search's tries as a small table, and what came of it."""
-    measure = _MEASURES[result["settings"]["kind"]]
-    title = measure.replace("_", " ")
-    lines = [f"learning rate  {title}"]
-    for row in result["tries"]:
-        mark = "  best" if row["learning_rate"] == result["best"] else ""
-        told = _told(measure, row[measure])
-        lines.append(f"{row['learning_rate']:13g}  {told:>{len(title)}}{mark}")
-    if result["best"] is None:
-        return "\n".join([*lines, "not finished; the same command again goes on"])
-    if not result["turned"]:
-        lines.append("none was worse than the one before; still lower rates may be better")
-    test = result.get("test_accuracy")
-    lines.append(
-        f"{out / result['run']}: learning rate {result['best']:g}"
-        + (", train and validation together" if result["run"] == "final" else "")
-        + ("" if test is None else f", test accuracy {test:.2%}")
-    )
-    return "\n".join(lines)
+    if final.exists() and _learning_rate(RunFolder.open(final)) != rate:
+        raise ConfigError(
+            f"{final} was trained with learning rate {_learning_rate(RunFolder.open(final)):g}, "
+            f"and now {rate:g} is the best; remove it to train it again"
+        )

@@ -1,10 +1,10 @@
 """What can be set about a training, apart from the network and the data."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from igpt.errors import ConfigError, nearest_name
+from igpt.errors import ConfigError
+from igpt.values import require_choices
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["cosine", "constant"]
@@ -46,48 +46,25 @@ class TrainingConfig:
     """How many of the newest states stay."""
     validate_every: int = 1000
     """Measure on the validation split, and draw samples, every so many steps and at the end."""
-    validation_images: int = 1000
-    """How many of the validation images, from the first on."""
-    online_probe_images: int = 0
-    """Pretraining only, with labels: at each validation, fit a ridge probe to every layer's
-    features of so many training images and score it on the validation images; 0 for none."""
-    snapshots: int = 0
-    """Pretraining only: keep the model as it is at a half of the steps, a quarter, and so on, so
-    many times, for `igpt along` (the paper's figure 3 has four: 65K to 524K of 1M steps)."""
+    validation_images: int | None = 1000
+    """How many of the validation images, from the first on; all of them if None."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
+        require_choices(self)
         positive = ("steps", "batch_size", "learning_rate", "checkpoint_every", "validate_every",
-                    "validation_images", "keep_checkpoints", "checkpoint_minutes")  # fmt: skip
+                    "keep_checkpoints", "checkpoint_minutes")  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "seed", "online_probe_images", "snapshots"):
+        for name in ("warmup_steps", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.microbatch_size is not None and self.microbatch_size < 1:
-            raise ConfigError(f"microbatch_size must be at least 1, got {self.microbatch_size}")
+        for name in ("microbatch_size", "validation_images"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
             raise ConfigError(f"max_gradient_norm must be over 0, got {self.max_gradient_norm}")
-        for name, choices in (
-            ("schedule", ("cosine", "constant")),
-            ("precision", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ConfigError(
-                    f"there is no {name} {getattr(self, name)!r}"
-                    + nearest_name(str(getattr(self, name)), choices)
-                )
-
-    @property
-    def snapshot_steps(self) -> tuple[int, ...]:
-        """Updates after which a snapshot is kept, first to last; the end is not one of them."""
-        halvings = (self.steps >> halving for halving in range(self.snapshots, 0, -1))
-        return tuple(step for step in halvings if step > 0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return dataclasses.asdict(self)

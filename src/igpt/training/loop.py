@@ -1,14 +1,15 @@
 """The training loop: how the model learns, and nothing else.
 
-Logging, saving and measuring happen in `after_step`; objective and batches come in as functions. So
-pretraining and fine-tuning share this file, and a test can pass functions of its own.
+Whoever asks for the steps measures, saves and stops between them (`igpt.training.fit`); objective
+and batches come in as functions. So pretraining and fine-tuning share this file, and a test can
+pass functions of its own.
 """
 
 import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +47,11 @@ def train(
     objective: Objective,
     batch_at: Callable[[int], Batch],
     config: TrainingConfig,
-    after_step: Callable[[StepDone], bool],
     start: int = 0,
-) -> None:
-    """Update the model's weights from step `start` to the last, or until `after_step` says stop.
+) -> Iterator[StepDone]:
+    """Update the model's weights step by step, from `start` to the last, and yield after each.
+
+    Between the steps, where the caller measures and saves, the model is in evaluation mode.
 
     Args:
         model: Network to fit, on the device to work on.
@@ -57,7 +59,6 @@ def train(
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         config: Steps, rates, precision.
-        after_step: Called after each update; returns True to stop.
         start: First step, 0 or where a resumed run goes on.
 
     Raises:
@@ -70,12 +71,12 @@ def train(
         require_compiler(model.device, "training.compile=true")
         for block in model.blocks:
             block.compile()
-    model.train()
     for step in range(start, config.steps):
         rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
+        model.train()
         batch = batch_at(step)
         torch.manual_seed(stream_seed(Stream.DROPOUT, config.seed, step))
         generator = torch.Generator().manual_seed(stream_seed(Stream.MASKS, config.seed, step))
@@ -95,9 +96,8 @@ def train(
             nn.utils.clip_grads_with_norm_(model.parameters(), config.max_gradient_norm, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if after_step(StepDone(step=step, measures=measures)):
-            break
-    model.eval()
+        model.eval()
+        yield StepDone(step=step, measures=measures)
 
 
 def accumulate_gradients(
@@ -116,10 +116,10 @@ def accumulate_gradients(
     device = model.device
     sums: dict[str, torch.Tensor] = {}
     for first in range(0, images, share):
-        tokens = batch.tokens[first : first + share].to(device, non_blocking=True)
+        tokens = batch.tokens[first : first + share].to(device)
         labels = batch.labels
         if labels is not None:
-            labels = labels[first : first + share].to(device, non_blocking=True)
+            labels = labels[first : first + share].to(device)
         with autocast(device, config.precision):
             measures = objective(model, tokens, labels, generator)
         weight = len(tokens) / images

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
 
 PEAK_FLOPS = {
@@ -82,15 +83,23 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a `metrics.jsonl`; a line cut off at its end is left out."""
+    """Return the lines of a `metrics.jsonl`, numbers by name; one cut off at its end is left out.
+
+    Raises:
+        CheckpointError: A line is no object of numbers.
+    """
     if not path.is_file():
         return []
     lines = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        numbers = isinstance(line, dict) and all(type(v) in (int, float) for v in line.values())
+        if not numbers or type(line.get("step")) is not int:
+            raise CheckpointError(f"{path} is damaged: its lines should hold numbers; restore it")
+        lines.append(line)
     return lines
 
 
@@ -150,6 +159,12 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         tqdm.write(text, file=sys.stderr)
+
+    def say_measured(self, updates: int, measured: dict[str, float]) -> None:
+        """Print what was measured after so many updates, if anything was."""
+        parts = (f"{name.replace('_', ' ')} {value:.4f}" for name, value in measured.items())
+        if measured:
+            self.say(f"step {updates}: {', '.join(parts)}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -1,0 +1,78 @@
+"""Where a result comes from: what is needed to get it again."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is needed to get a result again: versions, commit, command, machine."""
+
+    igpt: str
+    commit: str | None
+    """Of the checkout this code runs from, marked if it has changes; None if it is in none."""
+    command: str
+    started: str
+    python: str
+    libraries: dict[str, str]
+    """Versions by name."""
+    system: str
+    processor: str
+    cores: int | None
+    threads: int
+    """That PyTorch computes with."""
+    device: str
+
+
+def provenance(device: torch.device) -> Provenance:
+    """Return the provenance of what is computed here and now."""
+    libraries = ("torch", "numpy", "pillow", "scikit-learn", "scipy", "datasets")
+    return Provenance(
+        igpt=version("igpt"),
+        commit=_commit(),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        python=platform.python_version(),
+        libraries={name: version(name) for name in libraries},
+        system=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    )
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this code runs from, marked if it has changes."""
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
