@@ -15,10 +15,10 @@ quickstart: $(VENV)/installed  ## the whole method on scikit-learn's digits, und
 	$(BIN)/igpt quickstart --out runs/quickstart
 
 test: $(VENV)/installed  ## the suite CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-slow: $(VENV)/installed  ## the slow tests too
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest -n auto -m 'not gpu'
 
 check: $(VENV)/installed  ## lint, format, types, layers
 	$(BIN)/ruff check .
