@@ -5,7 +5,6 @@ Both a model's folder and a run's saved state are made of such files; nothing is
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -73,20 +72,3 @@ def require_matching(path: Path, found: dict[str, Tensor], wanted: dict[str, Ten
                 f"{path} holds {name!r} of shape {tuple(found[name].shape)}, but this network "
                 f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
             )
-
-
-def widened(path: Path, tensors: dict[str, Tensor], *, widen: bool) -> dict[str, Tensor]:
-    """Return the tensors, those in half precision as float32 if `widen`, or else refuse them.
-
-    Raises:
-        CheckpointError: A tensor is not float32, nor one that may be widened.
-    """
-    for name, tensor in tensors.items():
-        half = tensor.dtype in (torch.float16, torch.bfloat16)
-        if tensor.dtype != torch.float32 and not (half and widen):
-            raise CheckpointError(
-                f"{path} holds {name!r} in {str(tensor.dtype).removeprefix('torch.')}, and igpt "
-                "computes what it was trained for in float32"
-                + ("; read it all the same, widened, with igpt convert --widen" if half else "")
-            )
-    return {name: tensor.float() for name, tensor in tensors.items()}

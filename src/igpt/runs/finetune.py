@@ -23,7 +23,7 @@ from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import Classification, check_layer
+from igpt.objectives.classification import Classification
 from igpt.runs.fitting import FOLDED, fit
 from igpt.runs.pretrain import recipe_of
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -35,6 +35,7 @@ from igpt.runs.run import (
     reopen_data,
     seed_weights,
 )
+from igpt.values import from_dict, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def finetune(
             "kind": "finetune",
             "from": str(source),
             "finetune": dataclasses.asdict(config),
-            "model": pretrained.model.config.to_dict(),
+            "model": to_dict(pretrained.model.config),
             "mask_probability": pretrained.mask_probability,
             "data": describe_data(store, data),
             "split": split,
@@ -159,7 +160,7 @@ def check(
             wanted.
         DataError: No labels, no such split, or images too small for the network.
     """
-    check_layer(pretrained.model, config.layer)
+    pretrained.model.config.check_layer(config.layer)
     if config.training.compile:
         require_compiler(device, "training.compile=true")
     store.check_augmentation(config.augmentation, "finetune.augmentation")
@@ -180,7 +181,7 @@ def _fit(
     assert store.class_names is not None
     if config.from_scratch:
         pretrained = Pretrained.build(
-            ModelConfig.from_dict(run.settings["model"]),
+            from_dict(ModelConfig, run.settings["model"], name="a model"),
             run.palette,
             mask_probability=run.settings["mask_probability"],
         )
@@ -238,7 +239,7 @@ def _fit(
             best_step=memory.get("best_updates", memory["updates"]),
             steps=memory["updates"],
             pixel_coefficient=config.pixel_coefficient,
-            layer=check_layer(pretrained.model, config.layer),
+            layer=pretrained.model.config.check_layer(config.layer),
             seconds=memory["seconds"],
         )
         run.write("finetune.json", result)

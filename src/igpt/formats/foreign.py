@@ -1,0 +1,175 @@
+"""Weights under somebody else's names, on their way to ours.
+
+    theirs = ForeignWeights(path, shapes, read, widen=False)
+    colors, width = theirs.shape("wte", axes=2)
+    config = theirs.config(colors=colors, width=width, ...)
+    ours = {"token_embedding": theirs.take("wte", colors, width), ...}
+    theirs.require_all_taken()
+
+The shape of the network is read off its weights; a file need only say what they do not show, the
+number of heads. Which name means which of our weights is known to each format's own module. Every
+message names the weight as its file does.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from igpt.errors import CheckpointError, ConfigError
+from igpt.model.config import SIZES, Initialization, ModelConfig
+
+
+class ForeignWeights:
+    """The weights of one network, by the names of its file; each is taken once."""
+
+    def __init__(
+        self,
+        path: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        read: Callable[[str], Tensor],
+        *,
+        widen: bool,
+    ) -> None:
+        """Look at the weights; none is read before it is taken.
+
+        Args:
+            path: Where they come from, for messages.
+            shapes: The shape of each by its name.
+            read: Returns a weight by its name.
+            widen: Accept float16 and bfloat16 weights, as float32.
+        """
+        self.path = path
+        self.left = dict(shapes)
+        self._read = read
+        self._widen = widen
+
+    def shape(self, name: str, *, axes: int) -> tuple[int, ...]:
+        """Return the shape of a weight that shows sizes of the network.
+
+        Raises:
+            CheckpointError: There is no such weight with so many axes.
+        """
+        shape = self.left.get(name, ())
+        if len(shape) != axes:
+            raise CheckpointError(
+                f"{self.path} has no weight {name!r} of {axes} axes; is it an image GPT's?"
+            )
+        return shape
+
+    def layers(self, pattern: str) -> int:
+        """Return how many layers there are; `pattern` finds the layer's number in a name."""
+        numbers = [int(match[1]) for name in self.left if (match := re.match(pattern, name))]
+        return 1 + max(numbers, default=-1)
+
+    def config(
+        self,
+        *,
+        positions: int,
+        colors: int,
+        layers: int,
+        width: int,
+        heads: int | None,
+        given_heads: int | None,
+        causal: bool,
+        bias: bool = False,
+        initialization: Initialization = "released",
+    ) -> ModelConfig:
+        """Return the config of a network with these sizes.
+
+        Args:
+            positions: Pixels in an image.
+            colors: Size of the palette.
+            layers: Layers.
+            width: Features at each position.
+            heads: Attention heads as the files have it, None where they do not say.
+            given_heads: Attention heads as the user has it.
+            causal: Whether each pixel sees only those before it.
+            bias: Whether projections have biases.
+            initialization: How the weights were drawn.
+
+        Raises:
+            CheckpointError: No network has these sizes, files and user contradict each other about
+                the heads, or neither they nor the published sizes know them.
+        """
+        if heads is not None and given_heads not in (None, heads):
+            raise CheckpointError(
+                f"{self.path} says itself that there are {heads} heads, not {given_heads}; leave "
+                "out --heads"
+            )
+        heads = heads or given_heads or published_heads(layers, width)
+        if heads is None:
+            raise CheckpointError(
+                f"nothing in {self.path} says how many attention heads the network has, and "
+                f"{layers} layers of width {width} are no published size; say so with --heads"
+            )
+        image_size = math.isqrt(positions)
+        if image_size**2 != positions:
+            raise CheckpointError(
+                f"{self.path} has {positions} positions, which are no square image; igpt reads one "
+                "position a pixel"
+            )
+        try:
+            return ModelConfig(
+                image_size=image_size,
+                colors=colors,
+                layers=layers,
+                width=width,
+                heads=heads,
+                causal=causal,
+                bias=bias,
+                initialization=initialization,
+            )
+        except ConfigError as error:
+            raise CheckpointError(f"{self.path} holds no network of igpt's: {error}") from error
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return a weight, in float32, and cross it off.
+
+        Raises:
+            CheckpointError: It is missing, of another shape than `shape`, or neither float32 nor
+                one that may be widened.
+        """
+        if name not in self.left:
+            raise CheckpointError(f"{self.path} lacks {name!r}; is it a whole copy?")
+        present = self.left.pop(name)
+        if present != shape:
+            raise CheckpointError(
+                f"{self.path} holds {name!r} of shape {present}, where its other weights want "
+                f"{shape}; were its files mixed with another model's?"
+            )
+        weight = self._read(name)
+        half = weight.dtype in (torch.float16, torch.bfloat16)
+        if weight.dtype != torch.float32 and not (half and self._widen):
+            raise CheckpointError(
+                f"{self.path} holds {name!r} in {str(weight.dtype).removeprefix('torch.')}, and "
+                "igpt computes what it was trained for in float32"
+                + ("; read it all the same, widened, with igpt convert --widen" if half else "")
+            )
+        return weight.float()
+
+    def require_all_taken(self) -> None:
+        """Check that no weight is left, since it would have had a part in the network.
+
+        Raises:
+            CheckpointError: One is.
+        """
+        if self.left:
+            raise CheckpointError(
+                f"{self.path} holds {min(self.left)!r}, which an image GPT does not have; is it "
+                "another network's?"
+            )
+
+
+def published_heads(layers: int, width: int) -> int | None:
+    """Return the heads of the published network of this shape, or None if there is none.
+
+    The paper does not give those of iGPT-XL, so they are not known either.
+    """
+    for name, config in SIZES.items():
+        if name != "igpt-xl" and (config.layers, config.width) == (layers, width):
+            return config.heads
+    return None
