@@ -15,12 +15,6 @@ def foreign(*, widen=False, **tensors):
     return ForeignWeights(Path("theirs.bin"), shapes, tensors.__getitem__, widen=widen)
 
 
-SIZES_OF_A_SMALL_ONE = {
-    "positions": 16, "colors": 8, "layers": 2, "width": 12, "heads": 3, "given_heads": None,
-    "causal": True,
-}  # fmt: skip
-
-
 def test_published_heads_are_known_and_others_are_not():
     for name in ("igpt-s", "igpt-m", "igpt-l"):
         assert published_heads(SIZES[name].layers, SIZES[name].width) == SIZES[name].heads
@@ -67,24 +61,18 @@ def test_layers_are_counted_by_their_numbers():
     assert foreign().layers(r"h(\d+)/") == 0
 
 
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"positions": 15}, "15 positions, which are no square image"),
-        ({"given_heads": 4}, "says itself that there are 3 heads, not 4; leave out --heads"),
-        ({"heads": None}, "2 layers of width 12 are no published size; say so with --heads"),
-        ({"heads": 5}, "no network of igpt's: width must be a multiple of heads"),
-    ],
-)
-def test_sizes_that_no_network_has_are_refused(sizes, message):
-    with pytest.raises(CheckpointError, match=message):
-        foreign().config(**{**SIZES_OF_A_SMALL_ONE, **sizes})
+def test_an_image_is_a_square_of_positions():
+    assert foreign(wpe=torch.ones(16, 3)).image_size("wpe") == 4
+    with pytest.raises(CheckpointError, match="15 positions, which are no square image"):
+        foreign(wpe=torch.ones(15, 3)).image_size("wpe")
 
 
 def test_heads_are_those_of_the_files_or_the_users_or_the_published():
-    def heads(**sizes):
-        return foreign().config(**{**SIZES_OF_A_SMALL_ONE, **sizes}).heads
-
-    assert heads() == heads(given_heads=3) == 3
-    assert heads(heads=None, given_heads=4) == 4
-    assert heads(heads=None, layers=24, width=512) == 8
+    heads = foreign().heads
+    assert heads(3, None, layers=2, width=12) == heads(3, 3, layers=2, width=12) == 3
+    assert heads(None, 4, layers=24, width=512) == 4
+    assert heads(None, None, layers=24, width=512) == 8
+    with pytest.raises(CheckpointError, match="says itself that there are 3 heads, not 4; leave"):
+        heads(3, 4, layers=2, width=12)
+    with pytest.raises(CheckpointError, match="width 12 are no published size; say so with --head"):
+        heads(None, None, layers=2, width=12)

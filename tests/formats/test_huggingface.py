@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import igpt
-from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.errors import CheckpointError, ConfigError, DataError, IgptError
 from igpt.formats.huggingface import write_huggingface
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
@@ -369,7 +369,7 @@ def test_a_flipped_byte_is_refused_or_changes_numbers_only(saved, name):
             warnings.simplefilter("ignore")  # a head may be missing now
             try:
                 loaded = igpt.load(saved)
-            except (CheckpointError, DataError) as error:
+            except IgptError as error:
                 message = str(error)
             else:
                 assert loaded.model.config.width == 24

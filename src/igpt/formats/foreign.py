@@ -2,7 +2,7 @@
 
     theirs = ForeignWeights(path, shapes, read, widen=False)
     colors, width = theirs.shape("wte", axes=2)
-    config = theirs.config(colors=colors, width=width, ...)
+    config = ModelConfig(image_size=theirs.image_size("wpe"), colors=colors, width=width, ...)
     ours = {"token_embedding": theirs.take("wte", colors, width), ...}
     theirs.require_all_taken()
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from igpt.errors import CheckpointError, ConfigError
-from igpt.model.config import SIZES, Initialization, ModelConfig
+from igpt.errors import CheckpointError
+from igpt.model.config import SIZES
 
 
 class ForeignWeights:
@@ -65,66 +65,45 @@ class ForeignWeights:
         numbers = [int(match[1]) for name in self.left if (match := re.match(pattern, name))]
         return 1 + max(numbers, default=-1)
 
-    def config(
-        self,
-        *,
-        positions: int,
-        colors: int,
-        layers: int,
-        width: int,
-        heads: int | None,
-        given_heads: int | None,
-        causal: bool,
-        bias: bool = False,
-        initialization: Initialization = "released",
-    ) -> ModelConfig:
-        """Return the config of a network with these sizes.
-
-        Args:
-            positions: Pixels in an image.
-            colors: Size of the palette.
-            layers: Layers.
-            width: Features at each position.
-            heads: Attention heads as the files have it, None where they do not say.
-            given_heads: Attention heads as the user has it.
-            causal: Whether each pixel sees only those before it.
-            bias: Whether projections have biases.
-            initialization: How the weights were drawn.
+    def image_size(self, name: str) -> int:
+        """Return the side of the square image, by the shape of the position embedding.
 
         Raises:
-            CheckpointError: No network has these sizes, files and user contradict each other about
-                the heads, or neither they nor the published sizes know them.
+            CheckpointError: There is none of that name, or its positions are no square.
         """
-        if heads is not None and given_heads not in (None, heads):
+        positions, _ = self.shape(name, axes=2)
+        size = math.isqrt(positions)
+        if size**2 != positions:
             raise CheckpointError(
-                f"{self.path} says itself that there are {heads} heads, not {given_heads}; leave "
-                "out --heads"
+                f"{self.path} has {positions} positions, which are no square image; igpt reads one "
+                "position a pixel"
             )
-        heads = heads or given_heads or published_heads(layers, width)
+        return size
+
+    def heads(self, in_files: int | None, given: int | None, *, layers: int, width: int) -> int:
+        """Return the number of attention heads: the files', the user's or a published network's.
+
+        Args:
+            in_files: What the files say; None if nothing.
+            given: What the user says; None if nothing.
+            layers: Layers of the network.
+            width: Its width.
+
+        Raises:
+            CheckpointError: Files and user contradict each other, or nobody knows.
+        """
+        if in_files is not None and given not in (None, in_files):
+            raise CheckpointError(
+                f"{self.path} says itself that there are {in_files} heads, not {given}; leave out "
+                "--heads"
+            )
+        heads = in_files or given or published_heads(layers, width)
         if heads is None:
             raise CheckpointError(
                 f"nothing in {self.path} says how many attention heads the network has, and "
                 f"{layers} layers of width {width} are no published size; say so with --heads"
             )
-        image_size = math.isqrt(positions)
-        if image_size**2 != positions:
-            raise CheckpointError(
-                f"{self.path} has {positions} positions, which are no square image; igpt reads one "
-                "position a pixel"
-            )
-        try:
-            return ModelConfig(
-                image_size=image_size,
-                colors=colors,
-                layers=layers,
-                width=width,
-                heads=heads,
-                causal=causal,
-                bias=bias,
-                initialization=initialization,
-            )
-        except ConfigError as error:
-            raise CheckpointError(f"{self.path} holds no network of igpt's: {error}") from error
+        return heads
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Return a weight, in float32, and cross it off.

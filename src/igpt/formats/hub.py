@@ -18,6 +18,23 @@ from igpt.errors import CheckpointError
 from igpt.files import read_json
 from igpt.formats.huggingface import WEIGHT_FILES, check_settings, shards_of
 
+_MEANINGS = {
+    "GatedRepoError": "the model {name} is open only to those whom its owner lets in; ask there, "
+    "then log in with hf auth login",
+    "RepositoryNotFoundError": "there is no folder {name}, and no model of that name on the hub "
+    "(or only a private one); check the name, or log in with hf auth login",
+    "RevisionNotFoundError": "the model {name} has no revision {revision!r}; give a branch, tag or "
+    "commit",
+    "LocalEntryNotFoundError": "there is no folder {name}; the hub could not be reached for a "
+    "model of that name, and its cache does not have all of one; try again when it can be reached",
+    "LocalTokenNotFoundError": "the hub does not let you {doing} {name}; log in with hf auth "
+    "login, or set HF_TOKEN, with a token that may",
+    # a name or, in publishing, a field of the card such as the licence
+    "ValueError": "the hub does not take {name}: {reason}",
+    "Exception": "could not {doing} {name}: {reason}; try again, what has arrived is kept",
+}
+"""What the errors of `huggingface_hub` mean to the user, by class; the nearest base counts."""
+
 _SMALL_FILES = ("preprocessor_config.json", "palette.npy", "*.index.json")
 
 
@@ -42,11 +59,11 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
     if not config.is_file():
         raise CheckpointError(f"the model {name} has no config.json; choose another model")
     settings = read_json(config)
-    kinds = ("model.safetensors",)
+    files = WEIGHT_FILES[:1]  # igpt's own folders have no others
     if "model_type" in settings:
         check_settings(settings, name)  # before gigabytes of another network are fetched
-        kinds = WEIGHT_FILES
-    for file in kinds:
+        files = WEIGHT_FILES
+    for file in files:
         parts = [file]
         if file.endswith(".index.json"):
             parts = shards_of(folder / file) if (folder / file).is_file() else []
@@ -55,7 +72,7 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
             if all((folder / part).is_file() for part in parts):
                 return folder
     raise CheckpointError(
-        f"the model {name} has no weights that can be read ({', '.join(kinds)}); choose another "
+        f"the model {name} has no weights that can be read ({', '.join(files)}); choose another "
         "model or revision"
     )
 
@@ -83,47 +100,15 @@ def errors_explained(
     try:
         yield
     except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:  # the last is hf_xet's
-        first = error.__cause__
-        if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(
-            first, errors.HfHubHTTPError
-        ):
-            error = first  # the hub refused, and only then was the cache asked
-        reason = " ".join(str(error).split()) or type(error).__name__
-        message = _meaning(error).format(doing=doing, name=name, revision=revision, reason=reason)
-        raise CheckpointError(message) from error
-
-
-def _meaning(error: Exception) -> str:
-    """Return what an error of the hub's means to the user; the first case that fits."""
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            return (
-                "the model {name} is open only to those whom its owner lets in; ask there, then "
-                "log in with hf auth login"
-            )
-        case errors.RepositoryNotFoundError():
-            return (
-                "there is no folder {name}, and no model of that name on the hub (or only a "
-                "private one); check the name, or log in with hf auth login"
-            )
-        case errors.RevisionNotFoundError():
-            return "the model {name} has no revision {revision!r}; give a branch, tag or commit"
-        case errors.LocalEntryNotFoundError():
-            return (
-                "there is no folder {name}; the hub could not be reached for a model of that name, "
-                "and its cache does not have all of one; try again when it can be reached"
-            )
-        case (
-            errors.LocalTokenNotFoundError()
-            | errors.HfHubHTTPError(response=object(status_code=401 | 403))
-        ):
-            return (
-                "the hub does not let you {doing} {name}; log in with hf auth login, or set "
-                "HF_TOKEN, with a token that may"
-            )
-        case ValueError():  # a name or, in publishing, a field of the card, such as the licence
-            return "the hub does not take {name}: {reason}"
-        case _:
-            return "could not {doing} {name}: {reason}; try again, what has arrived is kept"
+        answer, first = error, error.__cause__
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            # the cache was asked because the hub refused, where it did
+            answer = first if isinstance(first, errors.HfHubHTTPError) else error
+        kinds = [kind.__name__ for kind in type(answer).__mro__]
+        if type(answer) is errors.HfHubHTTPError and answer.response.status_code in (401, 403):
+            kinds = ["LocalTokenNotFoundError"]
+        meaning = next(_MEANINGS[kind] for kind in kinds if kind in _MEANINGS)
+        reason = " ".join(str(answer).split()) or type(answer).__name__
+        raise CheckpointError(
+            meaning.format(doing=doing, name=name, revision=revision, reason=reason)
+        ) from error

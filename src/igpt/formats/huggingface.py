@@ -16,6 +16,7 @@ Neither direction needs `transformers`. No code from a folder is run: weights ar
 pickle of nothing but tensors. Fetching from the hub is `igpt.formats.hub`'s business.
 """
 
+import dataclasses
 import pickle
 import warnings
 from pathlib import Path
@@ -29,10 +30,10 @@ from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.files import read_json, write_json, written_aside
 from igpt.formats.foreign import ForeignWeights
 from igpt.model.config import ModelConfig
-from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained, build_with_weights
+from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
+from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, write_tensors
 from igpt.pixels.palette import Palette
-from igpt.pixels.tokenizer import ImageTokenizer
 
 Head = Literal["colors", "classes"]
 """Which of the two heads a folder of `transformers` has; none of its networks has both."""
@@ -51,14 +52,18 @@ WEIGHT_FILES = (
 )
 """Names of files with weights; the first that is there is read. An index names shards."""
 
-_PROJECTIONS = {
-    "attn.c_attn": ("attention.query_key_value", 1, 3),
-    "attn.c_proj": ("attention.output", 1, 1),
-    "mlp.c_fc": ("mlp.input", 1, 4),
-    "mlp.c_proj": ("mlp.output", 4, 1),
+_PARTS = {
+    "blocks.": "h.",
+    "attention_norm.gain": "ln_1.weight",
+    "attention.query_key_value.": "attn.c_attn.",
+    "attention.output.": "attn.c_proj.",
+    "mlp_norm.gain": "ln_2.weight",
+    "mlp.input.": "mlp.c_fc.",
+    "mlp.output.": "mlp.c_proj.",
+    "position_embedding": "wpe.weight",
+    "final_norm.gain": "ln_f.weight",
 }
-"""Their name to ours, and how many widths go in and come out."""
-_NORMS = {"ln_1.weight": "attention_norm.gain", "ln_2.weight": "mlp_norm.gain"}
+"""What our names are made of, and theirs."""
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks, which old versions saved
 _FIXED = {
     "activation_function": "quick_gelu",
@@ -89,7 +94,7 @@ def read_huggingface(
 
     Raises:
         CheckpointError: The folder holds another network, or is broken.
-        ConfigError: The palette has another number of colors than the network.
+        ConfigError: No network has its shape, or the palette another number of colors.
         DataError: There is no palette.
     """
     settings = read_json(folder / "config.json")
@@ -114,11 +119,8 @@ def read_huggingface(
                 f"{path} has a class head that was trained elsewhere: {ONE_POSITION_OFF}",
                 stacklevel=2,
             )
-    classes = None if class_names is None else len(class_names)
-    return Pretrained(
-        model=build_with_weights(config, ours, classes=classes, path=path),
-        tokenizer=ImageTokenizer(_palette(folder, palette), config.image_size),
-        class_names=class_names,
+    return Pretrained.from_weights(
+        config, ours, _palette(folder, palette), class_names=class_names, path=path
     )
 
 
@@ -234,24 +236,11 @@ def _processor(pretrained: Pretrained) -> dict[str, Any]:
 
 def their_weights(weights: dict[str, Tensor], config: ModelConfig, head: Head) -> dict[str, Tensor]:
     """Return our weights by the names and in the shapes of `transformers`; or gradients of them."""
-    theirs = {
-        "transformer.wte.weight": torch.cat(
-            [weights["token_embedding"], weights["start_embedding"][None]]
-        ),
-        "transformer.wpe.weight": weights["position_embedding"],
-        "transformer.ln_f.weight": weights["final_norm.gain"],
-    }
-    for layer in range(config.layers):
-        block, their_block = f"blocks.{layer}.", f"transformer.h.{layer}."
-        for norm, gain in _NORMS.items():
-            theirs[their_block + norm] = weights[block + gain]
-        for projection, (name, _, _) in _PROJECTIONS.items():
-            weight = weights[f"{block}{name}.weight"]
-            bias = weights.get(f"{block}{name}.bias")
-            theirs[f"{their_block}{projection}.weight"] = weight.T
-            theirs[f"{their_block}{projection}.bias"] = (
-                weight.new_zeros(len(weight)) if bias is None else bias
-            )
+    tokens = torch.cat([weights["token_embedding"], weights["start_embedding"][None]])
+    theirs = {"transformer.wte.weight": tokens}
+    for name, shape in _shapes(config).items():
+        weight = weights[name] if name in weights else tokens.new_zeros(shape)  # a bias we have not
+        theirs[f"transformer.{_their_name(name)}"] = weight.T if _lies_across(name) else weight
     if head == "classes":
         theirs["score.weight"] = weights["class_head.weight"]
     else:
@@ -259,20 +248,41 @@ def their_weights(weights: dict[str, Tensor], config: ModelConfig, head: Head) -
     return theirs
 
 
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of our weights by name, those apart that take more than a new name.
+
+    There are biases, as theirs always has; token embedding, start embedding and heads are left out.
+    """
+    with torch.device("meta"):
+        weights = ImageGPT(dataclasses.replace(config, bias=True)).state_dict()
+    apart = ("token_embedding", "start_embedding", "color_head.weight")
+    return {name: tuple(weight.shape) for name, weight in weights.items() if name not in apart}
+
+
+def _their_name(name: str) -> str:
+    for ours, theirs in _PARTS.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _lies_across(name: str) -> bool:
+    """Return whether a weight of ours is a projection's, which theirs has transposed."""
+    return name.startswith("blocks.") and name.endswith(".weight")
+
+
 def _config(
     theirs: ForeignWeights, settings: dict[str, Any], *, biased: bool, heads: int | None
 ) -> ModelConfig:
     """Read the shape off the weights; only the heads are not to be seen there."""
     tokens, width = theirs.shape("wte.weight", axes=2)
+    layers = theirs.layers(r"h\.(\d+)\.")
     kept = settings.get("igpt") or {}
-    return theirs.config(
-        positions=theirs.shape("wpe.weight", axes=2)[0],
+    return ModelConfig(
+        image_size=theirs.image_size("wpe.weight"),
         colors=tokens - 1,
-        layers=theirs.layers(r"h\.(\d+)\."),
+        layers=layers,
         width=width,
-        heads=settings.get("n_head"),
-        given_heads=heads,
-        causal=True,
+        heads=theirs.heads(settings.get("n_head"), heads, layers=layers, width=width),
         bias=biased or kept.get("bias", False),
         initialization=kept.get("initialization", "released"),
     )
@@ -282,24 +292,12 @@ def _our_weights(theirs: ForeignWeights, config: ModelConfig) -> dict[str, Tenso
     """Rename and transpose."""
     colors, width = config.colors, config.width
     tokens = theirs.take("wte.weight", colors + 1, width)
-    ours = {
-        "token_embedding": tokens[:colors].clone(),
-        "start_embedding": tokens[colors].clone(),
-        "position_embedding": theirs.take("wpe.weight", config.positions, width),
-        "final_norm.gain": theirs.take("ln_f.weight", width),
-    }
-    for layer in range(config.layers):
-        block, their_block = f"blocks.{layer}.", f"h.{layer}."
-        for norm, gain in _NORMS.items():
-            ours[block + gain] = theirs.take(their_block + norm, width)
-        for projection, (name, inward, outward) in _PROJECTIONS.items():
-            weight = theirs.take(
-                f"{their_block}{projection}.weight", inward * width, outward * width
-            )
-            bias = theirs.take(f"{their_block}{projection}.bias", outward * width)
-            ours[f"{block}{name}.weight"] = weight.T.contiguous()
-            if config.bias:
-                ours[f"{block}{name}.bias"] = bias
+    ours = {"token_embedding": tokens[:colors].clone(), "start_embedding": tokens[colors].clone()}
+    for name, shape in _shapes(config).items():
+        across = _lies_across(name)
+        weight = theirs.take(_their_name(name), *(reversed(shape) if across else shape))
+        if config.bias or not name.endswith(".bias"):
+            ours[name] = weight.T.contiguous() if across else weight
     if "lm_head.weight" in theirs.left:
         ours["color_head.weight"] = theirs.take("lm_head.weight", colors, width)
     else:
@@ -325,13 +323,12 @@ def _class_names(settings: dict[str, Any], classes: int) -> tuple[str, ...]:
 def _palette(folder: Path, given: Path | None) -> Palette:
     path = folder / "preprocessor_config.json"
     clusters = read_json(path).get("clusters") if path.is_file() else None
-    if clusters is None and given is None:
-        raise DataError(
-            f"{folder} has no palette (clusters in preprocessor_config.json); give the file with "
-            "--palette"
-        )
     if clusters is None:
-        assert given is not None
+        if given is None:
+            raise DataError(
+                f"{folder} has no palette (clusters in preprocessor_config.json); give the file "
+                "with --palette"
+            )
         return Palette.load(given)
     try:
         palette = Palette(np.array(clusters, dtype=np.float32))

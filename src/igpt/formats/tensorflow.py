@@ -19,9 +19,8 @@ from igpt.errors import DataError
 from igpt.formats.foreign import ForeignWeights
 from igpt.formats.tensorflow_checkpoint import TensorFlowCheckpoint
 from igpt.model.config import ModelConfig
-from igpt.model.pretrained import Pretrained, build_with_weights
+from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
-from igpt.pixels.tokenizer import ImageTokenizer
 
 _SCOPE = "model/"
 _OF_TRAINING = re.compile(rf"(?!{_SCOPE})|.*/Adam(_1)?$")  # steps counted, an optimizer's moments
@@ -40,7 +39,7 @@ def read_tensorflow(
 
     Raises:
         CheckpointError: The checkpoint is damaged, or is none of an image GPT.
-        ConfigError: The palette has another number of colors than the network.
+        ConfigError: No network has its shape, or the palette another number of colors.
         DataError: No palette is given, or it is broken.
     """
     if palette is None:
@@ -68,24 +67,24 @@ def read_network(
     path = checkpoint.prefix
     theirs = ForeignWeights(path, shapes, lambda name: checkpoint.read(_SCOPE + name), widen=widen)
     colors, width = theirs.shape("wte", axes=2)
-    config = theirs.config(
-        positions=theirs.shape("wpe", axes=2)[0],
+    layers = theirs.layers(r"h(\d+)/")
+    in_files, _, _ = theirs.shape("h0/attn/q_proj", axes=3)
+    config = ModelConfig(
+        image_size=theirs.image_size("wpe"),
         colors=colors,
-        layers=theirs.layers(r"h(\d+)/"),
+        layers=layers,
         width=width,
-        heads=theirs.shape("h0/attn/q_proj", axes=3)[0],
-        given_heads=heads,
+        heads=theirs.heads(in_files, heads, layers=layers, width=width),
         causal="sos" in theirs.left,
     )
     ours = _our_weights(theirs, config)
-    classes = class_names = None
-    if "class_head.weight" in ours:
-        classes = len(ours["class_head.weight"])
-        class_names = tuple(str(number) for number in range(classes))
-    return Pretrained(
-        model=build_with_weights(config, ours, classes=classes, path=path),
-        tokenizer=ImageTokenizer(palette, config.image_size),
-        class_names=class_names,
+    head = ours.get("class_head.weight")
+    return Pretrained.from_weights(
+        config,
+        ours,
+        palette,
+        class_names=None if head is None else tuple(str(number) for number in range(len(head))),
+        path=path,
     )
 
 

@@ -139,12 +139,8 @@ class TensorFlowCheckpoint:
                 "save it again without partitioned variables"
             )
         count = math.prod(variable.shape)
-        if count * dtype.itemsize != variable.size:
-            raise CheckpointError(
-                f"{self.prefix} holds {name!r} in {variable.size} bytes, too many or too few for "
-                f"its shape {variable.shape}; copy the .index again"
-            )
-        if variable.offset + variable.size > path.stat().st_size:
+        end = variable.offset + variable.size
+        if count * dtype.itemsize != variable.size or end > path.stat().st_size:
             raise CheckpointError(
                 f"{path} ends within the variable {name!r}; copy it again, it is cut off"
             )

@@ -86,6 +86,39 @@ class Pretrained:
             mask_probability=mask_probability,
         )
 
+    @classmethod
+    def from_weights(
+        cls,
+        config: ModelConfig,
+        weights: dict[str, Tensor],
+        palette: Palette,
+        *,
+        class_names: tuple[str, ...] | None = None,
+        path: Path,
+    ) -> "Pretrained":
+        """Return a network of this shape that uses these very tensors.
+
+        Args:
+            config: Its shape.
+            weights: By the names of `ImageGPT`; they are not copied.
+            palette: The colors its tokens stand for.
+            class_names: Names of the class head's classes; None for a network without one.
+            path: Where the weights came from, for messages.
+
+        Raises:
+            CheckpointError: A weight is missing, unknown or of another shape.
+            ConfigError: The palette has another number of colors than the network.
+        """
+        with torch.device("meta"):
+            model = ImageGPT(config, classes=len(class_names) if class_names else None)
+        require_matching(path, weights, model.state_dict())
+        model.load_state_dict(weights, assign=True)
+        return cls(
+            model=model.requires_grad_(True).eval(),
+            tokenizer=ImageTokenizer(palette, config.image_size),
+            class_names=class_names,
+        )
+
     @property
     def palette(self) -> Palette:
         """The colors that tokens stand for."""
@@ -144,43 +177,17 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
     beside = folder.parent / "palette.npy"
     if beside.is_file() and (of_run := Palette.load(beside)).fingerprint == palette.fingerprint:
         palette = of_run  # whose table of all colors need not be made again for each new model
-    model = build_with_weights(
-        settings.model,
-        read_tensors(folder / "model.safetensors"),
-        classes=len(settings.class_names) if settings.class_names else None,
-        path=folder / "model.safetensors",
+    path = folder / "model.safetensors"
+    pretrained = Pretrained.from_weights(
+        settings.model, read_tensors(path), palette, class_names=settings.class_names, path=path
     )
-    if not settings.class_names and not model.color_head.weight.any():
+    model = pretrained.model.to(device)
+    if not model.classes and not model.color_head.weight.any():
         warnings.warn(
             f"{folder} has a color head of zeros, as where it came from had none: it predicts no "
             "pixels",
             stacklevel=2,
         )
-    return Pretrained(
-        model=model.to(device),
-        tokenizer=ImageTokenizer(palette, settings.model.image_size),
-        class_names=settings.class_names,
-        class_layer=settings.class_layer,
-        mask_probability=settings.mask_probability,
+    return dataclasses.replace(
+        pretrained, class_layer=settings.class_layer, mask_probability=settings.mask_probability
     )
-
-
-def build_with_weights(
-    config: ModelConfig, weights: dict[str, Tensor], *, classes: int | None, path: Path
-) -> ImageGPT:
-    """Return a network of this shape that uses these very tensors, in evaluation mode.
-
-    Args:
-        config: Its shape.
-        weights: By the names of `ImageGPT`; they are not copied.
-        classes: Number of classes of the class head; None for a network without one.
-        path: Where the weights came from, for messages.
-
-    Raises:
-        CheckpointError: A weight is missing, unknown or of another shape.
-    """
-    with torch.device("meta"):
-        model = ImageGPT(config, classes=classes)
-    require_matching(path, weights, model.state_dict())
-    model.load_state_dict(weights, assign=True)
-    return model.requires_grad_(True).eval()

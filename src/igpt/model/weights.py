@@ -1,4 +1,4 @@
-"""Named tensors in one safetensors file: written whole, read with every fault told.
+"""Named tensors in one safetensors file: written whole, read with every fault named.
 
 Both a model's folder and a run's saved state are made of such files; nothing is ever unpickled.
 """
@@ -53,22 +53,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def require_matching(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Check that `found` has exactly the names and shapes of `wanted`.
+def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Check that `present` has exactly the names and shapes of `wanted`.
 
     Raises:
         CheckpointError: It does not; the message names the first difference.
     """
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
+    for name in sorted(wanted.keys() | present.keys()):
+        if name not in present:
             raise CheckpointError(f"{path} lacks {name!r}; is it from another configuration?")
         if name not in wanted:
             raise CheckpointError(
                 f"{path} holds {name!r}, which this network does not have; is it from another "
                 "configuration?"
             )
-        if found[name].shape != wanted[name].shape:
+        if present[name].shape != wanted[name].shape:
             raise CheckpointError(
-                f"{path} holds {name!r} of shape {tuple(found[name].shape)}, but this network "
+                f"{path} holds {name!r} of shape {tuple(present[name].shape)}, but this network "
                 f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
             )
