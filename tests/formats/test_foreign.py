@@ -34,7 +34,7 @@ def test_a_weight_is_taken_once_and_none_may_be_left():
 
 
 def test_a_weight_of_another_shape_is_refused():
-    with pytest.raises(CheckpointError, match=r"'a' of shape \(2,\), where .* want \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"'a' of shape \(2,\), where .* need \(3,\)"):
         foreign(a=torch.ones(2)).take("a", 3)
     with pytest.raises(CheckpointError, match="no weight 'a' of 2 axes"):
         foreign(a=torch.ones(2)).shape("a", axes=2)

@@ -279,7 +279,7 @@ def put(name, value):
         (put("transformer.h.0.more.weight", torch.ones(3)), "holds 'h.0.more.weight', which an"),
         (
             put("transformer.h.1.ln_1.weight", torch.ones(7)),
-            r"'h.1.ln_1.weight' of shape \(7,\), where its other weights want \(24,\)",
+            r"'h.1.ln_1.weight' of shape \(7,\), where its other weights need \(24,\)",
         ),
         (put("transformer.h.x.weight", torch.ones(3)), "holds 'h.x.weight', which an"),
         (put("score.weight", torch.tensor(3.0)), "no weight 'score.weight' of 2 axes"),

@@ -174,7 +174,7 @@ def with_variables(checkpoint, **changes):
         ({"model__ln_f__g": "model/ln_g/g"}, "holds 'ln_g/g', which an image GPT does not have"),
         (
             {"model__h1__mlp__c_fc__w": {"shape": (16, 16)}},
-            r"'h1/mlp/c_fc/w' of shape \(16, 16\), where its other weights want \(8, 32\)",
+            r"'h1/mlp/c_fc/w' of shape \(16, 16\), where its other weights need \(8, 32\)",
         ),
         ({"model__wpe": {"shape": (15, 8)}}, "has 15 positions, which are no square image"),
         ({"model__sos": {"dtype": 7}}, "holds 'model/sos' of TensorFlow's type 7"),

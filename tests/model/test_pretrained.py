@@ -95,7 +95,7 @@ def test_a_config_of_another_network_is_refused(folder):
     with pytest.raises(CheckpointError, match=r"lacks 'blocks\.3\."):
         load(folder)
     change(folder / "config.json", model={**to_dict(TINY), "width": 32})
-    with pytest.raises(CheckpointError, match=r"of shape .* but this network wants"):
+    with pytest.raises(CheckpointError, match=r"of shape .* but this network needs"):
         load(folder)
 
 

@@ -117,7 +117,7 @@ class ForeignWeights:
         present = self.left.pop(name)
         if present != shape:
             raise CheckpointError(
-                f"{self.path} holds {name!r} of shape {present}, where its other weights want "
+                f"{self.path} holds {name!r} of shape {present}, where its other weights need "
                 f"{shape}; were its files mixed with another model's?"
             )
         weight = self._read(name)

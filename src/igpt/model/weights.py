@@ -70,5 +70,5 @@ def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, T
         if present[name].shape != wanted[name].shape:
             raise CheckpointError(
                 f"{path} holds {name!r} of shape {tuple(present[name].shape)}, but this network "
-                f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
+                f"needs {tuple(wanted[name].shape)}; is it from another configuration?"
             )
