@@ -69,5 +69,5 @@ def test_bert_and_no_samples_are_refused(pretrained, tiny_palette):
         model=random_model(dataclasses.replace(TINY, causal=False)),
         tokenizer=ImageTokenizer(tiny_palette, 4),
     )
-    with pytest.raises(ConfigError, match="only an autoregressive model can draw"):
+    with pytest.raises(ConfigError, match="only an autoregressive network predicts"):
         complete_images(bert, records().images, rows=2)

@@ -27,7 +27,7 @@ def test_features_are_the_mean_normalized_states_of_every_layer(pretrained):
     found = extract_features(pretrained, records(), batch_size=3)
     tokens = pretrained.tokenizer.encode(records().images)
     with torch.no_grad():
-        _, states = pretrained.model(tokens, return_states=True)
+        states = list(pretrained.model.states(tokens))
     wanted = np.stack([state.mean(dim=1).numpy() for state in states], axis=1)
     assert found.shape == (7, 4, 24)
     np.testing.assert_allclose(found, wanted, atol=1e-6)

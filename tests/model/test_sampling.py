@@ -177,5 +177,5 @@ def test_settings_that_leave_nothing_to_draw_are_refused(settings, message):
 
 def test_a_bert_network_cannot_draw():
     model = random_model(dataclasses.replace(TINY, causal=False))
-    with pytest.raises(ConfigError, match="only an autoregressive model can draw"):
+    with pytest.raises(ConfigError, match="only an autoregressive network predicts"):
         continue_tokens(model, random_tokens())

@@ -75,7 +75,7 @@ def test_the_masked_objective_hides_what_its_generator_says():
 @pytest.mark.parametrize("layer", [0, 1, 3, None])
 def test_class_logits_are_the_mean_state_through_the_head(layer):
     model, tokens = random_model(classes=5), random_tokens()
-    _, states = model(tokens, return_states=True)
+    states = list(model.states(tokens))
     state = states[-1 if layer is None else layer]
     wanted = state.mean(dim=1) @ model.class_head.weight.T
     torch.testing.assert_close(class_logits(model, tokens, layer=layer), wanted)

@@ -31,11 +31,6 @@ def test_an_image_in_the_palettes_colors_comes_back():
     np.testing.assert_array_equal(tokenizer.decode(tokens.numpy()), images)
 
 
-def test_positions_and_colors_follow_from_size_and_palette():
-    tokenizer = four_color_tokenizer(32)
-    assert (tokenizer.positions, tokenizer.colors) == (1024, 4)
-
-
 def test_no_images_are_no_tokens():
     tokenizer = four_color_tokenizer()
     tokens = tokenizer.encode(np.zeros((0, 2, 2, 3), np.uint8))

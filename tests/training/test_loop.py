@@ -130,7 +130,7 @@ def test_gradients_that_are_no_numbers_stop_it_too():
 
 
 def test_hidden_pixels_are_those_of_the_step_whenever_it_is_taken():
-    bert = random_model(type(TINY)(**{**TINY.to_dict(), "causal": False}))
+    bert = random_model(dataclasses.replace(TINY, causal=False))
     weights = {name: p.clone() for name, p in bert.state_dict().items()}
     config = TrainingConfig(steps=6, learning_rate=1e-9, warmup_steps=0)
     _, steps = fit(config, objective=masked, model=bert)

@@ -7,7 +7,6 @@ from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
-from igpt.evaluation.features import require_bert
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
 from igpt.objectives.masked import image_masks
@@ -38,7 +37,7 @@ def predict(
         ConfigError: Pixels of an autoregressive network are to be hidden.
     """
     if mask_seed is not None:
-        require_bert(pretrained)
+        pretrained.model.config.require_bert()
     model = pretrained.model
     count = len(records) if limit is None else min(limit, len(records))
     classes: list[np.ndarray] = []
@@ -54,13 +53,7 @@ def predict(
                 hidden = image_masks(
                     tokens, mask_seed, range(done, done + len(tokens)), pretrained.mask_probability
                 )
-            logits = class_logits(
-                model,
-                tokens,
-                layer=pretrained.class_layer,
-                start=pretrained.class_reads_start,
-                hidden=hidden,
-            )
+            logits = class_logits(model, tokens, layer=pretrained.class_layer, hidden=hidden)
             classes.append(logits.argmax(dim=1).cpu().numpy())
             done += len(tokens)
             bar.update(len(tokens))

@@ -15,7 +15,6 @@ from igpt.data.batches import evaluation_batches
 from igpt.data.records import Records
 from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import check_layer
 from igpt.objectives.masked import image_masks
 
 
@@ -54,7 +53,7 @@ def extract_features(
     model = pretrained.model
     if layers is None:
         layers = range(model.config.layers + 1)
-    wanted = [check_layer(model, layer) for layer in layers]
+    wanted = [model.config.check_layer(layer) for layer in layers]
     shape = (len(records), len(wanted), model.config.width)
     features = np.empty(shape, dtype=np.float32) if out is None else out
     if features.shape != shape or features.dtype != np.float32:
@@ -62,7 +61,7 @@ def extract_features(
             f"out must be float32 of shape {shape}, got {features.dtype} of {features.shape}"
         )
     if mask_seed is not None:
-        require_bert(pretrained)
+        model.config.require_bert()
     if batch_size is None:
         batch_size = 64 if model.device.type != "cpu" else max(1, 1024 // model.config.positions)
     done = 0
@@ -85,16 +84,3 @@ def extract_features(
             done += len(tokens)
             bar.update(len(tokens))
     return features
-
-
-def require_bert(pretrained: Pretrained) -> None:
-    """Check that the network knows hidden pixels.
-
-    Raises:
-        ConfigError: It is autoregressive.
-    """
-    if pretrained.model.config.causal:
-        raise ConfigError(
-            "masks are for networks that were trained with hidden pixels (BERT), and this one is "
-            "autoregressive; leave them out"
-        )

@@ -56,7 +56,7 @@ def next_pixel_distribution(
     Raises:
         ConfigError: The network is not causal, or nothing is left to predict.
     """
-    require_causal(model)
+    model.config.require_causal()
     if given.shape[1] >= model.config.positions:
         raise ConfigError(
             f"an image has {model.config.positions} pixels and {given.shape[1]} are given; give "
@@ -78,7 +78,7 @@ def surprise_maps(
         ConfigError: The network is not causal.
         DataError: The images are not of the network's size.
     """
-    require_causal(pretrained.model)
+    pretrained.model.config.require_causal()
     size = pretrained.model.config.image_size
     tokens = pretrained.tokenizer.encode(images)
     losses = [pixel_losses(pretrained.model, image[None]).cpu() for image in tokens]
@@ -101,7 +101,7 @@ def image_losses(
         ConfigError: The network is not causal.
         DataError: The records are smaller than the network's images.
     """
-    require_causal(pretrained.model)
+    pretrained.model.config.require_causal()
     losses = np.empty(len(records))
     done = 0
     bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
@@ -112,19 +112,6 @@ def image_losses(
             done += len(of_pixels)
             bar.update(len(of_pixels))
     return losses
-
-
-def require_causal(model: ImageGPT) -> None:
-    """Check that the network gives images a likelihood.
-
-    Raises:
-        ConfigError: It was trained with hidden pixels.
-    """
-    if not model.config.causal:
-        raise ConfigError(
-            "only an autoregressive network predicts each pixel from those before it; this one was "
-            "trained with hidden pixels (BERT), so choose another run"
-        )
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from jaxtyping import Int64, Integer
 from igpt.data.records import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import predict
-from igpt.evaluation.features import extract_features, require_bert
+from igpt.evaluation.features import extract_features
 from igpt.evaluation.logistic import LinearProbe
 from igpt.model.pretrained import Pretrained
 from igpt.randomness import Stream, stream
@@ -127,7 +127,7 @@ def class_mask_ensemble(
 
 
 def _check(pretrained: Pretrained, masks: int) -> None:
-    require_bert(pretrained)
+    pretrained.model.config.require_bert()
     if masks < 1:
         raise ConfigError(f"masks must be at least 1, got {masks}")
 

@@ -13,7 +13,7 @@ from igpt.errors import ConfigError
 from igpt.formats.huggingface import Head, write_huggingface
 from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig
-from igpt.model.pretrained import Pretrained
+from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 
 Target = Literal["igpt", "huggingface"]
 
@@ -87,13 +87,7 @@ def convert(
 def what_is_left_out(pretrained: Pretrained, head: Head) -> list[str]:
     """Return what a folder of `transformers` with this head does not say of the network."""
     if head == "classes":
-        told = ["the color head (--head colors writes that instead)"]
-        if pretrained.class_reads_start:
-            told.append(
-                "the start embedding's place: transformers classifies without it, one place off, "
-                "so probabilities differ a little"
-            )
-        return told
+        return ["the color head (--head colors writes that instead)", ONE_POSITION_OFF]
     if pretrained.model.classes:
         return ["the class head (--head classes writes that instead)"]
     return []

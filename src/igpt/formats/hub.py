@@ -2,20 +2,44 @@
 
     folder = fetch("openai/imagegpt-small")     # a folder that `igpt.formats.load` can read
 
-Only the files that a model needs are fetched: its config, its palette and one set of weights.
-The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s (HF_HOME, HF_TOKEN,
-HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.report.publish`.
+Only the files that a model needs are fetched, all of one commit: its config, its palette and one
+set of weights. The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s (HF_HOME,
+HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.report.publish`; what
+the hub's errors mean to the user is said here for both.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from igpt.errors import CheckpointError
-from igpt.formats.huggingface import WEIGHT_FILES, check_settings, read_settings, shards_of
+from igpt.files import read_json
+from igpt.formats.huggingface import WEIGHT_FILES, check_settings, shards_of
+
+_MEANINGS = {
+    "GatedRepoError": "the model {name} is open only to those whom its owner lets in; ask there, "
+    "then log in with hf auth login",
+    "RepositoryNotFoundError": "there is no folder {name}, and no model of that name on the hub "
+    "(or only a private one); check the name, or log in with hf auth login",
+    "RevisionNotFoundError": "the model {name} has no revision {revision!r}; give a branch, tag or "
+    "commit",
+    "LocalEntryNotFoundError": "there is no folder {name}; the hub could not be reached for a "
+    "model of that name, and its cache does not have all of one; try again when it can be reached",
+    "LocalTokenNotFoundError": "the hub does not let you {doing} {name}; log in with hf auth "
+    "login, or set HF_TOKEN, with a token that may",
+    # a name or, in publishing, a field of the card such as the licence
+    "ValueError": "the hub does not take {name}: {reason}",
+    "Exception": "could not {doing} {name}: {reason}; try again, what has arrived is kept",
+}
+"""What the errors of `huggingface_hub` mean to the user, by class; the nearest base counts."""
+
+_SMALL_FILES = ("preprocessor_config.json", "palette.npy", "*.index.json")
 
 
 def is_hub_name(name: str) -> bool:
-    """Tell whether this has the form of a model's name on the hub, `owner/name`."""
+    """Return whether this has the form of a model's name on the hub, `owner/name`."""
     return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
 
 
@@ -30,80 +54,61 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
         CheckpointError: There is no such model or revision, it holds no weights, or the hub cannot
             be reached and the cache does not have it.
     """
-    # imported when used: it takes a second, and files of one's own need none of it
-    import huggingface_hub
-    from huggingface_hub import constants, errors
+    folder = _download(name, revision, *_SMALL_FILES)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointError(f"the model {name} has no config.json; choose another model")
+    settings = read_json(config)
+    files = WEIGHT_FILES[:1]  # igpt's own folders have no others
+    if "model_type" in settings:
+        check_settings(settings, name)  # before gigabytes of another network are fetched
+        files = WEIGHT_FILES
+    for file in files:
+        parts = [file]
+        if file.endswith(".index.json"):
+            parts = shards_of(folder / file) if (folder / file).is_file() else []
+        if parts:
+            _download(name, folder.name, *parts)  # the folder is named for the commit
+            if all((folder / part).is_file() for part in parts):
+                return folder
+    raise CheckpointError(
+        f"the model {name} has no weights that can be read ({', '.join(files)}); choose another "
+        "model or revision"
+    )
 
-    def download(file: str, revision: str | None) -> Path:
-        try:
-            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
-        except errors.GatedRepoError as error:
-            raise CheckpointError(
-                f"the model {name} is open only to whom its owner lets in; ask there, then log in "
-                "with hf auth login"
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise CheckpointError(
-                f"there is no folder {name}, and no model of that name on the hub (or only a "
-                "private one); check the name, or log in with hf auth login"
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise CheckpointError(
-                f"the model {name} has no revision {revision!r}; give a branch, tag or commit of it"
-            ) from error
-        except errors.EntryNotFoundError:  # also where there is no network: it is not in the cache
-            raise
-        except (errors.HTTPError, OSError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(
-                f"could not fetch {file} of {name}: {reason}; try again, what was fetched is kept"
-            ) from error
+
+def _download(name: str, revision: str | None, *patterns: str) -> Path:
+    # imported when used: it takes a second, and files of one's own need none of it
+    from huggingface_hub import snapshot_download
+
+    with errors_explained("fetch", name, revision):
+        files = ["config.json", *patterns]  # the library warns where no file is wanted
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+
+
+@contextmanager
+def errors_explained(
+    doing: Literal["fetch", "publish"], name: str, revision: str | None = None
+) -> Iterator[None]:
+    """Turn what `huggingface_hub` raises in the block into one line for the user.
+
+    Raises:
+        CheckpointError: The hub refused, has no such model, or could not be reached.
+    """
+    from huggingface_hub import errors
 
     try:
-        config = download("config.json", revision)
-    except errors.LocalEntryNotFoundError as error:
+        yield
+    except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:  # the last is hf_xet's
+        answer, first = error, error.__cause__
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            # the cache was asked because the hub refused, where it did
+            answer = first if isinstance(first, errors.HfHubHTTPError) else error
+        kinds = [kind.__name__ for kind in type(answer).__mro__]
+        if type(answer) is errors.HfHubHTTPError and answer.response.status_code in (401, 403):
+            kinds = ["LocalTokenNotFoundError"]
+        meaning = next(_MEANINGS[kind] for kind in kinds if kind in _MEANINGS)
+        reason = " ".join(str(answer).split()) or type(answer).__name__
         raise CheckpointError(
-            f"there is no folder {name}; the hub could not be reached to look for a model of that "
-            "name, and its cache does not have it"
+            meaning.format(doing=doing, name=name, revision=revision, reason=reason)
         ) from error
-    except errors.EntryNotFoundError as error:
-        raise CheckpointError(f"the model {name} on the hub has no config.json") from error
-    folder = config.parent
-    commit = folder.name  # so that all files are of one, whatever happens on the hub meanwhile
-
-    def find(file: str) -> Path | None:
-        try:
-            return download(file, commit)
-        except errors.LocalEntryNotFoundError as error:
-            if constants.HF_HUB_OFFLINE:
-                return None  # there is the cache only
-            raise CheckpointError(
-                f"the hub could not be reached to fetch {file} of {name}; try again, what was "
-                "fetched is kept"
-            ) from error
-        except errors.EntryNotFoundError:
-            return None
-
-    def require(files: list[str]) -> None:
-        for file in files:
-            if find(file) is None:
-                raise CheckpointError(
-                    f"the model {name} lacks {file}, on the hub or, offline, in the cache"
-                )
-
-    settings = read_settings(config)
-    if "model_type" not in settings:
-        require(["palette.npy", "model.safetensors"])
-        return folder
-    check_settings(settings, name)  # before gigabytes of another network are fetched
-    find("preprocessor_config.json")
-    for file in WEIGHT_FILES:
-        path = find(file)
-        if path is not None:
-            if path.suffix == ".json":
-                require(shards_of(path))
-            return folder
-    raise CheckpointError(
-        f"the model {name} has no weights that can be read ({', '.join(WEIGHT_FILES)}), on the hub "
-        "or, offline, in the cache"
-    )

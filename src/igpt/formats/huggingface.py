@@ -10,16 +10,14 @@ The network is the same; what differs is the writing of it:
   with `ModelConfig.bias`;
 - the start embedding is the last row of `wte`, token number `colors`;
 - the palette is `clusters` in `preprocessor_config.json`;
-- its classifier is fed pixels without a start token, so a class head from there is read that way
-  (`Pretrained.class_reads_start`).
+- its classifier is fed pixels without a start token (`ONE_POSITION_OFF` says what that means).
 
 Neither direction needs `transformers`. No code from a folder is run: weights are safetensors, or a
 pickle of nothing but tensors. Fetching from the hub is `igpt.formats.hub`'s business.
 """
 
-import json
+import dataclasses
 import pickle
-import re
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -29,21 +27,22 @@ import torch
 from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError, DataError
-from igpt.files import write_json, written_aside
-from igpt.model.config import ModelConfig, published_heads
-from igpt.model.pretrained import (
-    Pretrained,
-    build_with_weights,
-    require_palette,
-    shape_of,
-    told_heads,
-)
-from igpt.model.weights import read_tensors, widened, write_tensors
+from igpt.files import read_json, write_json, written_aside
+from igpt.formats.foreign import ForeignWeights
+from igpt.model.config import ModelConfig
+from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
+from igpt.model.transformer import ImageGPT
+from igpt.model.weights import read_tensors, write_tensors
 from igpt.pixels.palette import Palette
-from igpt.pixels.tokenizer import ImageTokenizer
 
 Head = Literal["colors", "classes"]
-"""Which of the two heads a folder of `transformers` has; its classes know one each."""
+"""Which of the two heads a folder of `transformers` has; none of its networks has both."""
+
+ARCHITECTURES: dict[Head, str] = {
+    "colors": "ImageGPTForCausalImageModeling",
+    "classes": "ImageGPTForImageClassification",
+}
+"""The network of `transformers` that has this head."""
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -51,17 +50,22 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Where weights may lie, the first that is there is read; the last of each pair names shards."""
+"""Names of files with weights; the first that is there is read. An index names shards."""
 
-_PROJECTIONS = {
-    "attn.c_attn": "attention.query_key_value",
-    "attn.c_proj": "attention.output",
-    "mlp.c_fc": "mlp.input",
-    "mlp.c_proj": "mlp.output",
+_PARTS = {
+    "blocks.": "h.",
+    "attention_norm.gain": "ln_1.weight",
+    "attention.query_key_value.": "attn.c_attn.",
+    "attention.output.": "attn.c_proj.",
+    "mlp_norm.gain": "ln_2.weight",
+    "mlp.input.": "mlp.c_fc.",
+    "mlp.output.": "mlp.c_proj.",
+    "position_embedding": "wpe.weight",
+    "final_norm.gain": "ln_f.weight",
 }
-_NORMS = {"ln_1.weight": "attention_norm.gain", "ln_2.weight": "mlp_norm.gain"}
+"""What our names are made of, and theirs."""
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks, which old versions saved
-_WANTED = {
+_FIXED = {
     "activation_function": "quick_gelu",
     "layer_norm_epsilon": 1e-5,
     "scale_attn_weights": True,
@@ -84,34 +88,39 @@ def read_huggingface(
     Args:
         folder: What `save_pretrained` of ImageGPTModel, ImageGPTForCausalImageModeling or
             ImageGPTForImageClassification wrote, with the image processor's file beside it.
-        palette: File of the colors, if the processor's does not tell them.
-        heads: Number of attention heads, if `config.json` does not tell.
+        palette: File of the colors, if the processor's has none.
+        heads: Number of attention heads, if `config.json` does not say.
         widen: Accept float16 and bfloat16 weights, as float32.
 
     Raises:
         CheckpointError: The folder holds another network, or is broken.
+        ConfigError: No network has its shape, or the palette another number of colors.
         DataError: There is no palette.
     """
-    settings = read_settings(folder / "config.json")
+    settings = read_json(folder / "config.json")
     check_settings(settings, str(folder))
-    path, weights = _read_weights(folder)
-    weights = {name: weight for name, weight in weights.items() if not name.endswith(_BUFFERS)}
-    weights = widened(path, weights, widen=widen)
-    weights = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
-    config = _config(path, settings, weights, heads)
-    ours = _our_weights(path, weights, config)
+    path, tensors = _read_weights(folder)
+    tensors = {
+        name.removeprefix("transformer."): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(_BUFFERS)
+    }
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    biased = any(bool(x.any()) for name, x in tensors.items() if name.endswith(".bias"))
+    theirs = ForeignWeights(path, shapes, tensors.pop, widen=widen)
+    config = _config(theirs, settings, biased=biased, heads=heads)
+    ours = _our_weights(theirs, config)
     class_names = None
     if "class_head.weight" in ours:
         class_names = _class_names(settings, len(ours["class_head.weight"]))
-    classes = None if class_names is None else len(class_names)
-    model = build_with_weights(config, ours, classes=classes, path=path)
-    colors = _palette(folder, palette)
-    require_palette(colors, config, folder)
-    return Pretrained(
-        model=model,
-        tokenizer=ImageTokenizer(colors, config.image_size),
-        class_names=class_names,
-        class_reads_start=settings.get("igpt", {}).get("class_reads_start", False),
+        kept = settings.get("igpt")
+        if not (kept and kept.get("class_reads_start", True)):  # igpt wrote that until 0.1.0
+            warnings.warn(
+                f"{path} has a class head that was trained elsewhere: {ONE_POSITION_OFF}",
+                stacklevel=2,
+            )
+    return Pretrained.from_weights(
+        config, ours, _palette(folder, palette), class_names=class_names, path=path
     )
 
 
@@ -128,7 +137,7 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
         )
     inner, width = settings.get("n_inner"), settings.get("n_embd")
     inner_wanted = None if inner is None else 4 * width if isinstance(width, int) else inner
-    for name, wanted in {**_WANTED, "n_inner": inner_wanted}.items():
+    for name, wanted in {**_FIXED, "n_inner": inner_wanted}.items():
         if settings.get(name, wanted) != wanted:
             raise CheckpointError(
                 f"the config.json of {source} has {name}={settings[name]!r}, where the released "
@@ -147,8 +156,8 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
 
     Beside the weights and `config.json` lies `preprocessor_config.json`, so that
     `AutoImageProcessor`, `generate` and the image-classification pipeline work on it. What
-    `transformers` has no word for (biases that are there but zero, the initialization, how the
-    class head reads) stands in `config.json` under "igpt", for the way back.
+    `transformers` has no word for (biases that are there but zero, the initialization) stands in
+    `config.json` under "igpt", for the way back.
 
     Args:
         pretrained: A causal network.
@@ -181,31 +190,23 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
                 "classes from the last; fine-tune on the last layer, or export with --head colors"
             )
     settings: dict[str, Any] = {
-        "architectures": [
-            "ImageGPTForImageClassification"
-            if head == "classes"
-            else "ImageGPTForCausalImageModeling"
-        ],
+        "architectures": [ARCHITECTURES[head]],
         "model_type": "imagegpt",
         "vocab_size": config.colors + 1,
         "n_positions": config.positions,
         "n_embd": config.width,
         "n_layer": config.layers,
         "n_head": config.heads,
-        "n_inner": None,
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
-        "initializer_range": 0.02,
         "bos_token_id": config.colors,
-        "use_cache": True,
         "dtype": "float32",
-        **_WANTED,
+        **_FIXED,
         "igpt": {"bias": config.bias, "initialization": config.initialization},
     }
     if head == "classes":
         assert names is not None
-        settings["igpt"]["class_reads_start"] = pretrained.class_reads_start
         settings["id2label"] = {str(number): name for number, name in enumerate(names)}
         settings["label2id"] = {name: number for number, name in reversed([*enumerate(names)])}
     with written_aside(folder) as aside:
@@ -235,24 +236,11 @@ def _processor(pretrained: Pretrained) -> dict[str, Any]:
 
 def their_weights(weights: dict[str, Tensor], config: ModelConfig, head: Head) -> dict[str, Tensor]:
     """Return our weights by the names and in the shapes of `transformers`; or gradients of them."""
-    theirs = {
-        "transformer.wte.weight": torch.cat(
-            [weights["token_embedding"], weights["start_embedding"][None]]
-        ),
-        "transformer.wpe.weight": weights["position_embedding"],
-        "transformer.ln_f.weight": weights["final_norm.gain"],
-    }
-    for layer in range(config.layers):
-        block, place = f"blocks.{layer}.", f"transformer.h.{layer}."
-        for norm, gain in _NORMS.items():
-            theirs[place + norm] = weights[block + gain]
-        for projection, name in _PROJECTIONS.items():
-            weight = weights[f"{block}{name}.weight"]
-            bias = weights.get(f"{block}{name}.bias")
-            theirs[f"{place}{projection}.weight"] = weight.T
-            theirs[f"{place}{projection}.bias"] = (
-                weight.new_zeros(len(weight)) if bias is None else bias
-            )
+    tokens = torch.cat([weights["token_embedding"], weights["start_embedding"][None]])
+    theirs = {"transformer.wte.weight": tokens}
+    for name, shape in _shapes(config).items():
+        weight = weights[name] if name in weights else tokens.new_zeros(shape)  # a bias we have not
+        theirs[f"transformer.{_their_name(name)}"] = weight.T if _lies_across(name) else weight
     if head == "classes":
         theirs["score.weight"] = weights["class_head.weight"]
     else:
@@ -260,83 +248,69 @@ def their_weights(weights: dict[str, Tensor], config: ModelConfig, head: Head) -
     return theirs
 
 
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of our weights by name, those apart that take more than a new name.
+
+    There are biases, as theirs always has; token embedding, start embedding and heads are left out.
+    """
+    with torch.device("meta"):
+        weights = ImageGPT(dataclasses.replace(config, bias=True)).state_dict()
+    apart = ("token_embedding", "start_embedding", "color_head.weight")
+    return {name: tuple(weight.shape) for name, weight in weights.items() if name not in apart}
+
+
+def _their_name(name: str) -> str:
+    for ours, theirs in _PARTS.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _lies_across(name: str) -> bool:
+    """Return whether a weight of ours is a projection's, which theirs has transposed."""
+    return name.startswith("blocks.") and name.endswith(".weight")
+
+
 def _config(
-    path: Path, settings: dict[str, Any], weights: dict[str, Tensor], heads: int | None
+    theirs: ForeignWeights, settings: dict[str, Any], *, biased: bool, heads: int | None
 ) -> ModelConfig:
     """Read the shape off the weights; only the heads are not to be seen there."""
-    for name in ("wte.weight", "wpe.weight"):
-        if name not in weights or weights[name].ndim != 2:
-            raise CheckpointError(f"{path} lacks {name!r}; is it an ImageGPT's?")
-    words, width = weights["wte.weight"].shape
-    numbers = [int(match[1]) for name in weights if (match := re.match(r"h\.(\d+)\.", name))]
-    layers = 1 + max(numbers, default=-1)
-    kept = settings.get("igpt", {})
-    biased = any(bool(weight.any()) for name, weight in weights.items() if name.endswith(".bias"))
-    return shape_of(
-        path,
-        positions=len(weights["wpe.weight"]),
-        colors=words - 1,
+    tokens, width = theirs.shape("wte.weight", axes=2)
+    layers = theirs.layers(r"h\.(\d+)\.")
+    kept = settings.get("igpt") or {}
+    return ModelConfig(
+        image_size=theirs.image_size("wpe.weight"),
+        colors=tokens - 1,
         layers=layers,
         width=width,
-        heads=told_heads(path, settings.get("n_head"), heads) or published_heads(layers, width),
-        causal=True,
+        heads=theirs.heads(settings.get("n_head"), heads, layers=layers, width=width),
         bias=biased or kept.get("bias", False),
         initialization=kept.get("initialization", "released"),
     )
 
 
-def _our_weights(path: Path, weights: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Rename and transpose; what is missing or left over is told by its name in the file."""
-    left = dict(weights)
-
-    def take(name: str, *shape: int) -> Tensor:
-        if name not in left:
-            raise CheckpointError(f"{path} lacks {name!r}; is the folder a whole copy?")
-        weight = left.pop(name)
-        if tuple(weight.shape) != shape:
-            raise CheckpointError(
-                f"{path} holds {name!r} of shape {tuple(weight.shape)}, where its other weights "
-                f"want {shape}; is it of one piece?"
-            )
-        return weight
-
+def _our_weights(theirs: ForeignWeights, config: ModelConfig) -> dict[str, Tensor]:
+    """Rename and transpose."""
     colors, width = config.colors, config.width
-    words = take("wte.weight", colors + 1, width)
-    ours = {
-        "token_embedding": words[:colors].clone(),
-        "start_embedding": words[colors].clone(),
-        "position_embedding": take("wpe.weight", config.positions, width),
-        "final_norm.gain": take("ln_f.weight", width),
-    }
-    inputs = {"mlp.c_proj": 4 * width}
-    outputs = {"attn.c_attn": 3 * width, "mlp.c_fc": 4 * width}
-    for layer in range(config.layers):
-        place, block = f"h.{layer}.", f"blocks.{layer}."
-        for norm, gain in _NORMS.items():
-            ours[block + gain] = take(place + norm, width)
-        for projection, name in _PROJECTIONS.items():
-            inward, outward = inputs.get(projection, width), outputs.get(projection, width)
-            weight = take(f"{place}{projection}.weight", inward, outward)
-            bias = take(f"{place}{projection}.bias", outward)
-            ours[f"{block}{name}.weight"] = weight.T.contiguous()
-            if config.bias:
-                ours[f"{block}{name}.bias"] = bias
-    if "lm_head.weight" in left:
-        ours["color_head.weight"] = take("lm_head.weight", colors, width)
+    tokens = theirs.take("wte.weight", colors + 1, width)
+    ours = {"token_embedding": tokens[:colors].clone(), "start_embedding": tokens[colors].clone()}
+    for name, shape in _shapes(config).items():
+        across = _lies_across(name)
+        weight = theirs.take(_their_name(name), *(reversed(shape) if across else shape))
+        if config.bias or not name.endswith(".bias"):
+            ours[name] = weight.T.contiguous() if across else weight
+    if "lm_head.weight" in theirs.left:
+        ours["color_head.weight"] = theirs.take("lm_head.weight", colors, width)
     else:
         warnings.warn(
-            f"{path} has no color head (lm_head), so the network's starts at zero: its features "
-            "and classes are as trained, but it predicts no pixels",
-            stacklevel=2,
+            f"{theirs.path} has no color head (lm_head), so the network's starts at zero: its "
+            "features and classes are as trained, but it predicts no pixels",
+            stacklevel=3,
         )
         ours["color_head.weight"] = torch.zeros(colors, width)
-    if "score.weight" in left:
-        classes = left["score.weight"].shape[:1]
-        ours["class_head.weight"] = take("score.weight", *classes, width)
-    if left:
-        raise CheckpointError(
-            f"{path} holds {min(left)!r}, which an ImageGPT does not have; is it of another kind?"
-        )
+    if "score.weight" in theirs.left:
+        classes, _ = theirs.shape("score.weight", axes=2)
+        ours["class_head.weight"] = theirs.take("score.weight", classes, width)
+    theirs.require_all_taken()
     return ours
 
 
@@ -348,14 +322,13 @@ def _class_names(settings: dict[str, Any], classes: int) -> tuple[str, ...]:
 
 def _palette(folder: Path, given: Path | None) -> Palette:
     path = folder / "preprocessor_config.json"
-    clusters = read_settings(path).get("clusters") if path.is_file() else None
-    if clusters is None and given is None:
-        raise DataError(
-            f"{folder} tells no palette (clusters in preprocessor_config.json); give the file with "
-            "--palette"
-        )
+    clusters = read_json(path).get("clusters") if path.is_file() else None
     if clusters is None:
-        assert given is not None
+        if given is None:
+            raise DataError(
+                f"{folder} has no palette (clusters in preprocessor_config.json); give the file "
+                "with --palette"
+            )
         return Palette.load(given)
     try:
         palette = Palette(np.array(clusters, dtype=np.float32))
@@ -370,21 +343,14 @@ def _palette(folder: Path, given: Path | None) -> Palette:
 
 def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """Return the file that was read, or the index of the shards that were, and every tensor."""
-    for name in WEIGHT_FILES:
-        path = folder / name
-        if path.is_file():
-            break
-    else:
+    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if path is None:
         raise CheckpointError(
             f"{folder} holds no weights ({', '.join(WEIGHT_FILES)}); is it a whole copy?"
         )
+    files = [folder / name for name in shards_of(path)] if path.suffix == ".json" else [path]
     read = read_tensors if ".safetensors" in path.name else _read_pickle
-    if path.suffix != ".json":
-        return path, read(path)
-    weights: dict[str, Tensor] = {}
-    for shard in shards_of(path):
-        weights.update(read(folder / shard))
-    return path, weights
+    return path, {name: tensor for file in files for name, tensor in read(file).items()}
 
 
 def shards_of(index: Path) -> list[str]:
@@ -393,10 +359,10 @@ def shards_of(index: Path) -> list[str]:
     Raises:
         CheckpointError: It is no index, or names files elsewhere.
     """
-    places = read_settings(index).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{index} names no shards; copy it again")
-    names = sorted({str(place) for place in places.values()})
+    names = sorted({str(shard) for shard in shards.values()})
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names a file outside its folder, {name!r}")
@@ -405,8 +371,6 @@ def shards_of(index: Path) -> list[str]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Read a PyTorch file of nothing but tensors; anything that wants to run code is refused."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; is the folder a whole copy?")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it then refuses
@@ -426,18 +390,3 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     ):
         raise CheckpointError(f"{path} holds no named tensors; save the model's state_dict there")
     return weights
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says by name.
-
-    Raises:
-        CheckpointError: It is missing or damaged, or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is missing or damaged ({error}); copy it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is no JSON object; copy it again")
-    return value

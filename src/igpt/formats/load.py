@@ -5,17 +5,17 @@
     load("openai/imagegpt-small")                                    # on the hub, or in its cache
     load("model.ckpt-1000000", palette="kmeans_centers.npy")         # TensorFlow
 
-The kind is told by the files, and sizes are read off the weights. How each kind is laid out is told
-in `pretrained`, `huggingface`, `hub` and `tensorflow`.
+The files show the kind, and the weights the sizes. How each kind is laid out is known to
+`igpt.model.pretrained`, and here to `huggingface`, `hub` and `tensorflow`.
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from igpt.errors import CheckpointError, ConfigError
+from igpt.files import read_json
 from igpt.formats.hub import fetch, is_hub_name
 from igpt.formats.huggingface import read_huggingface
 from igpt.formats.tensorflow import read_tensorflow
@@ -40,14 +40,15 @@ def load(
         source: A run's or model's folder, a folder that `transformers` saved, a name on the
             Hugging Face hub, or a TensorFlow checkpoint's path without `.index`.
         palette: File of the palette, for a TensorFlow checkpoint or a folder that has none.
-        heads: Number of attention heads, where neither files nor published sizes tell.
+        heads: Number of attention heads, where neither files nor published sizes say.
         revision: For a hub name: a branch, tag or commit.
         widen: Accept half-precision weights of others, as float32.
         device: Where to put the weights.
 
     Raises:
         CheckpointError: Nothing there, or what is there is broken or does not fit together.
-        ConfigError: An option that this kind of source does not go with.
+        ConfigError: An option that this kind of source does not go with, or a palette of another
+            size than the network's.
         DataError: The palette is missing or broken.
     """
     folder, kind = locate(source, revision=revision)
@@ -55,7 +56,7 @@ def load(
         for name, value in (("palette", palette), ("heads", heads), ("widen", widen)):
             if value:
                 raise ConfigError(
-                    f"{source} is a model of igpt's own and tells all by itself; leave out --{name}"
+                    f"{source} is a model of igpt's own, which says all of that; leave out --{name}"
                 )
         return load_folder(folder, device=device)
     read = read_huggingface if kind == "huggingface" else read_tensorflow
@@ -82,12 +83,7 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
         path = path / "model"
     config = path / "config.json"
     if config.is_file():
-        try:
-            settings = json.loads(config.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{config} is no model's config: {error}") from error
-        theirs = isinstance(settings, dict) and "model_type" in settings
-        return path, "huggingface" if theirs else "igpt"
+        return path, "huggingface" if "model_type" in read_json(config) else "igpt"
     if is_checkpoint(path):
         return path, "tensorflow"
     if is_hub_name(str(source)) and not path.exists():

@@ -6,7 +6,7 @@
 
 A checkpoint is `PREFIX.index`, a sorted table of names, and the variables' bytes one after another
 in `PREFIX.data-00000-of-000NN`. Everything read is checked against the checksum that lies beside
-it, so that a damaged file is told and never computed with. What the names mean is not known here
+it, so that a damaged file is refused and never computed with. What the names mean is not known here
 but in `igpt.formats.tensorflow`.
 
 Sources: tensorflow/core/util/tensor_bundle/tensor_bundle.h and
@@ -14,6 +14,8 @@ tensorflow/core/protobuf/tensor_bundle.proto (what the table holds); leveldb's
 doc/table_format.md (how the table lies on the disk).
 """
 
+import io
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,27 +48,34 @@ class _Damaged(Exception):
 
 
 @dataclass(frozen=True)
-class _Variable:
+class Variable:
+    """Where a variable lies and what it is: one entry of the index."""
+
     dtype: int
+    """By the numbers of tensorflow/core/framework/types.proto."""
     shape: tuple[int, ...]
     shard: int
     offset: int
+    """In bytes, from the shard's start."""
     size: int
+    """In bytes."""
     checksum: int
+    """`masked_crc` of its bytes."""
     sliced: bool
+    """Whether it was saved in parts, by a partitioned variable."""
 
 
 class TensorFlowCheckpoint:
     """The variables of one checkpoint; each is read when asked for."""
 
-    def __init__(self, prefix: Path, shards: int, variables: dict[str, _Variable]) -> None:
+    def __init__(self, prefix: Path, shards: int, variables: dict[str, Variable]) -> None:
         self.prefix = prefix
         self.shards = shards
-        self._variables = variables
+        self.variables = variables
 
     @classmethod
     def open(cls, path: Path) -> "TensorFlowCheckpoint":
-        """Return the checkpoint at `path`, with all its shards in place.
+        """Return the checkpoint at `path`, whose shards are all there.
 
         Args:
             path: Its prefix, its `.index` file, or a folder that holds this one checkpoint.
@@ -80,10 +89,10 @@ class TensorFlowCheckpoint:
             table = dict(_read_table(index.read_bytes()))
             if b"" not in table:
                 raise _Damaged("it has no header")
-            header = _fields(table.pop(b""))
-            shards = int(header.get(1, [0])[0])
-            if header.get(2, [0])[0]:
-                raise _Damaged("its numbers are big-endian, which nothing has been for long")
+            header = _Message(table.pop(b""))
+            shards = header.number(1)
+            if header.number(2):
+                raise _Damaged("its numbers are big-endian, which igpt does not read")
             variables = {name.decode(): _variable(value) for name, value in table.items()}
         except OSError as error:
             raise CheckpointError(
@@ -107,7 +116,7 @@ class TensorFlowCheckpoint:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each variable by its name, in the names' order."""
-        return {name: variable.shape for name, variable in self._variables.items()}
+        return {name: variable.shape for name, variable in self.variables.items()}
 
     def read(self, name: str) -> Tensor:
         """Return a variable.
@@ -116,11 +125,11 @@ class TensorFlowCheckpoint:
             CheckpointError: There is no such variable, it holds no numbers, or its bytes are not
                 those that were written.
         """
-        if name not in self._variables:
+        if name not in self.variables:
             raise CheckpointError(
-                f"{self.prefix} has no variable {name!r}{nearest_name(name, self._variables)}"
+                f"{self.prefix} has no variable {name!r}{nearest_name(name, self.variables)}"
             )
-        variable = self._variables[name]
+        variable = self.variables[name]
         path = self._shard(variable.shard)
         dtype = _DTYPES.get(variable.dtype)
         if dtype is None or variable.sliced:
@@ -129,17 +138,16 @@ class TensorFlowCheckpoint:
                 f"{self.prefix} holds {name!r} {kind}, and whole numeric variables are read only; "
                 "save it again without partitioned variables"
             )
-        count = 1
-        for length in variable.shape:
-            count *= length
-        with path.open("rb") as file:
-            file.seek(variable.offset)
-            data = file.read(variable.size)
-        if len(data) != variable.size or count * dtype.itemsize != variable.size:
+        count = math.prod(variable.shape)
+        end = variable.offset + variable.size
+        if count * dtype.itemsize != variable.size or end > path.stat().st_size:
             raise CheckpointError(
                 f"{path} ends within the variable {name!r}; copy it again, it is cut off"
             )
-        if _masked_crc(data) != variable.checksum:
+        with path.open("rb") as file:
+            file.seek(variable.offset)
+            data = file.read(variable.size)
+        if masked_crc(data) != variable.checksum:
             raise CheckpointError(
                 f"{path} is damaged in the variable {name!r} (its checksum differs); copy it again"
             )
@@ -153,7 +161,7 @@ class TensorFlowCheckpoint:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether `path` names a checkpoint: by prefix, index file or folder of one or more."""
+    """Return whether `path` names a checkpoint: by prefix, index file or folder of one or more."""
     if path.is_dir():
         return any(path.glob("*.index"))
     return _index(_prefix(path)).is_file()
@@ -161,14 +169,14 @@ def is_checkpoint(path: Path) -> bool:
 
 def _prefix(path: Path) -> Path:
     if path.is_dir():
-        found = sorted(file.with_suffix("") for file in path.glob("*.index"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
+        prefixes = sorted(file.with_suffix("") for file in path.glob("*.index"))
+        if len(prefixes) != 1:
+            names = ", ".join(prefix.name for prefix in prefixes) or "none"
             raise CheckpointError(
                 f"{path} should hold one TensorFlow checkpoint and holds {names}; give the path of "
                 "one, without its .index"
             )
-        return found[0]
+        return prefixes[0]
     if path.suffix == ".index" and path.is_file():
         return path.with_suffix("")
     return path
@@ -178,7 +186,7 @@ def _index(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.index")
 
 
-def _masked_crc(data: bytes) -> int:
+def masked_crc(data: bytes) -> int:
     """Return the CRC-32C as the files have it, turned and shifted (leveldb, util/crc32c.h)."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
@@ -188,103 +196,94 @@ def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of a table: footer -> index block -> data blocks."""
     if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
         raise _Damaged("it does not end as one does")
-    footer = data[-_FOOTER:]
-    place = 0
-    handles = []
-    for _ in range(4):  # offset and size of the metaindex, which is empty, and of the index
-        number, place = _varint(footer, place)
-        handles.append(number)
+    footer = io.BytesIO(data[-_FOOTER:])
+    # offset and size of the metaindex, which is empty, and of the index
+    handles = [_varint(footer) for _ in range(4)]
     for _, handle in _block(data, *handles[2:]):
-        offset, place = _varint(handle, 0)
-        size, _ = _varint(handle, place)
-        yield from _block(data, offset, size)
+        stream = io.BytesIO(handle)
+        yield from _block(data, _varint(stream), _varint(stream))
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the entries of a block; each key says how much it shares with the one before."""
     end = offset + size
-    if end + 5 > len(data) - _FOOTER:
+    if size < 4 or end + 5 > len(data) - _FOOTER:
         raise _Damaged("a block lies beyond its end")
-    if _masked_crc(data[offset : end + 1]) != struct.unpack("<I", data[end + 1 : end + 5])[0]:
+    if masked_crc(data[offset : end + 1]) != struct.unpack("<I", data[end + 1 : end + 5])[0]:
         raise _Damaged("a block's checksum differs")
     if data[end] != 0:
         raise _Damaged("its blocks are compressed, which TensorFlow does not do")
-    block = data[offset:end]
-    restarts = struct.unpack("<I", block[-4:])[0]
-    place, key = 0, b""
-    while place < size - 4 * (restarts + 1):
-        shared, place = _varint(block, place)
-        added, place = _varint(block, place)
-        length, place = _varint(block, place)
-        key = key[:shared] + block[place : place + added]
-        place += added
-        yield key, block[place : place + length]
-        place += length
+    restarts = struct.unpack("<I", data[end - 4 : end])[0]  # places to start from, at the end
+    entries = io.BytesIO(data[offset : max(offset, end - 4 * (restarts + 1))])
+    key = b""
+    while entries.tell() < len(entries.getbuffer()):
+        shared, added, length = (_varint(entries) for _ in range(3))
+        key = key[:shared] + _exactly(entries, added)
+        yield key, _exactly(entries, length)
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Return the number at `place`, seven bits a byte, and the place after it."""
-    number = shift = 0
-    while True:
-        if place >= len(data) or shift > 63:
-            raise _Damaged("a number has no end")
-        number |= (data[place] & 127) << shift
-        shift += 7
-        place += 1
-        if not data[place - 1] & 128:
-            return number, place
+def _varint(stream: io.BytesIO) -> int:
+    """Read a number, seven bits a byte."""
+    number = 0
+    for shift in range(0, 64, 7):
+        byte = _exactly(stream, 1)[0]
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number
+    raise _Damaged("a number has no end")
 
 
-def _fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """Return what a protocol buffer holds, by field number."""
-    found: dict[int, list[int | bytes]] = {}
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        kind = tag & 7
-        value: int | bytes
-        if kind == 0:
-            value, place = _varint(message, place)
-        elif kind == 2:
-            length, place = _varint(message, place)
-            value = message[place : place + length]
-            place += length
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-            value = int.from_bytes(message[place : place + length], "little")
-            place += length
-        else:
-            raise _Damaged(f"a field of kind {kind}")
-        if place > len(message):
-            raise _Damaged("a field has no end")
-        found.setdefault(tag >> 3, []).append(value)
-    return found
+def _exactly(stream: io.BytesIO, length: int) -> bytes:
+    if length > len(stream.getbuffer()) - stream.tell():
+        raise _Damaged("an entry has no end")
+    return stream.read(length)
 
 
-def _variable(message: bytes) -> _Variable:
-    """Read a BundleEntryProto."""
-    fields = _fields(message)
+class _Message:
+    """A protocol buffer: its fields by their numbers."""
 
-    def number(field: int) -> int:
-        value = fields.get(field, [0])[0]
+    def __init__(self, data: bytes) -> None:
+        self.fields: dict[int, list[int | bytes]] = {}
+        stream = io.BytesIO(data)
+        while stream.tell() < len(data):
+            tag = _varint(stream)
+            value: int | bytes
+            match tag & 7:
+                case 0:
+                    value = _varint(stream)
+                case 1:
+                    value = int.from_bytes(_exactly(stream, 8), "little")
+                case 2:
+                    value = _exactly(stream, _varint(stream))
+                case 5:
+                    value = int.from_bytes(_exactly(stream, 4), "little")
+                case kind:
+                    raise _Damaged(f"a field is of kind {kind}")
+            self.fields.setdefault(tag >> 3, []).append(value)
+
+    def number(self, field: int) -> int:
+        """Return the number in a field, 0 if it is not there, as protocol buffers have it."""
+        value = self.fields.get(field, [0])[0]
         if not isinstance(value, int):
-            raise _Damaged(f"field {field} of a variable is no number")
+            raise _Damaged(f"field {field} is no number")
         return value
 
-    shape: list[int] = []
-    for part in fields.get(2, []):
-        assert isinstance(part, bytes)
-        for dimension in _fields(part).get(2, []):
-            assert isinstance(dimension, bytes)
-            length = _fields(dimension).get(1, [0])[0]
-            assert isinstance(length, int)
-            shape.append(length)
-    return _Variable(
-        dtype=number(1),
-        shape=tuple(shape),
-        shard=number(3),
-        offset=number(4),
-        size=number(5),
-        checksum=number(6),
-        sliced=7 in fields,
+    def messages(self, field: int) -> "list[_Message]":
+        """Return the protocol buffers in a repeated field."""
+        return [_Message(value) for value in self.fields.get(field, []) if isinstance(value, bytes)]
+
+
+def _variable(data: bytes) -> Variable:
+    """Read a BundleEntryProto."""
+    entry = _Message(data)
+    return Variable(
+        dtype=entry.number(1),
+        shape=tuple(
+            dimension.number(1) for shape in entry.messages(2) for dimension in shape.messages(2)
+        ),
+        shard=entry.number(3),
+        offset=entry.number(4),
+        size=entry.number(5),
+        checksum=entry.number(6),
+        sliced=7 in entry.fields,
     )

@@ -3,11 +3,10 @@
 No torch here, so that the command line can list sizes and read a run's settings at once.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from igpt.errors import ConfigError, nearest_name
+from igpt.errors import ConfigError
 from igpt.values import require_choices
 
 MASK_PROBABILITY = 0.15
@@ -80,22 +79,46 @@ class ModelConfig:
         multiplied = self.layers * 12 * self.width**2 + self.colors * self.width
         return 6 * multiplied + 12 * self.layers * self.width * self.positions
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Build a config from plain values.
+    def require_causal(self) -> None:
+        """Check that a network of this shape predicts each pixel from those before it.
 
         Raises:
-            ConfigError: A field is unknown, missing or impossible.
+            ConfigError: It is trained with hidden pixels instead.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"a model has no setting {name!r}{nearest_name(name, names)}")
-        return cls(**values)
+        if not self.causal:
+            raise ConfigError(
+                "only an autoregressive network predicts each pixel from those before it; this one "
+                "was trained with hidden pixels (BERT), so choose another run"
+            )
+
+    def require_bert(self) -> None:
+        """Check that a network of this shape knows hidden pixels.
+
+        Raises:
+            ConfigError: It is autoregressive.
+        """
+        if self.causal:
+            raise ConfigError(
+                "masks are for networks that were trained with hidden pixels (BERT), and this one "
+                "is autoregressive; leave them out"
+            )
+
+    def check_layer(self, layer: int | None) -> int:
+        """Return the layer meant, counted from 0 (the embeddings) to L (the final norm).
+
+        Args:
+            layer: One of these numbers, or None for the last.
+
+        Raises:
+            ConfigError: The network has no such layer.
+        """
+        if layer is None:
+            return self.layers
+        if not 0 <= layer <= self.layers:
+            raise ConfigError(
+                f"layer must lie between 0 and {self.layers} for this network, got {layer}"
+            )
+        return layer
 
 
 SIZES: dict[str, ModelConfig] = {
@@ -107,14 +130,3 @@ SIZES: dict[str, ModelConfig] = {
     "igpt-xl": ModelConfig(layers=60, width=3072, heads=24, image_size=64),
 }
 """The published networks (Chen et al. 2020, sections 3.3 and 4.4), at their input resolutions."""
-
-
-def published_heads(layers: int, width: int) -> int | None:
-    """Return the heads of the published network of this shape, or None if there is none.
-
-    The paper does not give those of iGPT-XL, so they are not told either.
-    """
-    for name, config in SIZES.items():
-        if name != "igpt-xl" and (config.layers, config.width) == (layers, width):
-            return config.heads
-    return None

@@ -117,11 +117,7 @@ def continue_tokens(
             `config.compile` without a compiler.
     """
     config = config or SamplingConfig()
-    if not model.config.causal:
-        raise ConfigError(
-            "only an autoregressive model can draw pixels; this one was trained with hidden pixels "
-            "(BERT), so choose a run with an autoregressive recipe"
-        )
+    model.config.require_causal()
     positions, count = model.config.positions, given.shape[1]
     if count > positions:
         raise ConfigError(f"{count} pixels are given, but an image has only {positions}")

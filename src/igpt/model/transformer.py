@@ -8,8 +8,8 @@ It is GPT-2's decoder with these departures, each as in the authors' code
 - no projection has a bias (`ModelConfig.bias` adds them, for weights trained elsewhere);
 - input and output embeddings are separate, and the output's start at zero (`ModelConfig.tied` and
   `zero_heads` are for those who want to see what that is worth);
-- in the causal network a learned start embedding takes the first place and pushes each pixel one
-  place on, so that row `i` of the logits is the guess at pixel `i` and every pixel is scored.
+- in the causal network a learned start embedding takes the first position and pushes each pixel one
+  position on, so that row `i` of the logits is the guess at pixel `i` and every pixel is scored.
 
     model = ImageGPT(ModelConfig(layers=8, width=256))
     logits = model(tokens)                 # (batch, position, color); row i predicts tokens[:, i]
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch position width"]:
         """Mix in the earlier positions if causal, or else all.
 
-        Their keys and values go into the first places of the `cache`, if there is one.
+        Their keys and values go into the first positions of the `cache`, if there is one.
         """
         qkv = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, head, position, feature)
@@ -224,14 +224,11 @@ class ImageGPT(nn.Module):
         self,
         tokens: Int[Tensor, "batch position"],
         hidden: Bool[Tensor, "batch position"] | None = None,
-        *,
-        start: bool = True,
     ) -> Float[Tensor, "batch position width"]:
         """Return the input of the first block.
 
-        The causal network puts the start embedding first and leaves the last pixel out; without
-        `start` each pixel is at its own place, as `transformers` classifies. Where `hidden` is
-        true, the other network sees a pixel's place but not its color.
+        The causal network puts the start embedding first and leaves the last pixel out. Where
+        `hidden` is true, the other network sees a pixel's position but not its color.
 
         Raises:
             DataError: More tokens than positions.
@@ -242,7 +239,7 @@ class ImageGPT(nn.Module):
                 f"({self.config.image_size}x{self.config.image_size} pixels), but each image has "
                 f"{tokens.shape[1]} tokens; resize the images to the model's size"
             )
-        if self.start_embedding is not None and start:
+        if self.start_embedding is not None:
             assert hidden is None, "only a network that is not causal has hidden pixels"
             content = F.embedding(tokens[:, :-1], self.token_embedding)
             first = self.start_embedding.to(content.dtype).expand(len(tokens), 1, -1)
@@ -257,17 +254,14 @@ class ImageGPT(nn.Module):
         self,
         tokens: Int[Tensor, "batch position"],
         hidden: Bool[Tensor, "batch position"] | None = None,
-        *,
-        start: bool = True,
     ) -> Iterator[Float[Tensor, "batch position width"]]:
         """Yield n^0 to n^L: each layer's normalized input, then the final norm.
 
-        One after the other, so that whoever pools them need not hold them all. `start` as in
-        `embed`.
+        One after the other, so that whoever pools them need not hold them all.
 
         Source: Chen et al. 2020, section 2.4.
         """
-        h = self.embed(tokens, hidden, start=start)
+        h = self.embed(tokens, hidden)
         for block in self.blocks:
             assert isinstance(block, Block)
             n = block.attention_norm(h)
@@ -279,23 +273,14 @@ class ImageGPT(nn.Module):
         self,
         tokens: Int[Tensor, "batch position"],
         hidden: Bool[Tensor, "batch position"] | None = None,
-        *,
-        return_states: bool = False,
-    ) -> (
-        Float[Tensor, "batch position color"]
-        | tuple[Float[Tensor, "batch position color"], list[Float[Tensor, "batch position width"]]]
-    ):
+    ) -> Float[Tensor, "batch position color"]:
         """Return the logits of every pixel; row `i` predicts `tokens[:, i]`.
 
         Args:
             tokens: The images in raster order, or, for a causal network, their first rows.
             hidden: Pixels whose color the network is not shown; for a network that is not causal.
-            return_states: Return `(logits, [n^0, ..., n^L])`; `states` yields them one by one.
         """
-        if not return_states:
-            return self.color_head(self.final_state(tokens, hidden))
-        states = list(self.states(tokens, hidden))
-        return self.color_head(states[-1]), states
+        return self.color_head(self.final_state(tokens, hidden))
 
     def final_state(
         self,

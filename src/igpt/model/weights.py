@@ -1,11 +1,10 @@
-"""Named tensors in one safetensors file: written whole, read with every fault told.
+"""Named tensors in one safetensors file: written whole, read with every fault named.
 
 Both a model's folder and a run's saved state are made of such files; nothing is ever unpickled.
 """
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -54,39 +53,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def require_matching(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Check that `found` has exactly the names and shapes of `wanted`.
+def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Check that `present` has exactly the names and shapes of `wanted`.
 
     Raises:
         CheckpointError: It does not; the message names the first difference.
     """
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
+    for name in sorted(wanted.keys() | present.keys()):
+        if name not in present:
             raise CheckpointError(f"{path} lacks {name!r}; is it from another configuration?")
         if name not in wanted:
             raise CheckpointError(
                 f"{path} holds {name!r}, which this network does not have; is it from another "
                 "configuration?"
             )
-        if found[name].shape != wanted[name].shape:
+        if present[name].shape != wanted[name].shape:
             raise CheckpointError(
-                f"{path} holds {name!r} of shape {tuple(found[name].shape)}, but this network "
-                f"wants {tuple(wanted[name].shape)}; is it from another configuration?"
+                f"{path} holds {name!r} of shape {tuple(present[name].shape)}, but this network "
+                f"needs {tuple(wanted[name].shape)}; is it from another configuration?"
             )
-
-
-def widened(path: Path, tensors: dict[str, Tensor], *, widen: bool) -> dict[str, Tensor]:
-    """Return the tensors, those in half precision as float32 if `widen`, or else refuse them.
-
-    Raises:
-        CheckpointError: A tensor is not float32, nor one that may be widened.
-    """
-    for name, tensor in tensors.items():
-        half = tensor.dtype in (torch.float16, torch.bfloat16)
-        if tensor.dtype != torch.float32 and not (half and widen):
-            raise CheckpointError(
-                f"{path} holds {name!r} in {str(tensor.dtype).removeprefix('torch.')}, and igpt "
-                "computes what it was trained for in float32"
-                + ("; read it all the same, widened, with igpt convert --widen" if half else "")
-            )
-    return {name: tensor.float() for name, tensor in tensors.items()}

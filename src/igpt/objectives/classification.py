@@ -6,13 +6,13 @@ final norm's, through one projection without bias. The paper adds the generative
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from igpt.errors import ConfigError
 from igpt.model.config import MASK_PROBABILITY
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
@@ -24,32 +24,21 @@ def class_logits(
     tokens: Int[Tensor, "batch position"],
     *,
     layer: int | None = None,
-    start: bool = True,
     hidden: Bool[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, "batch label"]:
     """Return the class head's logits, read from `layer` (the last by default).
 
-    `start` and `hidden` as in `ImageGPT.embed`: no start for heads that were trained without it.
-    """
-    layer = check_layer(model, layer)
-    for number, state in enumerate(model.states(tokens, hidden, start=start)):
-        if number == layer:
-            return _read_class(model, state)
-    raise AssertionError
-
-
-def check_layer(model: ImageGPT, layer: int | None) -> int:
-    """Return the layer meant, counted from 0 (the embeddings) to L (the final norm).
+    Args:
+        model: A network with a class head.
+        tokens: The images, in raster order.
+        layer: From 0 to L, as `ModelConfig.check_layer` counts them.
+        hidden: Pixels whose color the network is not shown; for a network that is not causal.
 
     Raises:
         ConfigError: The network has no such layer.
     """
-    layers = model.config.layers
-    if layer is None:
-        return layers
-    if not 0 <= layer <= layers:
-        raise ConfigError(f"layer must lie between 0 and {layers} for this network, got {layer}")
-    return layer
+    states = model.states(tokens, hidden)
+    return _read_class(model, next(islice(states, model.config.check_layer(layer), None)))
 
 
 def _read_class(
@@ -82,22 +71,18 @@ class Classification:
         Source: Chen et al. 2020, section 2.3.
         """
         assert labels is not None
-        layer = check_layer(model, self.layer)
         joint = self.pixel_coefficient > 0
         hidden = None
         if joint and not model.config.causal:
             hidden = random_mask(tokens, generator, self.mask_probability)
-        read = final = None
-        for number, final in enumerate(model.states(tokens, hidden)):
-            if number == layer:
-                read = final
-                if not joint:
-                    break
-        assert read is not None
-        assert final is not None
+        states = model.states(tokens, hidden)
+        read = next(islice(states, model.config.check_layer(self.layer), None))
         class_loss = F.cross_entropy(_read_class(model, read), labels)
         if not joint:
             return {"loss": class_loss, "class_loss": class_loss}
+        final = read
+        for state in states:  # the later ones
+            final = state
         if hidden is None:
             pixel_loss = color_losses(model.color_head(final), tokens).mean()
         else:

@@ -1,7 +1,7 @@
 """The masked objective (BERT): hidden pixels from the rest.
 
-Each pixel is hidden with probability 0.15: its color embedding is zero, its place stays known. The
-loss is the negative log-likelihood of the hidden pixels, averaged in each image and then over
+Each pixel is hidden with probability 0.15: its color embedding is zero, its position stays known.
+The loss is the negative log-likelihood of the hidden pixels, averaged in each image and then over
 images, as in the authors' code (openai/image-gpt, src/model.py). Only the hidden pixels' logits
 are computed, which is 85 % of that work saved.
 """

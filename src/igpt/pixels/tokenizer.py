@@ -28,11 +28,6 @@ class ImageTokenizer:
         """Tokens in one image."""
         return self.image_size**2
 
-    @property
-    def colors(self) -> int:
-        """Tokens there are."""
-        return self.palette.size
-
     def encode(
         self, images: UInt8[np.ndarray, "batch height width 3"]
     ) -> Int64[torch.Tensor, "batch position"]:

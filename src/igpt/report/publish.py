@@ -10,13 +10,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import ConfigError
 from igpt.files import written_aside
 from igpt.formats.convert import Target, what_is_left_out
-from igpt.formats.hub import is_hub_name
-from igpt.formats.huggingface import write_huggingface
+from igpt.formats.hub import errors_explained, is_hub_name
+from igpt.formats.huggingface import ARCHITECTURES, write_huggingface
 from igpt.formats.load import load
-from igpt.model.pretrained import Pretrained
+from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.runs.evaluate import Evaluation
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.probe import LayerProbes
@@ -92,10 +92,10 @@ def _check_name(name: str) -> None:
 def _upload(
     folder: Path, name: str, *, branch: str | None, private: bool, message: str | None
 ) -> str:
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
 
     api = HfApi(library_name="igpt")
-    try:
+    with errors_explained("publish", name):
         api.create_repo(name, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(name, branch=branch, exist_ok=True)
@@ -105,27 +105,6 @@ def _upload(
             revision=branch,
             commit_message=message or "Model and card",
         )
-    except errors.LocalTokenNotFoundError as error:
-        raise CheckpointError(
-            "the hub wants to know who you are; log in with hf auth login, or set HF_TOKEN"
-        ) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise CheckpointError(
-                f"the hub lets nobody without the right token write to {name}; log in with hf auth "
-                "login, or set HF_TOKEN, with one that may write there"
-            ) from error
-        reason = (str(error) or f"status {status}").splitlines()[0]
-        raise CheckpointError(f"the hub refused {name}: {reason}") from error
-    except ValueError as error:  # the hub found a fault in the card, which names the licence
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the hub does not take the model card of {name}: {reason}") from error
-    except (OSError, errors.HTTPError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"could not reach the hub to publish {name}: {reason}; nothing was published"
-        ) from error
     return f"{name}: {done.commit_url}"
 
 
@@ -193,18 +172,13 @@ def _loading(pretrained: Pretrained, name: str, to: Target) -> str:
             f"{classes if pretrained.class_names else ''}```\n\n"
             f"or, on the command line, `igpt probe {name} --data STORE` and the like."
         )
-    kind = "ImageClassification" if pretrained.class_names else "CausalImageModeling"
-    place = (
-        " Their classifier is fed without a start token, unlike the one this head was trained "
-        "with, so its probabilities differ a little from igpt's."
-        if pretrained.class_names and pretrained.class_reads_start
-        else ""
-    )
+    kind = ARCHITECTURES["classes" if pretrained.class_names else "colors"]
+    note = f" But {ONE_POSITION_OFF}." if pretrained.class_names else ""
     return (
-        f"```python\nfrom transformers import AutoImageProcessor, ImageGPTFor{kind}\n\n"
+        f"```python\nfrom transformers import AutoImageProcessor, {kind}\n\n"
         f'processor = AutoImageProcessor.from_pretrained("{name}")\n'
-        f'model = ImageGPTFor{kind}.from_pretrained("{name}")\n```\n\n'
-        f'`igpt.load("{name}")` loads the same.{place}'
+        f'model = {kind}.from_pretrained("{name}")\n```\n\n'
+        f'`igpt.load("{name}")` loads the same.{note}'
     )
 
 

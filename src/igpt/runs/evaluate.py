@@ -9,12 +9,11 @@ import numpy as np
 
 from igpt.data.records import RecordStore
 from igpt.errors import ConfigError
-from igpt.evaluation.features import extract_features, require_bert
+from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MaskEnsemble, class_mask_ensemble, mask_ensemble
 from igpt.files import written_aside
 from igpt.formats.load import load
-from igpt.objectives.classification import check_layer
 from igpt.processes import choose_device
 from igpt.runs.probe import LayerProbes
 from igpt.runs.run import RunFolder
@@ -95,13 +94,13 @@ def masks_run(
     """
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
-    require_bert(pretrained)
+    pretrained.model.config.require_bert()
     store = RecordStore.open(data)
     if pretrained.class_names is not None:
         if layer is not None:
             raise ConfigError(f"{path} has a class head, which reads one layer; leave out --layer")
         found = class_mask_ensemble(pretrained, store.split("test"), masks=masks, seed=seed)
-        read = check_layer(pretrained.model, pretrained.class_layer)
+        read = pretrained.model.config.check_layer(pretrained.class_layer)
         return _keep_masks(run, found, layer=read, penalty=None, seed=seed)
     probe = run.read("probe.json", LayerProbes)
     wanted = probe.best_layer if probe is not None and layer is None else layer

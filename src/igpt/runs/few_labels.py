@@ -20,7 +20,6 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import check_layer
 from igpt.processes import choose_device
 from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.probe import LayerProbes
@@ -115,7 +114,7 @@ def few_labels_run(
                 "first, or give --layer"
             )
         layer, chosen = probe.best_layer, "best on validation with all labels (probe.json)"
-    check_layer(pretrained.model, layer)
+    pretrained.model.config.check_layer(layer)
     wanted = np.unique(
         np.concatenate(
             [

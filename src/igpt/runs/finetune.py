@@ -21,7 +21,7 @@ from igpt.evaluation.classifier import accuracy
 from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import Classification, check_layer
+from igpt.objectives.classification import Classification
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
@@ -139,7 +139,7 @@ def check(
             wanted.
         DataError: No labels, no such split, or images too small for the network.
     """
-    check_layer(pretrained.model, config.layer)
+    pretrained.model.config.check_layer(config.layer)
     if config.training.compile:
         require_compiler(device, "training.compile=true")
     store.check_augmentation(config.augmentation, "augmentation")
@@ -252,7 +252,7 @@ def go_on(
             best_step=memory.best_updates or memory.updates,
             steps=memory.updates,
             pixel_coefficient=config.pixel_coefficient,
-            layer=check_layer(begun.classifier.model, config.layer),
+            layer=begun.classifier.model.config.check_layer(config.layer),
             seconds=memory.seconds,
         )
         run.write("finetune.json", result)

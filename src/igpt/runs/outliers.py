@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from igpt.data.batches import images_at_size
 from igpt.data.records import Records, RecordStore
 from igpt.errors import DataError
-from igpt.evaluation.likelihood import image_losses, require_causal
+from igpt.evaluation.likelihood import image_losses
 from igpt.evaluation.outliers import foreign_images, separation
 from igpt.files import written_aside
 from igpt.formats.load import load
@@ -93,7 +93,7 @@ def outliers_run(
         DataError: No test or validation split, or images smaller than the network's.
     """
     pretrained = load(path, device=choose_device(device))
-    require_causal(pretrained.model)
+    pretrained.model.config.require_causal()
     size = pretrained.model.config.image_size
 
     def drawn(place: Path, store: RecordStore, split: str) -> Records:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from igpt.data.batches import images_at_size
 from igpt.data.records import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
-from igpt.evaluation.likelihood import require_causal, surprise_maps
+from igpt.evaluation.likelihood import surprise_maps
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig
@@ -194,7 +194,7 @@ def surprise_records(
     """
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
-    require_causal(pretrained.model)
+    pretrained.model.config.require_causal()
     chosen, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
     nats, picture = _surprise(pretrained, pixels)
     write_png(run.path / "surprise.png", picture)

@@ -26,7 +26,6 @@ from igpt.evaluation.sgd import SGDResult, sgd_probes
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
-from igpt.objectives.classification import check_layer
 from igpt.processes import choose_device
 from igpt.runs.run import RunFolder, seed_weights
 
@@ -140,7 +139,7 @@ def probe_run(
     for split in splits:
         split.require_labels()
     last = pretrained.model.config.layers
-    chosen = [check_layer(pretrained.model, layer) for layer in layers or range(last + 1)]
+    chosen = [pretrained.model.config.check_layer(layer) for layer in layers or range(last + 1)]
     if not 1 <= concatenate <= len(chosen):
         raise ConfigError(
             f"concatenate must lie between 1 and the {len(chosen)} layers probed, got {concatenate}"
