@@ -9,7 +9,7 @@ import pytest
 
 from igpt.errors import DataError
 from igpt.pixels import palette as palette_module
-from igpt.pixels.nearest import nearest_table
+from igpt.pixels.nearest import nearest, nearest_table
 from igpt.pixels.palette import Palette, pack_colors, unpack_colors
 
 
@@ -21,93 +21,40 @@ def random_pixels(*shape, seed=1):
     return np.random.default_rng(seed).integers(256, size=(*shape, 3), dtype=np.uint8)
 
 
-def grey_colors(size):
-    return np.repeat(np.linspace(-1, 1, size, dtype=np.float32)[:, None], 3, axis=1)
-
-
-def repeated_colors(size):
-    return np.concatenate([random_colors(size)] * 2)[::-1].copy()
-
-
-def lattice_colors(size):
-    """Centers in the middle between bytes, and on them: ties everywhere."""
-    steps = np.arange(0, 256, size) / 127.5 - 1
-    return np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3).astype(np.float32)
-
-
-def by_distance(colors, pixels):
-    """The lowest index of the least distance in float64, summed red, green, blue."""
-    tokens = []
-    for part in np.array_split(pixels.reshape(-1, 3) / 127.5 - 1, max(1, len(pixels) // 500)):
-        r, g, b = ((part[:, i, None] - colors[:, i].astype(np.float64)) ** 2 for i in range(3))
-        tokens.append(np.argmin(r + g + b, axis=1))
-    return np.concatenate(tokens)
-
-
-PALETTES = {
-    "2": random_colors(2),
-    "3": random_colors(3),
-    "512": random_colors(512),
-    "grey 16": grey_colors(16),
-    "grey 256": grey_colors(256),
-    "each twice": repeated_colors(100),
-    "all the same": np.full((4, 3), 0.25, np.float32),
-    "lattice": lattice_colors(51),
-    "clustered": (random_colors(300) * 0.01).astype(np.float32),
-}
-
-
-@pytest.mark.parametrize("colors", PALETTES.values(), ids=PALETTES)
-def test_a_token_is_the_nearest_color_and_of_equally_near_ones_the_lowest(colors):
-    pixels = random_pixels(100_000)
-    expected = by_distance(colors, pixels)
-    table = nearest_table(Palette(colors).colors)
-    np.testing.assert_array_equal(table.reshape(-1)[pack_colors(pixels)], expected)
-    few = Palette(colors).encode(pixels[:20_000])
-    np.testing.assert_array_equal(few, expected[:20_000])
-
-
 def test_thousands_of_colors_are_told_apart_exactly():
     colors, pixels = random_colors(5000), random_pixels(100_000)
-    palette = Palette(colors)
-    tokens = palette.encode(pixels)
-    assert palette._table is not None
-    np.testing.assert_array_equal(tokens[:20_000], by_distance(colors, pixels[:20_000]))
+    tokens = Palette(colors).encode(pixels)
+    np.testing.assert_array_equal(tokens[:20_000], nearest(colors, pixels[:20_000]))
     np.testing.assert_array_equal(tokens[-5000:], Palette(colors).encode(pixels[-5000:]))
 
 
-@pytest.mark.slow
-def test_the_largest_palette_is_exact():
-    colors, pixels = random_colors(65_536), random_pixels(500)
-    table = nearest_table(colors)
-    np.testing.assert_array_equal(
-        table.reshape(-1)[pack_colors(pixels)], by_distance(colors, pixels)
-    )
+@pytest.fixture
+def tables_made(monkeypatch) -> list[np.ndarray]:
+    """The colors of every palette that a table is made for."""
+    made = []
+
+    def counted(colors):
+        made.append(colors)
+        return nearest_table(colors)
+
+    monkeypatch.setattr(palette_module, "nearest_table", counted)
+    return made
 
 
-def test_neighbors_across_every_border_inside_the_table_are_exact():
-    colors = random_colors(40)
-    edges = np.array([0, 7, 8, 15, 16, 63, 64, 127, 128, 191, 192, 255], np.uint8)
-    pixels = np.stack(np.meshgrid(edges, edges, edges), -1).reshape(-1, 3)
-    tokens = nearest_table(colors).reshape(-1)[pack_colors(pixels)]
-    np.testing.assert_array_equal(tokens, by_distance(colors, pixels))
-
-
-def test_many_small_images_come_to_use_the_table_and_their_tokens_stay(monkeypatch):
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", 100)
-    palette, pixels = Palette(random_colors(8)), random_pixels(60)
+def test_many_small_images_come_to_use_the_table_and_their_tokens_stay(tables_made):
+    palette, pixels = Palette(random_colors(8), few_colors=100), random_pixels(60)
     few = palette.encode(pixels)
-    assert palette._table is None
+    assert not tables_made
     np.testing.assert_array_equal(palette.encode(pixels), few)
-    assert palette._table is not None
+    assert len(tables_made) == 1
     np.testing.assert_array_equal(palette.encode(pixels), few)
+    assert len(tables_made) == 1
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3), (2, 3, 4, 5)])
 @pytest.mark.parametrize("limit", [0, 65_536], ids=["table", "few"])
-def test_tokens_have_the_shape_of_the_image(shape, limit, monkeypatch):
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", limit)
-    palette = Palette(random_colors(2))
+def test_tokens_have_the_shape_of_the_image(shape, limit):
+    palette = Palette(random_colors(2), few_colors=limit)
     tokens = palette.encode(random_pixels(*shape))
     assert tokens.shape == shape
     assert tokens.dtype == np.uint16
@@ -120,11 +67,10 @@ def test_packing_keeps_red_highest_and_is_undone():
     np.testing.assert_array_equal(unpack_colors(pack_colors(pixels)), pixels)
 
 
-def test_pieces_looked_up_by_several_threads_are_put_together_in_order(monkeypatch):
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", 0)
-    monkeypatch.setattr(palette_module, "_PIXELS_AT_ONCE", 100)
-    palette, pixels = Palette(random_colors(60)), random_pixels(35, 30)  # the last piece is short
-    expected = by_distance(palette.colors, pixels).reshape(35, 30)
+def test_pieces_looked_up_by_several_threads_are_put_together_in_order():
+    palette = Palette(random_colors(20), few_colors=0)
+    pixels = random_pixels(500, 600)  # more than two pieces of 2^17
+    expected = nearest(palette.colors, pixels.reshape(-1, 3)).reshape(500, 600)
     np.testing.assert_array_equal(palette.encode(pixels), expected)
     np.testing.assert_array_equal(palette.encode(pixels[::-1, ::2]), expected[::-1, ::2])
 
@@ -230,70 +176,6 @@ def test_no_damage_to_a_palette_file_raises_anything_but_a_data_error(tmp_path):
         assert loaded.size >= 2
 
 
-def with_table(tmp_path, monkeypatch):
-    """A saved palette of 5 colors whose table lies beside it, pixels, and their tokens."""
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", 1)
-    Palette(random_colors(5)).save(tmp_path / "p.npy")
-    palette, pixels = Palette.load(tmp_path / "p.npy"), random_pixels(300)
-    tokens = palette.encode(pixels)
-    return tmp_path / f"p.{palette.fingerprint}.table.npy", pixels, tokens
-
-
-def refuse_to_build(colors):
-    raise AssertionError("the table was there")
-
-
-def test_the_table_is_kept_beside_the_palette_and_not_made_again(tmp_path, monkeypatch):
-    table, pixels, tokens = with_table(tmp_path, monkeypatch)
-    assert table.stat().st_size == 2 * 2**24 + 128
-    written = table.stat().st_mtime_ns
-    monkeypatch.setattr(palette_module, "nearest_table", refuse_to_build)
-    np.testing.assert_array_equal(Palette.load(tmp_path / "p.npy").encode(pixels), tokens)
-    assert table.stat().st_mtime_ns == written
-    assert sorted(tmp_path.iterdir()) == sorted([table, tmp_path / "p.npy"])
-
-
-@pytest.mark.parametrize("damage", ["empty", "truncated", "no array", "wrong shape", "all zero"])
-def test_a_damaged_table_is_made_again(damage, tmp_path, monkeypatch):
-    table, pixels, tokens = with_table(tmp_path, monkeypatch)
-    whole = table.read_bytes()
-    if damage == "wrong shape":
-        np.save(table, np.zeros(5, np.uint16))
-    else:
-        table.write_bytes(
-            {
-                "empty": b"",
-                "truncated": whole[:-1],
-                "no array": b"nothing",
-                "all zero": whole[:128] + bytes(len(whole) - 128),
-            }[damage]
-        )
-    np.testing.assert_array_equal(Palette.load(tmp_path / "p.npy").encode(pixels), tokens)
-    assert table.read_bytes() == whole
-
-
-def test_another_palette_under_the_same_name_gets_its_own_table(tmp_path, monkeypatch):
-    _, pixels, _ = with_table(tmp_path, monkeypatch)
-    other = Palette(random_colors(5, seed=7))
-    other.save(tmp_path / "p.npy")
-    tokens = Palette.load(tmp_path / "p.npy").encode(pixels)
-    np.testing.assert_array_equal(tokens, by_distance(other.colors, pixels))
-
-
-def test_a_folder_that_cannot_be_written_means_no_table_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", 1)
-    Palette(random_colors(5)).save(tmp_path / "p.npy")
-    palette, pixels = Palette.load(tmp_path / "p.npy"), random_pixels(300)
-
-    def full(self, data):
-        self.open("wb").close()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    np.testing.assert_array_equal(palette.encode(pixels), by_distance(palette.colors, pixels))
-    assert [*tmp_path.iterdir()] == [tmp_path / "p.npy"]
-
-
 def test_a_full_disk_leaves_no_half_palette(tmp_path, monkeypatch):
     def full(self, data):
         self.open("wb").close()
@@ -305,16 +187,8 @@ def test_a_full_disk_leaves_no_half_palette(tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
-def test_threads_share_one_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(palette_module, "_FEW_COLORS", 1)
-    palette, pixels, made, tokens = Palette(random_colors(5)), random_pixels(300), [], []
-    palette.save(tmp_path / "p.npy")
-
-    def counted(colors):
-        made.append(colors)
-        return nearest_table(colors)
-
-    monkeypatch.setattr(palette_module, "nearest_table", counted)
+def test_threads_share_one_table(tables_made):
+    palette, pixels, tokens = Palette(random_colors(5), few_colors=1), random_pixels(300), []
     threads = [
         threading.Thread(target=lambda: tokens.append(palette.encode(pixels))) for _ in range(4)
     ]
@@ -322,7 +196,7 @@ def test_threads_share_one_table(tmp_path, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 1
-    for found in tokens:
-        np.testing.assert_array_equal(found, by_distance(palette.colors, pixels))
+    assert len(tables_made) == 1
     assert len(tokens) == 4
+    for encoded in tokens:
+        np.testing.assert_array_equal(encoded, nearest(palette.colors, pixels))

@@ -174,9 +174,6 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
     except ConfigError as error:
         raise CheckpointError(f"{path} is no model's config: {error}; copy it again") from error
     palette = Palette.load(folder / "palette.npy")
-    beside = folder.parent / "palette.npy"
-    if beside.is_file() and (of_run := Palette.load(beside)).fingerprint == palette.fingerprint:
-        palette = of_run  # whose table of all colors need not be made again for each new model
     path = folder / "model.safetensors"
     pretrained = Pretrained.from_weights(
         settings.model, read_tensors(path), palette, class_names=settings.class_names, path=path

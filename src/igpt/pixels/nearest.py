@@ -22,6 +22,9 @@ from jaxtyping import Float32, Int64, UInt8, UInt16
 Table = UInt16[np.ndarray, "256 256 256"]
 """The nearest center of every color, by red, green and blue."""
 
+FEW_COLORS = 65_536
+"""Distinct colors up to which `nearest` is quicker than making the table."""
+
 _VALUES = np.arange(256) / 127.5 - 1
 _DISTANCES_AT_ONCE = 2**17  # 1 MiB as float64, which stays in the cache of a core
 _ROUNDING = 1e-12  # distances are at most 12, so float64 gets them right to 1e-14

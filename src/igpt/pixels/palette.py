@@ -8,13 +8,12 @@ is 1,024 tokens instead of 3,072 bytes.
     tokens = palette.encode(image)  # (height, width), 0 <= token < 512
     image = palette.decode(tokens)  # (height, width, 3), bytes
 
-A few colors are looked up one by one. Once many have been asked for, a table of all 2^24 is made
-and kept beside the palette's file, 34 MB, where every later process finds it; the tokens are the
-same either way. Everything here is NumPy on the CPU. The order in which a model reads the tokens
-is not decided here but in `igpt.pixels.tokenizer`.
+A few colors are looked up one by one. Once many have been asked for, a table of all 2^24 is made,
+which takes half a second and 34 MB of memory; the tokens are the same either way. Everything here
+is NumPy on the CPU. The order in which a model reads the tokens is not decided here but in
+`igpt.pixels.tokenizer`.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -27,10 +26,10 @@ from jaxtyping import Float32, Integer, UInt8, UInt16, UInt32
 
 from igpt.errors import DataError
 from igpt.files import written_aside
-from igpt.pixels.nearest import Table, nearest, nearest_table
+from igpt.pixels.nearest import FEW_COLORS, Table, nearest, nearest_table
 
-_FEW_COLORS = 65_536
-"""Distinct colors up to which looking each one up is quicker than making the table."""
+MOST_COLORS = 65_536
+"""So many colors a palette has at most; a token then takes two bytes."""
 
 _PIXELS_AT_ONCE = 2**17
 """Pixels that one thread looks up at a time."""
@@ -46,8 +45,12 @@ class Palette:
     rgb: UInt8[np.ndarray, "size 3"]
     """The colors as bytes; read-only."""
 
-    def __init__(self, colors: np.ndarray) -> None:
+    def __init__(self, colors: np.ndarray, *, few_colors: int = FEW_COLORS) -> None:
         """Take (size, 3) floats in [-1, 1], and refuse everything else.
+
+        Args:
+            colors: Red, green and blue of each.
+            few_colors: Distinct colors that are looked up one by one before the table is made.
 
         Raises:
             DataError: `colors` is no palette; the message says why.
@@ -56,9 +59,9 @@ class Palette:
         self.colors = colors.astype("<f4", order="C")
         self.rgb = np.rint(127.5 * (self.colors.astype(np.float64) + 1)).astype(np.uint8)
         self.colors.flags.writeable = self.rgb.flags.writeable = False
-        self._path: Path | None = None
-        self._table: Table | None = None
+        self._few_colors = few_colors
         self._asked = 0
+        self._table: Table | None = None
 
     @property
     def size(self) -> int:
@@ -78,29 +81,32 @@ class Palette:
             DataError: The file is missing or broken, or holds something else.
         """
         try:
-            palette = cls(np.array(_map_array(path)))
+            colors = np.array(np.lib.format.open_memmap(path, mode="r"))
         except OSError as error:
             raise DataError(
                 f"could not read the palette {path}: {error.strerror}; "
                 "fit one first, or give the path of another"
             ) from error
-        except _BrokenArray as error:
+        except Exception as error:  # NumPy parses the header as Python: it may fail in any way
             raise DataError(
-                f"{path} is not a whole .npy file of numbers ({error}); "
+                f"{path} is not a whole .npy file of numbers ({' '.join(str(error).split())}); "
                 "fit the palette again, or copy it again"
             ) from error
+        try:
+            return cls(colors)
         except DataError as error:
             raise DataError(f"{path} holds no palette: {error}") from error
-        palette._path = path
-        return palette
 
     def save(self, path: Path) -> None:
         """Write the palette as an `.npy` file, whole or not at all.
 
         Raises:
-            DataError: The disk is full, or the place cannot be written to.
+            DataError: The disk is full, or the path cannot be written to.
         """
-        _write_array(path, self.colors)
+        npy = io.BytesIO()  # NumPy writing to the disk itself would not say why it failed
+        np.save(npy, self.colors)
+        with written_aside(path) as aside:
+            aside.write_bytes(npy.getbuffer())
 
     def encode(self, pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt16[np.ndarray, "*shape"]:
         """Return the token of the nearest color for each pixel; of equally near ones the lowest.
@@ -111,12 +117,12 @@ class Palette:
             packed = pack_colors(pixels).reshape(-1)
             distinct = _distinct(packed)
             self._asked += distinct.size
-            if self._asked < _FEW_COLORS:
+            if self._asked < self._few_colors:
                 tokens = nearest(self.colors, unpack_colors(distinct))
                 return tokens[np.searchsorted(distinct, packed)].reshape(pixels.shape[:-1])
             with _MAKING_TABLE:
                 if self._table is None:
-                    self._table = self._find_table()
+                    self._table = nearest_table(self.colors)
         return _look_up(self._table, pixels.reshape(-1, 3)).reshape(pixels.shape[:-1])
 
     def decode(self, tokens: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -133,29 +139,6 @@ class Palette:
                 f"from {tokens.min()} to {tokens.max()}; were they made with another palette?"
             )
         return self.rgb[tokens]
-
-    def _find_table(self) -> Table:
-        """Return the table from beside the palette's file, or make it and leave it there."""
-        if self._path is None:
-            return nearest_table(self.colors)
-        path = self._path.with_name(f"{self._path.stem}.{self.fingerprint}.table.npy")
-        try:
-            table = _map_array(path)
-            if table.shape == (256, 256, 256) and table.dtype == np.uint16 and self._agrees(table):
-                return table
-        except (OSError, _BrokenArray):
-            pass  # there is none, or none of use
-        table = nearest_table(self.colors)
-        with contextlib.suppress(DataError, OSError):  # the next process makes its own
-            _write_array(path, table)
-        return table
-
-    def _agrees(self, table: Table) -> bool:
-        """Try the table on colors from all over the cube: a damaged one seldom passes."""
-        sample = np.arange(0, 2**24, 65_521, dtype=np.uint32)
-        return np.array_equal(
-            table.reshape(-1)[sample], nearest(self.colors, unpack_colors(sample))
-        )
 
 
 def pack_colors(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt32[np.ndarray, "*shape"]:
@@ -205,10 +188,10 @@ def _check(colors: np.ndarray) -> None:
             f"a palette's colors are floats in [-1, 1], got {colors.dtype}; "
             "divide bytes by 127.5 and subtract 1"
         )
-    if colors.ndim != 2 or colors.shape[1] != 3 or not 2 <= len(colors) <= 65_536:
+    if colors.ndim != 2 or colors.shape[1] != 3 or not 2 <= len(colors) <= MOST_COLORS:
         raise DataError(
-            f"a palette has the shape (size, 3) with 2 to 65,536 colors, got {colors.shape}; "
-            "give one row of red, green and blue for each color"
+            f"a palette has the shape (size, 3) with 2 to {MOST_COLORS:,} colors, got "
+            f"{colors.shape}; give one row of red, green and blue for each color"
         )
     if not np.isfinite(colors).all():
         raise DataError("these colors hold NaN or infinity, where numbers are wanted; fit it again")
@@ -217,24 +200,3 @@ def _check(colors: np.ndarray) -> None:
             f"a palette's colors lie in [-1, 1], but these go from {colors.min():g} to "
             f"{colors.max():g}; divide bytes by 127.5 and subtract 1"
         )
-
-
-class _BrokenArray(Exception):
-    """A file is not what `_write_array` writes."""
-
-
-def _map_array(path: Path) -> np.ndarray:
-    """Return the array in an `.npy` file; its numbers are read when they are used."""
-    try:
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except OSError:
-        raise
-    except Exception as error:  # NumPy parses the header as Python: it may fail in any way
-        raise _BrokenArray(" ".join(str(error).split())) from error
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    npy = io.BytesIO()  # NumPy writing to the disk itself would not say why it failed
-    np.save(npy, array)
-    with written_aside(path) as aside:
-        aside.write_bytes(npy.getbuffer())

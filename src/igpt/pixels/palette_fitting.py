@@ -6,7 +6,7 @@
 The method is k-means on the distinct colors, each weighted by how often it occurs, which is k-means
 on the pixels in less time (Chen et al. 2020, section 3.2). scikit-learn's does it, from k-means++
 on some of the colors; where there are many, it sees those of some pixels only, and rounds on all of
-them follow, in which the exact table of `igpt.pixels.nearest` tells the nearest center of each. The
+them follow, in which the exact table of `igpt.pixels.nearest` gives the nearest center of each. The
 colors keep k-means' order, which means nothing.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
 from tqdm import tqdm
 
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import image_grid, to_grey
-from igpt.pixels.nearest import nearest_table
-from igpt.pixels.palette import Palette, pack_colors, unpack_colors
+from igpt.pixels.nearest import FEW_COLORS, nearest, nearest_table
+from igpt.pixels.palette import MOST_COLORS, Palette, pack_colors, unpack_colors
 from igpt.randomness import Stream, stream
 
 _START_COLORS = 50_000  # k-means++ takes longer than all iterations if it weighs every color
@@ -55,8 +55,11 @@ def fit_palette(
         refinements: Rounds on all colors after a sample.
 
     Raises:
+        ConfigError: No palette has so many colors, or so few.
         DataError: There are fewer distinct colors than `size`.
     """
+    if not 2 <= size <= MOST_COLORS:
+        raise ConfigError(f"a palette has 2 to {MOST_COLORS} colors, got --size {size}")
     from sklearn.cluster import KMeans  # takes a second
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
@@ -102,17 +105,19 @@ def _refined(
     A center goes beyond the mean of its colors, by less than as far again, in all rounds but the
     last: for the colors it has that loses nothing, and it gets sooner to where it will end.
     """
-    channels = unpack_colors(distinct).T / 127.5 - 1  # (3, color)
-    found = centers.astype(np.float64)
+    colors = unpack_colors(distinct)
+    channels = colors.T / 127.5 - 1  # (3, color)
+    moved = centers.astype(np.float64)
     for number in tqdm(range(rounds), desc="palette", unit="round", disable=None):
-        table = nearest_table(np.clip(found, -1, 1).astype(np.float32)).reshape(-1)
-        nearest = table[distinct]
-        weights = np.bincount(nearest, counts, minlength=len(found))[:, None]
-        sums = [np.bincount(nearest, counts * values, minlength=len(found)) for values in channels]
+        shown = np.clip(moved, -1, 1).astype(np.float32)
+        few = len(distinct) <= FEW_COLORS
+        chosen = nearest(shown, colors) if few else nearest_table(shown).reshape(-1)[distinct]
+        weights = np.bincount(chosen, counts, minlength=len(moved))[:, None]
+        sums = [np.bincount(chosen, counts * values, minlength=len(moved)) for values in channels]
         means = np.stack(sums, axis=1) / np.maximum(weights, 1)
         over = _OVER if number + 1 < rounds else 1.0
-        found = np.where(weights > 0, found + over * (means - found), found)
-    return found
+        moved = np.where(weights > 0, moved + over * (means - moved), moved)
+    return moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,15 +156,12 @@ def distortion_picture(
     Images stand `columns` to a row, enlarged to about 128 pixels; the last row is filled up with
     white.
     """
-    rows = -(-len(images) // columns)
-    shown = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
-    quantized = shown.copy()
-    shown[: len(images)] = images
-    quantized[: len(images)] = palette.decode(palette.encode(images))
-    pairs = np.stack(
-        [part.reshape(rows, columns, *images.shape[1:]) for part in (shown, quantized)], axis=1
-    )  # (row, 2, column, height, width, 3)
-    grid = pairs.reshape(2 * rows, columns, *images.shape[1:])
+    count, rows = len(images), -(-len(images) // columns)
+    cells = np.full((rows * columns, 2, *images.shape[1:]), 255, np.uint8)
+    cells[:count, 0] = images
+    cells[:count, 1] = palette.decode(palette.encode(images))
+    cells = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
+    grid = cells.reshape(2 * rows, columns, *images.shape[1:])
     return image_grid(grid, scale=max(1, 128 // max(images.shape[1:3])))
 
 
