@@ -12,8 +12,8 @@ from harness import Contender, arguments, race, write_row
 from sklearn.linear_model import LogisticRegression
 from transformers import ImageGPTConfig, ImageGPTModel
 
-from igpt.data.records import Records
 from igpt.data.sources import open_source
+from igpt.data.store import Records
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.logistic import fit_path
 from igpt.formats.huggingface import their_weights
@@ -91,7 +91,7 @@ def pixel_features(data: str, records: int) -> tuple[np.ndarray, np.ndarray]:
     """Return CIFAR-10's images at 13x13 as features in [-1, 1], (records, 507), and labels."""
     split = open_source(data)["train"]
     assert split.labels is not None
-    images = np.stack([square(split.read(index)[0], 13) for index in range(records)])
+    images = np.stack([square(split.image(index).read()[0], 13) for index in range(records)])
     return images.reshape(records, -1) / 127.5 - 1, split.labels[:records]
 
 

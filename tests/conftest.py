@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from igpt.data.records import RecordStore, prepare_store
+from igpt.data.prepare import prepare_store
+from igpt.data.store import RecordStore, StoreConfig
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import write_png
@@ -70,9 +71,8 @@ def shapes_store(tmp_path_factory) -> RecordStore:
     """A labelled store of 8x8 images with all three splits."""
     folder = tmp_path_factory.mktemp("shapes")
     source = write_shapes(folder / "images", images=80)
-    return prepare_store(
-        str(source), folder / "store", image_size=8, validation_fraction=0.2, test_fraction=0.2
-    )
+    config = StoreConfig(image_size=8, validation_fraction=0.2, test_fraction=0.2)
+    return prepare_store(str(source), folder / "store", config)
 
 
 @pytest.fixture

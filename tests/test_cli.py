@@ -306,15 +306,15 @@ def test_images_without_labels_cannot_be_probed_or_fine_tuned(made, refused, tmp
         write_png(images / f"{number}.png", np.full((8, 8, 3), number * 9, dtype=np.uint8))
     with pytest.raises(SystemExit):
         main(["data", "prepare", str(images), "--image-size", "8", "--out", str(tmp_path / "s")])
-    assert "has no labels" in refused("probe", made / "run", "--data", tmp_path / "s")
+    assert "have no labels" in refused("probe", made / "run", "--data", tmp_path / "s")
     line = refused("finetune", made / "run", "--data", tmp_path / "s", "--out", tmp_path / "tuned")
-    assert "has no labels" in line
+    assert "have no labels" in line
     assert not (tmp_path / "tuned").exists()
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
     code = (
-        "import igpt.data.records as r\n"
+        "import igpt.data.prepare as r\n"
         "def stop(*a, **k): raise KeyboardInterrupt\n"
         "r.prepare_store = stop\n"
         "from igpt.cli import main\n"
@@ -558,7 +558,7 @@ def test_foreign_images_are_told_by_likelihood(made, igpt, refused, tmp_path):
     )
     folder = write_shapes(tmp_path / "small", images=20, size=2)
     assert igpt("data", "prepare", folder, "--image-size", 2, "--out", tmp_path / "s")[0] == 0
-    assert "holds images of 2x2 pixels, and the network reads 4x4" in refused(
+    assert f"{tmp_path / 's'} are images of 2x2 pixels, and 4x4 are wanted" in refused(
         "outliers", run, "--data", store, "--other", tmp_path / "s"
     )
     assert igpt("data", "prepare", made / "images", "--image-size", 8, "--validation-fraction", 0,

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from igpt.claims.reproduce import CLAIMS as CLAIMS
     from igpt.claims.reproduce import reproduce as reproduce
-    from igpt.data.records import Records as Records
-    from igpt.data.records import RecordStore as RecordStore
-    from igpt.data.records import prepare_store as prepare_store
+    from igpt.data.prepare import prepare_store as prepare_store
+    from igpt.data.store import Records as Records
+    from igpt.data.store import RecordStore as RecordStore
+    from igpt.data.store import StoreConfig as StoreConfig
     from igpt.errors import IgptError as IgptError
     from igpt.evaluation.classifier import predict as predict
     from igpt.evaluation.completion import complete_images as complete_images
@@ -66,9 +67,10 @@ _PLACES = {
     "Palette": "igpt.pixels.palette",
     "Pretrained": "igpt.model.pretrained",
     "Recipe": "igpt.runs.recipes",
-    "RecordStore": "igpt.data.records",
-    "Records": "igpt.data.records",
+    "RecordStore": "igpt.data.store",
+    "Records": "igpt.data.store",
     "SamplingConfig": "igpt.model.sampling",
+    "StoreConfig": "igpt.data.store",
     "TrainingConfig": "igpt.training.config",
     "complete_images": "igpt.evaluation.completion",
     "convert": "igpt.formats.convert",
@@ -81,7 +83,7 @@ _PLACES = {
     "next_pixel_distribution": "igpt.evaluation.likelihood",
     "pixel_losses": "igpt.evaluation.likelihood",
     "predict": "igpt.evaluation.classifier",
-    "prepare_store": "igpt.data.records",
+    "prepare_store": "igpt.data.prepare",
     "pretrain": "igpt.runs.pretrain",
     "probe_run": "igpt.runs.probe",
     "push": "igpt.report.publish",

@@ -11,16 +11,16 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 import click
 
 from igpt import __version__
 from igpt.errors import DataError, IgptError
+from igpt.pixels.filters import ResamplingFilter
 from igpt.values import to_dict
 
 if TYPE_CHECKING:
-    from igpt.pixels.images import ResamplingFilter
     from igpt.runs.outliers import OutliersResult
     from igpt.runs.probe import LayerProbes
     from igpt.runs.search import SearchResult
@@ -157,7 +157,7 @@ _SAMPLING = _options(
                  help="Compile first: takes seconds, and pays from a few batches on."),
     _SEED,
 )  # fmt: skip
-_FILTERS = ("box", "bilinear", "hamming", "bicubic", "lanczos")
+_FILTERS = get_args(ResamplingFilter)
 _FILTER = click.option(
     "--filter",
     type=click.Choice(_FILTERS),
@@ -258,7 +258,7 @@ def data() -> None:
     "--image-size. The crops are the same, their pixels differ: 31 dB PSNR, 44 or more if --filter "
     "is not box.",
 )
-def data_prepare(source: str, out: Path, **options: Any) -> None:  # fmt: skip
+def data_prepare(source: str, out: Path, palette: Path | None, **options: Any) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.
 
     SOURCE is a folder of images (class folders are labels), a folder of parquet files in the hub's
@@ -266,9 +266,10 @@ def data_prepare(source: str, out: Path, **options: Any) -> None:  # fmt: skip
     scikit-learn, or, with --palette, the authors' token arrays: tokens/imagenet for
     tokens/imagenet_trX.npy, imagenet_teX.npy and so on, with labels in imagenet_trY.npy.
     """
-    from igpt.data.records import prepare_store
+    from igpt.data.prepare import prepare_store
+    from igpt.data.store import StoreConfig
 
-    store = prepare_store(source, out, **options)
+    store = prepare_store(source, out, StoreConfig(**options), palette=palette)
     click.echo(store.summary())
 
 
@@ -746,7 +747,7 @@ def complete(
     rows: int | None,
     samples: int,
     out: Path | None,
-    filter: "ResamplingFilter | None",
+    filter: ResamplingFilter | None,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
@@ -827,7 +828,7 @@ def surprise(
     data: Path | None,
     count: int | None,
     out: Path | None,
-    filter: "ResamplingFilter | None",
+    filter: ResamplingFilter | None,
     seed: int,
     device: str,
     as_json: bool,

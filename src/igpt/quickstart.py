@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from igpt.data.records import prepare_store
+from igpt.data.prepare import prepare_store
+from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.report.page import write_report
@@ -66,7 +67,8 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     _say(1, f"images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
     if not (data / "store.json").exists():
         size = recipe.model.image_size
-        prepare_store("digits", data, image_size=size, placements=PLACEMENTS, seed=seed)
+        config = StoreConfig(image_size=size, placements=PLACEMENTS, seed=seed)
+        prepare_store("digits", data, config)
     if not palette.exists():
         fit_palette_file(data, palette, size=recipe.model.colors, grey=True, seed=seed)
     _say(2, "pretraining: predict the next pixel, without any label")

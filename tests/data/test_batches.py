@@ -6,7 +6,7 @@ import torch
 
 from igpt.data.batches import Batch, TokenBatches, evaluation_batches, images_at_size
 from igpt.data.order import records_at_step
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -111,6 +111,13 @@ def test_records_smaller_than_the_model_are_refused(tokenizer):
         TokenBatches(small, tokenizer, batch_size=4, seed=0)
     with pytest.raises(DataError, match=wanted):
         images_at_size(small, 4)
+
+
+def test_crops_are_not_cropped_again(tokenizer):
+    crops = dataclasses.replace(made_up_records(12), cropped=True)
+    TokenBatches(crops, tokenizer, batch_size=4, seed=0, augmentation="flip")
+    with pytest.raises(ConfigError, match=r"random crops already.*set augmentation=none"):
+        TokenBatches(crops, tokenizer, batch_size=4, seed=0, augmentation="random-resize-crop")
 
 
 def test_a_batch_larger_than_the_split_is_refused(tokenizer):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.conftest import TINY, random_model
 
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.model.pretrained import Pretrained

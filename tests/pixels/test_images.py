@@ -10,11 +10,10 @@ from PIL import Image, JpegImagePlugin
 
 from igpt.errors import DataError
 from igpt.pixels.images import (
-    center_crop,
     image_grid,
-    read_crops,
+    opened_image,
     read_image,
-    resize_shorter_side,
+    resize_images,
     square,
     to_grey,
     write_png,
@@ -183,9 +182,14 @@ def test_an_image_with_too_many_pixels_is_refused_without_a_warning(limit, monke
     assert not leaked
 
 
-def test_the_shorter_side_gets_the_size_and_the_proportions_stay():
-    assert resize_shorter_side(random_pixels(20, 50), 8).shape == (8, 20, 3)
-    assert resize_shorter_side(random_pixels(50, 20), 8).shape == (20, 8, 3)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_square_is_the_middle_of_the_image_in_its_own_proportions(turned):
+    pixels = random_pixels(20, 50)
+    small = Image.fromarray(pixels).resize((20, 8), Image.Resampling.BOX)
+    middle = np.asarray(small)[:, 6:14]
+    if turned:
+        pixels, middle = pixels.swapaxes(0, 1), middle.swapaxes(0, 1)
+    assert abs(square(np.ascontiguousarray(pixels), 8).astype(int) - middle).max() <= 1
 
 
 def test_the_default_filter_averages_areas():
@@ -201,15 +205,24 @@ def test_every_filter_keeps_a_plain_color(filter):
     assert square(pixels, 5, filter).shape == (5, 5, 3)
 
 
-def test_the_middle_is_cropped():
+def test_images_of_the_right_size_stay_as_they_are():
+    images = random_pixels(3, 8, 8)
+    np.testing.assert_array_equal(resize_images(images, 8), images)
+
+
+def test_images_are_resized_whole_unless_a_box_of_each_is_given():
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    images[:, :2, :2] = 200
+    assert resize_images(images, 2)[1, :, :, 0].tolist() == [[200, 0], [0, 0]]
+    boxes = np.array([[0.0, 0, 2, 2], [0, 1, 2, 3]])
+    assert resize_images(images, 2, boxes=boxes)[:, :, :, 0].tolist() == [
+        [[200, 200], [200, 200]], [[200, 0], [200, 0]]
+    ]  # fmt: skip
+
+
+def test_an_image_of_the_right_height_is_only_cropped():
     pixels = random_pixels(6, 9)
-    np.testing.assert_array_equal(center_crop(pixels, 4), pixels[1:5, 2:6])
     np.testing.assert_array_equal(square(pixels, 6), pixels[:, 1:7])
-
-
-def test_a_crop_larger_than_the_image_is_refused():
-    with pytest.raises(DataError, match="cannot crop 8x8 pixels from an image of 9x6"):
-        center_crop(random_pixels(6, 9), 8)
 
 
 def test_grey_is_pillows_luminance():
@@ -258,8 +271,9 @@ def smooth_jpeg(width=500, height=375, **options):
     return encoded(noise.resize((width, height), Image.Resampling.BICUBIC), "JPEG", **options)
 
 
-def boxes_in_order(*boxes):
-    return lambda height, width: np.array(boxes, dtype=np.float64)
+def crops_of(file, boxes, size, *filters, **options):
+    with opened_image(file, **options) as image:
+        return image.crops(np.array(boxes, dtype=np.float64), size, *filters)
 
 
 @pytest.mark.parametrize(("filter", "reach"), [("box", 0), ("bilinear", 1), ("lanczos", 3)])
@@ -268,7 +282,7 @@ def test_a_crop_at_whole_pixels_is_the_resized_part(filter, reach, format):
     # A wider filter sees what lies around the box, which cutting first takes away.
     inside = slice(reach, 16 - reach)
     file = encoded(Image.fromarray(random_pixels(60, 80)), format)
-    crops = read_crops(file, boxes_in_order([5, 10, 45, 50], [0, 0, 60, 60]), 16, filter)
+    crops = crops_of(file, [[5, 10, 45, 50], [0, 0, 60, 60]], 16, filter)
     whole = Image.open(io.BytesIO(file)).convert("RGB")
     for crop, corners in zip(crops, [(10, 5, 50, 45), (0, 0, 60, 60)], strict=True):
         part = whole.crop(corners).resize((16, 16), Image.Resampling[filter.upper()])
@@ -279,7 +293,7 @@ def test_a_crop_at_fractions_of_pixels_is_near_that_of_the_enlarged_image():
     pixels = np.asarray(Image.open(io.BytesIO(smooth_jpeg(96, 72))))
     box = np.array([3.25, 10.5, 51.25, 58.5])
     file = encoded(Image.fromarray(pixels))
-    (crop,) = read_crops(file, boxes_in_order(box), 8, "box")
+    (crop,) = crops_of(file, [box], 8, "box")
     top, left, bottom, right = (int(edge) for edge in box * 4)
     fourfold = pixels.repeat(4, axis=0).repeat(4, axis=1)[top:bottom, left:right].astype(float)
     wanted = fourfold.reshape(8, 24, 8, 24, 3).mean(axis=(1, 3))
@@ -292,15 +306,10 @@ def test_boxes_lie_in_the_upright_image(orientation, fast_jpeg):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = smooth_jpeg(120, 80, exif=exif)
-    asked = []
-
-    def boxes_in(height, width):
-        asked.append((height, width))
-        return np.array([[8.0, 16.0, 72.0, 80.0]])
-
-    (crop,) = read_crops(file, boxes_in, 4, fast_jpeg=fast_jpeg)
     upright = read_image(file)
-    assert asked == [upright.shape[:2]]
+    with opened_image(file, fast_jpeg=fast_jpeg) as image:
+        assert (image.height, image.width) == upright.shape[:2]
+        (crop,) = image.crops(np.array([[8.0, 16.0, 72.0, 80.0]]), 4)
     wanted = Image.fromarray(upright[8:72, 16:80]).resize((4, 4), Image.Resampling.BOX)
     assert np.abs(crop.astype(int) - np.asarray(wanted)).max() <= (4 if fast_jpeg else 0)
 
@@ -310,9 +319,9 @@ def test_boxes_lie_in_the_upright_image(orientation, fast_jpeg):
 def test_the_fast_option_is_near_the_exact_one(filter, decibels, mode):
     image = Image.open(io.BytesIO(smooth_jpeg())).convert(mode)
     file = encoded(image, "JPEG", quality=95)
-    boxes = boxes_in_order([10.3, 20.7, 270.9, 281.3], [100.0, 230.0, 360.2, 490.2])
+    boxes = [[10.3, 20.7, 270.9, 281.3], [100.0, 230.0, 360.2, 490.2]]
     exact, fast = (
-        read_crops(file, boxes, 32, filter, fast_jpeg=fast_jpeg) for fast_jpeg in (False, True)
+        crops_of(file, boxes, 32, filter, fast_jpeg=fast_jpeg) for fast_jpeg in (False, True)
     )
     assert not np.array_equal(exact, fast)
     error = np.mean((exact.astype(float) - fast) ** 2)
@@ -335,15 +344,15 @@ def test_the_decoder_shrinks_as_far_as_the_smallest_crop_keeps_twice_its_size(
         return done
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", watched)
-    boxes = boxes_in_order([0, 0, side, side], [0, 0, 520, 520])
-    read_crops(smooth_jpeg(601, 599), boxes, 32, fast_jpeg=True)
+    boxes = [[0, 0, side, side], [0, 0, 520, 520]]
+    crops_of(smooth_jpeg(601, 599), boxes, 32, fast_jpeg=True)
     assert drafted == [shrunk]
 
 
 def test_other_formats_are_cut_exactly_by_the_fast_option_too():
     file = encoded(Image.fromarray(random_pixels(300, 300)))
-    box = boxes_in_order([1.5, 2.5, 290.1, 291.1])
-    exact, fast = (read_crops(file, box, 32, fast_jpeg=fast) for fast in (False, True))
+    box = [1.5, 2.5, 290.1, 291.1]
+    exact, fast = (crops_of(file, [box], 32, fast_jpeg=fast) for fast in (False, True))
     np.testing.assert_array_equal(exact, fast)
 
 
@@ -351,10 +360,4 @@ def test_other_formats_are_cut_exactly_by_the_fast_option_too():
 def test_half_a_jpeg_gives_no_crops(fast_jpeg):
     file = smooth_jpeg()
     with pytest.raises(DataError, match=r"photo is broken \(.*truncated"):
-        read_crops(
-            file[: len(file) // 2],
-            boxes_in_order([0, 0, 50, 50]),
-            8,
-            name="photo",
-            fast_jpeg=fast_jpeg,
-        )
+        crops_of(file[: len(file) // 2], [[0, 0, 50, 50]], 8, name="photo", fast_jpeg=fast_jpeg)

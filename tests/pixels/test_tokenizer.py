@@ -31,6 +31,24 @@ def test_an_image_in_the_palettes_colors_comes_back():
     np.testing.assert_array_equal(tokenizer.decode(tokens.numpy()), images)
 
 
+def test_what_is_given_of_an_image_are_its_first_rows():
+    tokenizer, images = four_color_tokenizer(5), np.zeros((2, 5, 5, 3), np.uint8)
+    images[:, :2] = RED
+    tokens = tokenizer.encode(images)
+    assert tokenizer.half_rows == 2
+    assert tokenizer.given(tokens, tokenizer.half_rows).tolist() == [[1] * 10] * 2
+    assert tokenizer.given(tokens, 0).shape == (2, 0)
+
+
+def test_a_map_shows_each_position_where_its_pixel_is():
+    tokenizer = four_color_tokenizer(3)
+    images = np.zeros((2, 3, 3, 3), np.uint8)
+    images[1, 2, 1] = GREEN
+    shown = tokenizer.as_map((tokenizer.encode(images) == 2).float())
+    assert shown.shape == (2, 3, 3)
+    assert shown.nonzero().tolist() == [[1, 2, 1]]
+
+
 def test_no_images_are_no_tokens():
     tokenizer = four_color_tokenizer()
     tokens = tokenizer.encode(np.zeros((0, 2, 2, 3), np.uint8))

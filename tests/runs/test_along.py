@@ -91,9 +91,13 @@ def test_the_online_probe_is_ridge_regression_on_the_best_layer(given, shapes_st
 
 
 def test_an_online_probe_wants_labels(given, shapes_store, tmp_path, monkeypatch):
-    bare = dataclasses.replace(shapes_store, labelled=())
+    splits = {
+        name: dataclasses.replace(split, labelled=False)
+        for name, split in shapes_store.splits.items()
+    }
+    bare = dataclasses.replace(shapes_store, splits=splits)
     monkeypatch.setattr("igpt.runs.pretrain.RecordStore.open", lambda _: bare)
-    with pytest.raises(DataError, match="has no labels"):
+    with pytest.raises(DataError, match="have no labels"):
         pretrain(dataclasses.replace(RECIPE, online_probe_images=20), out=tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,8 @@ import torch
 from tests.conftest import SHAPES_RECIPE, losses, with_training
 
 import igpt
-from igpt.data.records import prepare_store
+from igpt.data.prepare import prepare_store
+from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError, DataError
 from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.palette import Palette
@@ -104,7 +105,10 @@ def test_tokens_of_another_palette_are_refused_before_anything_is_written(given,
     tokens = np.random.default_rng(0).integers(0, 16, (40, 16))
     np.save(tmp_path / "noise_trX.npy", tokens)
     store = prepare_store(
-        str(tmp_path / "noise"), tmp_path / "store", image_size=4, palette=given["palette"]
+        str(tmp_path / "noise"),
+        tmp_path / "store",
+        StoreConfig(image_size=4),
+        palette=given["palette"],
     )
     pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given | {"data": store.path}, seconds=0.0)
     Palette(-palette.colors).save(tmp_path / "other.npy")

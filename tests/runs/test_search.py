@@ -11,7 +11,8 @@ from tests.conftest import losses, with_training, write_shapes
 
 import igpt
 from igpt.data.batches import TokenBatches
-from igpt.data.records import prepare_store
+from igpt.data.prepare import prepare_store
+from igpt.data.store import StoreConfig
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
 from igpt.files import read_json
@@ -169,7 +170,9 @@ def test_a_search_that_cannot_be_is_refused_before_anything_is_written(given, tm
         with pytest.raises(ConfigError, match="positive and descend"):
             search_pretraining(RECIPE, out=out, rates=rates, **given)
     source = write_shapes(tmp_path / "images", images=20)
-    bare = prepare_store(str(source), tmp_path / "bare", image_size=8, validation_fraction=0.0)
+    bare = prepare_store(
+        str(source), tmp_path / "bare", StoreConfig(image_size=8, validation_fraction=0.0)
+    )
     given["data"] = bare.path
     with pytest.raises(DataError, match="has no validation split, only train, test; prepare"):
         search_pretraining(RECIPE, out=out, **given)

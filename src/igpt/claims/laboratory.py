@@ -19,7 +19,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from igpt.claims.scale import Scale
-from igpt.data.records import RecordStore, prepare_store
+from igpt.data.prepare import prepare_store
+from igpt.data.store import RecordStore, StoreConfig
 from igpt.errors import ConfigError, DataError
 from igpt.files import read_json, write_json
 from igpt.runs import finetune, pretrain
@@ -82,7 +83,8 @@ class Laboratory:
             data = path / "data"
             if not (data / "store.json").is_file():
                 side = max(scale.resolutions)
-                prepare_store("digits", data, image_size=side, placements=_PLACEMENTS)
+                config = StoreConfig(image_size=side, placements=_PLACEMENTS)
+                prepare_store("digits", data, config)
         labelled = labelled or data
         for name in ("train", "validation", "test"):
             RecordStore.open(data).split(name)

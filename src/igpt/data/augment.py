@@ -23,9 +23,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
-from PIL import Image
 
-from igpt.pixels.images import DEFAULT_FILTER, ResamplingFilter, resample_box
+from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.pixels.images import resize_images
 from igpt.randomness import Stream, stream
 
 Augmentation = Literal["none", "random-resize-crop", "reflect-crop-flip", "flip"]
@@ -51,7 +51,7 @@ def augment(
 
     Args:
         images: The share of `rank` in the batch, every `ranks`-th image from number `rank` on.
-        augmentation: "none" is for evaluation, and draws nothing.
+        augmentation: What to do; "none" only resizes, as evaluation does.
         image_size: Side of the model's images; the stored ones are at least as large.
         seed: The seed of the run.
         step: The step at which these images are read.
@@ -63,17 +63,16 @@ def augment(
     assert stored >= image_size, f"{stored}x{stored} pixels for a model that reads {image_size}"
     generator = stream(Stream.AUGMENTATION, seed, step)
     batch, share = len(images) * ranks, slice(rank, None, ranks)
-    if augmentation == "none":
-        return _resized(images, image_size, filter)
+    boxes = None
     if augmentation == "random-resize-crop":
         boxes = crop_boxes(generator, stored, stored, batch)[share]
-        return _resized(images, image_size, filter, boxes)
-    mirrored = generator.integers(0, 2, size=batch).astype(bool)[share]
-    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    if augmentation == "reflect-crop-flip":
-        offset = generator.integers(0, 2 * PADDING + 1, size=(batch, 2))[share]
-        images = _reflected_crop(images, offset)
-    return _resized(images, image_size, filter)
+    elif augmentation != "none":
+        mirrored = generator.integers(0, 2, size=batch).astype(bool)[share]
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        if augmentation == "reflect-crop-flip":
+            offset = generator.integers(0, 2 * PADDING + 1, size=(batch, 2))[share]
+            images = _reflected_crop(images, offset)
+    return resize_images(images, image_size, filter, boxes)
 
 
 def crop_boxes(
@@ -102,21 +101,3 @@ def _reflected_crop(
     rows, columns = offset[:, :1] + window, offset[:, 1:] + window  # each (batch, size)
     batch = np.arange(len(images))[:, None, None]
     return padded[batch, rows[:, :, None], columns[:, None, :]]
-
-
-def _resized(
-    images: UInt8[np.ndarray, "batch stored stored 3"],
-    size: int,
-    filter: ResamplingFilter,
-    boxes: Float64[np.ndarray, "batch 4"] | None = None,
-) -> UInt8[np.ndarray, "batch {size} {size} 3"]:
-    """Resize each image, or the box (top, left, bottom, right) of it, to a square."""
-    stored = images.shape[1]
-    if boxes is None:
-        if stored == size:
-            return images
-        boxes = np.tile([0.0, 0.0, stored, stored], (len(images), 1))
-    resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for index, box in enumerate(boxes):
-        resized[index] = resample_box(Image.fromarray(images[index]), box, size, filter)
-    return resized

@@ -8,7 +8,7 @@ augmentation.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from igpt.data.augment import Augmentation, augment
 from igpt.data.order import records_at_step
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
+from igpt.pixels.images import resize_images
 from igpt.pixels.tokenizer import ImageTokenizer
 
 _ALL = slice(None)
@@ -32,33 +33,33 @@ class Batch:
     labels: Int64[Tensor, " batch"] | None
 
 
+@dataclass(frozen=True)
 class TokenBatches:
     """The share of `rank` in the batch of every step, a pure function of the step.
 
     Raises:
-        ConfigError: The batch is larger than the split, or cannot be shared out evenly.
+        ConfigError: The batch is larger than the split, or cannot be shared out evenly, or crops
+            would be cropped again.
         DataError: The records are too small for the model, or tokens of another palette.
     """
 
-    def __init__(
-        self,
-        records: Records,
-        tokenizer: ImageTokenizer,
-        *,
-        batch_size: int,
-        seed: int,
-        augmentation: Augmentation = "none",
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        check_fits(records, tokenizer, batch_size=batch_size)
-        self.records = records
-        self.tokenizer = tokenizer
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augmentation: Augmentation = augmentation
-        self.rank = rank
-        self.ranks = ranks
+    records: Records
+    tokenizer: ImageTokenizer
+    _: KW_ONLY
+    batch_size: int
+    seed: int
+    augmentation: Augmentation = "none"
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        check_fits(
+            self.records,
+            self.tokenizer,
+            batch_size=self.batch_size,
+            augmentation=self.augmentation,
+        )
 
     def at(self, step: int) -> Batch:
         """Return the batch of `step`."""
@@ -107,18 +108,23 @@ def evaluation_batches(
 
 
 def check_fits(
-    records: Records, tokenizer: ImageTokenizer, *, batch_size: int | None = None
+    records: Records,
+    tokenizer: ImageTokenizer,
+    *,
+    batch_size: int | None = None,
+    augmentation: Augmentation = "none",
 ) -> None:
     """See that a model can learn from, or be measured on, these records.
 
     Raises:
-        ConfigError: `batch_size` is more than there are.
+        ConfigError: `batch_size` is more than there are, or the records are random crops already
+            and `augmentation` would crop them again.
         DataError: They are smaller than the model's images, or tokens of another palette.
     """
     _check_size(records, tokenizer.image_size)
     if records.token_palette not in (None, tokenizer.palette.fingerprint):
         raise DataError(
-            f"the {records.name} records are tokens of palette {records.token_palette}, and the "
+            f"the {records.described} are tokens of palette {records.token_palette}, and the "
             f"model's palette is {tokenizer.palette.fingerprint}, under which they would be "
             "others; prepare them again with the model's palette.npy"
         )
@@ -127,27 +133,30 @@ def check_fits(
             f"batch_size={batch_size} is more than the {len(records)} {records.name} images there "
             f"are; set training.batch_size={len(records)} or less"
         )
+    if records.cropped and augmentation == "random-resize-crop":
+        raise ConfigError(
+            f"the {records.described} are random crops already, made with --crops; set "
+            "augmentation=none"
+        )
 
 
 def images_at_size(
     records: Records, image_size: int, part: slice = _ALL
-) -> UInt8[np.ndarray, "record image_size image_size 3"]:
+) -> UInt8[np.ndarray, "record {image_size} {image_size} 3"]:
     """Return the records of `part` as a model of this image size sees them, without augmentation.
 
     Raises:
         DataError: The records are smaller than that.
     """
     _check_size(records, image_size)
-    return augment(
-        records.images[part], "none", image_size=image_size, seed=0, step=0, filter=records.filter
-    )
+    return resize_images(records.images[part], image_size, records.filter)
 
 
 def _check_size(records: Records, size: int) -> None:
     stored = records.images.shape[1]
     if stored < size:
         raise DataError(
-            f"the {records.name} records are images of {stored}x{stored} pixels, and {size}x{size} "
+            f"the {records.described} are images of {stored}x{stored} pixels, and {size}x{size} "
             f"are wanted; prepare them again with --image-size {size}, or choose a smaller size, "
             f"for a new model --set model.image_size={stored}"
         )

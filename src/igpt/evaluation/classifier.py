@@ -6,7 +6,7 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
 from igpt.objectives.masked import image_masks

@@ -50,12 +50,12 @@ def complete_images(
     if not 0 <= rows < size:
         raise ConfigError(
             f"rows must lie between 0 and {size - 1} for {size}x{size} images, got {rows}; "
-            f"half an image is {size // 2}"
+            f"half an image is {pretrained.tokenizer.half_rows}"
         )
     if samples < 1:
         raise ConfigError(f"samples must be at least 1, got {samples}")
     model = pretrained.model
-    given = pretrained.tokenizer.encode(images)[:, : rows * size]
+    given = pretrained.tokenizer.given(pretrained.tokenizer.encode(images), rows)
     generator = torch.Generator(device=model.device)
     generator.manual_seed(stream_seed(Stream.COMPLETIONS, seed))
     done = []

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.masked import image_masks

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from igpt.data.batches import evaluation_batches
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
@@ -79,10 +79,9 @@ def surprise_maps(
         DataError: The images are not of the network's size.
     """
     pretrained.model.config.require_causal()
-    size = pretrained.model.config.image_size
     tokens = pretrained.tokenizer.encode(images)
     losses = [pixel_losses(pretrained.model, image[None]).cpu() for image in tokens]
-    return torch.cat(losses).reshape(-1, size, size).numpy()
+    return pretrained.tokenizer.as_map(torch.cat(losses)).numpy()
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from igpt.data.records import Records
+from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import predict
 from igpt.evaluation.features import extract_features

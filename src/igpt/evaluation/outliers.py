@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from sklearn.metrics import roc_auc_score
 
-from igpt.data.sources import placed_digits
+from igpt.data.digits import placed_digits
 from igpt.errors import ConfigError
 from igpt.pixels.images import square
 from igpt.randomness import Stream, stream
@@ -97,7 +97,7 @@ def foreign_images(
     once = len(placed_digits(canvas, placements=1, seed=seed)["test"])
     placements = 1 if canvas == _DIGIT else math.ceil(count / once)
     digits = placed_digits(canvas, placements=placements, seed=seed)["test"]
-    placed = np.concatenate([digits.read(image) for image in range(len(digits))])
+    placed = np.concatenate([digits.image(index).read() for index in range(len(digits))])
     places = np.linspace(0, len(placed) - 1, min(count, len(placed))).round().astype(int)
     shuffled = order.permuted(np.arange(size**2)[None].repeat(count, axis=0), axis=1)
     return {

@@ -5,7 +5,8 @@ Orientation, grey levels, transparency, 16 bits and the rest of what a file may 
 
     pixels = square(read_image(Path("cat.jpg")), 32)  # (32, 32, 3)
     write_png(Path("cat-32.png"), image_grid(pixels[None, None], scale=8))
-    crops = read_crops(Path("cat.jpg"), boxes_in, 32)  # parts of it, resampled once each
+    with opened_image(Path("cat.jpg")) as image:
+        crops = image.crops(boxes, 32)  # parts of it, resampled once each
 
 Transparent parts are laid on white, 16-bit levels are scaled to 8 bits, animations give their
 first frame, and color profiles are ignored. A file that cannot be read in full is refused: half a
@@ -15,23 +16,17 @@ picture would be learned from like a whole one.
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from igpt.errors import DataError, IgptError
+from igpt.errors import DataError
 from igpt.files import written_aside
-
-ResamplingFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
-"""How pixels are averaged when an image is resized; all of Pillow's are antialiased."""
-
-DEFAULT_FILTER: ResamplingFilter = "box"
-"""Area averaging. What the published models were trained with is not known."""
+from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 
 GREY_WEIGHTS = (19595, 38470, 7471)
 """Red, green and blue in the luminance of ITU-R 601, in 65,536ths, as in Pillow's mode L."""
@@ -54,73 +49,102 @@ def read_image(
     Raises:
         DataError: The file is missing, broken, larger than Pillow's limit, or no image.
     """
-    with _opened(source, name) as (image, name):
-        return np.array(_upright_rgb(image, name))
+    with opened_image(source, name=name) as image:
+        return image.pixels()
 
 
-def read_crops(
-    source: Path | bytes,
-    boxes_in: Callable[[int, int], Float64[np.ndarray, "crop 4"]],
-    size: int,
-    filter: ResamplingFilter = DEFAULT_FILTER,
-    *,
-    name: str = "the image",
-    fast_jpeg: bool = False,
-) -> UInt8[np.ndarray, "crop size size 3"]:
-    """Return parts of an image file, upright, each resampled once from the decoded image.
+@contextmanager
+def opened_image(
+    source: Path | bytes, *, name: str = "the image", fast_jpeg: bool = False
+) -> Iterator["OpenedImage"]:
+    """Open an image file, to see how large it is before parts of it are chosen.
 
     Args:
         source: The file, or what is in it.
-        boxes_in: Gives the parts of an image of this height and width: top, left, bottom, right.
-        size: Side of a crop, in pixels.
-        filter: How pixels are averaged.
         name: What errors call an image given as bytes.
-        fast_jpeg: Let the JPEG decoder shrink by 2, 4 or 8, as long as the smallest box keeps
-            twice `size`. Pixels then differ (benchmarks/RESULTS.md, row 11): 31 dB PSNR with the
-            box filter, which takes a pixel wholly or not at all, and 44 or more with others.
-            Other formats, and images that the camera turned, are decoded in full.
+        fast_jpeg: Let the JPEG decoder shrink what `OpenedImage.crops` are cut from.
 
     Raises:
         DataError: As `read_image`.
     """
-    with _opened(source, name) as (image, name):
-        if fast_jpeg and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            width, height = image.size
-            boxes = boxes_in(height, width)
-            side = (boxes[:, 2:] - boxes[:, :2]).min()
-            shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
-            drafted = image.draft(None, (width // shrink, height // shrink))
-            if drafted is not None:  # a JPEG file, of now width / shrink pixels, rounded up
-                boxes = boxes / shrink
-            upright = _upright_rgb(image, name)
-        else:
-            upright = _upright_rgb(image, name)
-            boxes = boxes_in(upright.height, upright.width)
-        return np.stack([resample_box(upright, box, size, filter) for box in boxes])
+    if isinstance(source, Path):
+        name = str(source)
+    with _refusals(name), _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file)  # reads the header, where the size is checked
+    with image:
+        with _refusals(name):
+            opened = OpenedImage(image, name, fast_jpeg=fast_jpeg)
+        yield opened
 
 
-def resample_box(
-    image: Image.Image, box: Float64[np.ndarray, "4"], size: int, filter: ResamplingFilter
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Return a part (top, left, bottom, right, in fractions of pixels too) as a square."""
-    top, left, bottom, right = box.tolist()
-    method = Image.Resampling[filter.upper()]
-    return np.array(image.resize((size, size), method, box=(left, top, right, bottom)))
+class OpenedImage:
+    """An image file that is open, upright; `opened_image` opens one."""
+
+    height: int
+    width: int
+
+    def __init__(self, image: Image.Image, name: str, *, fast_jpeg: bool) -> None:
+        # Only an image that the camera did not turn has the size that stands in its header.
+        self._undecoded = fast_jpeg and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        self._image = image if self._undecoded else _upright_rgb(image, name)
+        self.name = name
+        self.width, self.height = self._image.size
+
+    def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
+        """Return all of it.
+
+        Raises:
+            DataError: The file is broken.
+        """
+        with _refusals(self.name):
+            return np.array(self._decoded())
+
+    def crops(
+        self,
+        boxes: Float64[np.ndarray, "crop 4"],
+        size: int,
+        filter: ResamplingFilter = DEFAULT_FILTER,
+    ) -> UInt8[np.ndarray, "crop {size} {size} 3"]:
+        """Return parts of it as squares, each resampled once from the decoded image.
+
+        With `fast_jpeg` the decoder shrinks a JPEG by 2, 4 or 8, as long as the smallest box keeps
+        twice `size`. Pixels then differ (benchmarks/RESULTS.md, row 11): 31 dB PSNR with the box
+        filter, which takes a pixel wholly or not at all, and 44 or more with others. Other formats,
+        and images that the camera turned, are decoded in full. Call it once, since a decoder that
+        has shrunk an image does not give it back in full.
+
+        Args:
+            boxes: Top, left, bottom and right of each part, in pixels and fractions of them.
+            size: Side of a crop, in pixels.
+            filter: How pixels are averaged.
+
+        Raises:
+            DataError: The file is broken.
+        """
+        assert self._image.size == (self.width, self.height), "the decoder has shrunk it already"
+        with _refusals(self.name):
+            if self._undecoded:
+                side = (boxes[:, 2:] - boxes[:, :2]).min()
+                shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
+                drafted = self._image.draft(None, (self.width // shrink, self.height // shrink))
+                if drafted is not None:  # a JPEG file, of now width / shrink pixels, rounded up
+                    boxes = boxes / shrink
+            image = self._decoded()
+            return np.stack([_resampled(image, size, size, filter, box) for box in boxes])
+
+    def _decoded(self) -> Image.Image:
+        return _upright_rgb(self._image, self.name) if self._undecoded else self._image
 
 
 @contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[tuple[Image.Image, str]]:
-    """Open an image file and name it; whatever goes wrong with it becomes a DataError."""
-    if isinstance(source, Path):
-        name = str(source)
+def _refusals(name: str) -> Iterator[None]:
+    """Turn whatever is wrong with the image file of this name into one line for the user."""
     try:
-        with _OPENING, warnings.catch_warnings():  # reads the header, where the size is checked
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        with opened as image:
-            yield image, name
-    except IgptError:
+        yield
+    except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
@@ -161,54 +185,52 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resize_shorter_side(
-    pixels: UInt8[np.ndarray, "height width 3"],
+def resize_images(
+    images: UInt8[np.ndarray, "image height width 3"],
     size: int,
     filter: ResamplingFilter = DEFAULT_FILTER,
-) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Return the image with its shorter side `size` pixels long, in its own proportions."""
-    height, width = pixels.shape[:2]
-    shorter = min(height, width)
-    return _resize(pixels, round(height * size / shorter), round(width * size / shorter), filter)
-
-
-def _resize(
-    pixels: UInt8[np.ndarray, "height width 3"], height: int, width: int, filter: ResamplingFilter
-) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling[filter.upper()])
-    return np.array(image)
-
-
-def center_crop(
-    pixels: UInt8[np.ndarray, "height width 3"], size: int
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Return the middle `size` x `size` pixels.
-
-    Raises:
-        DataError: The image is smaller than that.
-    """
-    height, width = pixels.shape[:2]
-    if min(height, width) < size:
-        raise DataError(
-            f"cannot crop {size}x{size} pixels from an image of {width}x{height}; "
-            "resize it first, or crop less"
-        )
-    top, left = (height - size) // 2, (width - size) // 2
-    return pixels[top : top + size, left : left + size]
+    boxes: Float64[np.ndarray, "image 4"] | None = None,
+) -> UInt8[np.ndarray, "image {size} {size} 3"]:
+    """Return each image, or the box (top, left, bottom, right) of each, as a square of `size`."""
+    if boxes is None and images.shape[1:3] == (size, size):
+        return images
+    resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    for index, pixels in enumerate(images):
+        box = None if boxes is None else boxes[index]
+        resized[index] = _resampled(Image.fromarray(pixels), size, size, filter, box)
+    return resized
 
 
 def square(
     pixels: UInt8[np.ndarray, "height width 3"],
     size: int,
     filter: ResamplingFilter = DEFAULT_FILTER,
-) -> UInt8[np.ndarray, "size size 3"]:
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Return the middle of the image as a square of `size` pixels, in its own proportions.
 
     Source: Chen et al. 2020, section 3.1, as it prepares images for evaluation.
     """
-    return center_crop(resize_shorter_side(pixels, size, filter), size)
+    shorter = min(pixels.shape[:2])
+    if shorter != size:
+        height, width = (round(side * size / shorter) for side in pixels.shape[:2])
+        pixels = _resampled(Image.fromarray(pixels), height, width, filter)
+    top, left = ((side - size) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + size, left : left + size]
+
+
+def _resampled(
+    image: Image.Image,
+    height: int,
+    width: int,
+    filter: ResamplingFilter,
+    box: Float64[np.ndarray, "4"] | None = None,
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Return the image, or a part of it (top, left, bottom, right), at another size."""
+    corners = None
+    if box is not None:
+        top, left, bottom, right = box.tolist()
+        corners = (left, top, right, bottom)
+    return np.array(image.resize((width, height), Image.Resampling[filter.upper()], corners))
 
 
 def to_grey(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -246,7 +268,7 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write an image, whole or not at all.
 
     Raises:
-        DataError: The disk is full, or the place cannot be written to.
+        DataError: The disk is full, or the path cannot be written to.
     """
     png = io.BytesIO()  # Pillow writing to the disk itself would not say why it failed
     Image.fromarray(pixels).save(png, format="PNG")

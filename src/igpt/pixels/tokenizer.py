@@ -5,12 +5,13 @@
     images = tokenizer.decode(tokens)  # (batch, 32, 32, 3)
 
 Raster order is decided here and nowhere else: token i is the pixel in row i // image_size and
-column i % image_size. Only this module of `igpt.pixels` imports torch.
+column i % image_size. Whoever needs the first half of an image, some rows of it or a map of values
+asks here. Only this module of `igpt.pixels` imports torch.
 """
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, Integer, UInt8
+from jaxtyping import Float, Int, Int64, Integer, UInt8
 
 from igpt.errors import DataError
 from igpt.pixels.palette import Palette
@@ -27,6 +28,11 @@ class ImageTokenizer:
     def positions(self) -> int:
         """Tokens in one image."""
         return self.image_size**2
+
+    @property
+    def half_rows(self) -> int:
+        """Rows in the first half of an image, which is what it is usually completed from."""
+        return self.image_size // 2
 
     def encode(
         self, images: UInt8[np.ndarray, "batch height width 3"]
@@ -62,3 +68,15 @@ class ImageTokenizer:
                 f"but these have {tokens.shape[1]}; were they made for another size?"
             )
         return self.palette.decode(tokens).reshape(-1, self.image_size, self.image_size, 3)
+
+    def given(
+        self, tokens: Int64[torch.Tensor, "batch position"], rows: int
+    ) -> Int64[torch.Tensor, "batch given"]:
+        """Return those of the tokens that lie in the first `rows` rows of their image."""
+        return tokens[:, : rows * self.image_size]
+
+    def as_map(
+        self, values: Float[torch.Tensor, "batch position"]
+    ) -> Float[torch.Tensor, "batch {self.image_size} {self.image_size}"]:
+        """Return what was worked out for each position as it lies in the image."""
+        return values.unflatten(1, (self.image_size, self.image_size))

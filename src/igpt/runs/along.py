@@ -8,7 +8,7 @@ generative loss falls, the features get better.
 from dataclasses import dataclass
 from pathlib import Path
 
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from igpt.data.records import Records, RecordStore
+from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.features import extract_features

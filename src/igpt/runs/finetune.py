@@ -16,7 +16,7 @@ import torch
 
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
-from igpt.data.records import Records, RecordStore
+from igpt.data.store import Records, RecordStore
 from igpt.evaluation.classifier import accuracy
 from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
@@ -142,10 +142,14 @@ def check(
     pretrained.model.config.check_layer(config.layer)
     if config.training.compile:
         require_compiler(device, "training.compile=true")
-    store.check_augmentation(config.augmentation, "augmentation")
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
-    check_fits(store.split(split), pretrained.tokenizer, batch_size=config.training.batch_size)
+    check_fits(
+        store.split(split),
+        pretrained.tokenizer,
+        batch_size=config.training.batch_size,
+        augmentation=config.augmentation,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from matplotlib.figure import Figure
 
-from igpt.data.batches import images_at_size
-from igpt.data.records import Records, RecordStore
-from igpt.errors import DataError
+from igpt.data.batches import check_fits, images_at_size
+from igpt.data.store import Records, RecordStore
 from igpt.evaluation.likelihood import image_losses
 from igpt.evaluation.outliers import foreign_images, separation
 from igpt.files import written_aside
@@ -96,23 +95,19 @@ def outliers_run(
     pretrained.model.config.require_causal()
     size = pretrained.model.config.image_size
 
-    def drawn(place: Path, store: RecordStore, split: str) -> Records:
-        if store.image_size < size:
-            raise DataError(
-                f"{place} holds images of {store.image_size}x{store.image_size} pixels, and the "
-                f"network reads {size}x{size}; prepare it again with --image-size {size} or more"
-            )
+    def drawn(store: RecordStore, split: str) -> Records:
         records = store.split(split)
+        check_fits(records, pretrained.tokenizer)
         chosen = np.sort(stream(Stream.COMPARED, seed).permutation(len(records))[:images])
         return records.chosen(chosen)
 
     store = RecordStore.open(data)
-    validation, test = drawn(data, store, "validation"), drawn(data, store, "test")
+    validation, test = drawn(store, "validation"), drawn(store, "test")
     foreign = {}
     for place in others:
         other = RecordStore.open(place)
-        split = "test" if "test" in other.splits else other.splits[0]
-        foreign[str(place)] = drawn(place, other, split)
+        split = "test" if "test" in other.splits else next(iter(other.splits))
+        foreign[str(place)] = drawn(other, split)
     pixels = images_at_size(test, size)
     made_up = {
         name: Records(name=name, images=made, labels=None, class_names=None)

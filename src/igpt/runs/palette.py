@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igpt.data.batches import images_at_size
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.pixels.images import write_png
@@ -63,10 +63,8 @@ def fit_palette_file(
     """
     if out.suffix != ".npy":
         raise ConfigError(f"a palette is written as .npy, got --out {out}; try {out}.npy")
-    if not 2 <= size <= 65536:
-        raise ConfigError(f"a palette has 2 to 65536 colors, got --size {size}")
     records = RecordStore.open(store)
-    side = image_size or records.image_size
+    side = image_size or records.config.image_size
     palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
     held_out = images_at_size(records.split(split), side, slice(_MEASURED))

@@ -9,20 +9,14 @@ from jaxtyping import Float, UInt8
 from matplotlib import colormaps
 
 from igpt.data.batches import images_at_size
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.evaluation.likelihood import surprise_maps
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig
-from igpt.pixels.images import (
-    DEFAULT_FILTER,
-    ResamplingFilter,
-    image_grid,
-    read_image,
-    square,
-    write_png,
-)
+from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.pixels.images import image_grid, read_image, square, write_png
 from igpt.processes import choose_device
 from igpt.randomness import Stream, stream
 from igpt.runs.run import RunFolder
@@ -117,7 +111,7 @@ def _complete(
     seed: int,
 ) -> tuple[UInt8[np.ndarray, "image sample height width 3"], UInt8[np.ndarray, "_ _ 3"]]:
     size = pretrained.model.config.image_size
-    rows = size // 2 if rows is None else rows
+    rows = pretrained.tokenizer.half_rows if rows is None else rows
     completions = complete_images(
         pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
         title="complete",

@@ -16,7 +16,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
-from igpt.data.records import Records, RecordStore
+from igpt.data.store import Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
@@ -77,7 +77,7 @@ def pretrain(
         recipe=recipe,
         data=DataIdentity.of(store, data),
         split=split,
-        filter=store.filter,
+        filter=store.config.filter,
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
@@ -111,8 +111,12 @@ def check(
             another palette.
     """
     tokenizer = ImageTokenizer(palette, recipe.model.image_size)
-    check_fits(store.split(split), tokenizer, batch_size=recipe.training.batch_size)
-    store.check_augmentation(recipe.augmentation, "augmentation")
+    check_fits(
+        store.split(split),
+        tokenizer,
+        batch_size=recipe.training.batch_size,
+        augmentation=recipe.augmentation,
+    )
     if recipe.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
@@ -198,12 +202,10 @@ def _draw_samples(
     run: RunFolder, pretrained: Pretrained, records: Records, updates: int, *, seed: int
 ) -> None:
     """Complete a few held-out images, as a picture of how far the network has come."""
-    size = pretrained.model.config.image_size
+    size, rows = pretrained.tokenizer.image_size, pretrained.tokenizer.half_rows
     images = images_at_size(records, size, slice(_PICTURED))
-    drawn = complete_images(
-        pretrained, images, rows=size // 2, samples=_PICTURED_SAMPLES, seed=seed
-    )
-    cells = completion_rows(pretrained, images, drawn, rows=size // 2)
+    drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
+    cells = completion_rows(pretrained, images, drawn, rows=rows)
     picture = image_grid(cells, scale=max(1, 96 // size))
     write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
 

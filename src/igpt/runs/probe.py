@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from igpt.data.batches import images_at_size
-from igpt.data.records import Records, RecordStore
+from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.cheap_probes import CheapResult, neighbors_probe, ridge_probe
 from igpt.evaluation.features import extract_features

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, refusals_told, write_json, written_aside
 from igpt.model.config import ModelConfig

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from igpt.data.records import RecordStore
+from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, remove_abandoned, write_json
 from igpt.formats.load import load

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import signal
 import struct
@@ -12,10 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import igpt.data.records
-from igpt.data.records import RecordStore, holdout, prepare_store
+import igpt.data.prepare
+from igpt.data.prepare import holdout, prepare_store, random_crops
+from igpt.data.sources import SourceImage
+from igpt.data.store import RecordStore, StoreConfig
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import write_png
+
+
+def prepare(source, out, *, image_size=8, **settings) -> RecordStore:
+    return prepare_store(str(source), out, StoreConfig(image_size=image_size, **settings))
+
+
+def counts(store) -> dict[str, int]:
+    return {name: split.records for name, split in store.splits.items()}
 
 
 def shades(records) -> list[int]:
@@ -45,9 +54,9 @@ def broken_folders(class_folders):
 
 
 def test_every_image_is_in_one_split_with_its_own_label(class_folders, tmp_path):
-    store = prepare_store(str(class_folders), tmp_path / "store", image_size=8)
-    assert store.counts == {"train": 16, "validation": 2, "test": 2}
-    splits = [store.split(name) for name in store.counts]
+    store = prepare(class_folders, tmp_path / "store")
+    assert counts(store) == {"train": 16, "validation": 2, "test": 2}
+    splits = [store.split(name) for name in store.splits]
     assert sorted(shade for split in splits for shade in shades(split)) == list(range(20))
     for split in splits:
         assert shades(split) == sorted(shades(split))  # the order of the source
@@ -56,15 +65,15 @@ def test_every_image_is_in_one_split_with_its_own_label(class_folders, tmp_path)
 
 
 def test_a_store_opened_is_the_store_that_was_prepared(broken_folders, tmp_path):
-    store = prepare_store(str(broken_folders), tmp_path / "store", image_size=4, filter="bicubic")
+    store = prepare(broken_folders, tmp_path / "store", image_size=4, filter="bicubic")
     assert RecordStore.open(tmp_path / "store") == store
-    assert store.filter == "bicubic"
-    assert store.split("train").images.shape == (store.counts["train"], 4, 4, 3)
+    assert store.config == StoreConfig(image_size=4, filter="bicubic")
+    assert store.split("train").images.shape == (counts(store)["train"], 4, 4, 3)
 
 
 def test_preparing_again_with_the_same_seed_gives_the_same_store(class_folders, tmp_path):
     def held_out(name: str, seed: int) -> list[int]:
-        store = prepare_store(str(class_folders), tmp_path / name, image_size=8, seed=seed)
+        store = prepare(class_folders, tmp_path / name, seed=seed)
         return shades(store.split("validation"))
 
     assert held_out("a", 0) == held_out("b", 0) != held_out("c", 1)
@@ -74,83 +83,57 @@ def test_splits_of_the_source_are_kept_and_not_held_out_again(tmp_path, save_ima
     for shade, split in enumerate(["train", "validation", "test"]):
         for number in range(3):
             save_image(tmp_path / "source" / split / f"{number}.png", shade)
-    store = prepare_store(str(tmp_path / "source"), tmp_path / "store", image_size=8)
-    assert [shades(store.split(name)) for name in store.counts] == [[0] * 3, [1] * 3, [2] * 3]
+    store = prepare(tmp_path / "source", tmp_path / "store")
+    assert [shades(store.split(name)) for name in store.splits] == [[0] * 3, [1] * 3, [2] * 3]
 
 
 def test_fractions_of_zero_hold_nothing_out(class_folders, tmp_path):
-    store = prepare_store(
-        str(class_folders),
-        tmp_path / "store",
-        image_size=8,
-        validation_fraction=0.0,
-        test_fraction=0.0,
-    )
-    assert store.splits == ("train",)
+    store = prepare(class_folders, tmp_path / "store", validation_fraction=0.0, test_fraction=0.0)
+    assert list(store.splits) == ["train"]
     with pytest.raises(DataError, match=r"has no test split, only train; .* test fraction above 0"):
         store.split("test")
     with pytest.raises(DataError, match="has no validation split"):
         store.split("train+validation")
 
 
-def test_validation_folds_back_into_train(class_folders, tmp_path):
-    store = prepare_store(str(class_folders), tmp_path / "store", image_size=8)
-    both = store.split("train+validation")
-    assert shades(both) == shades(store.split("train")) + shades(store.split("validation"))
-    assert (both.require_labels() == (np.array(shades(both)) >= 10)).all()
-
-
-def test_a_split_nobody_heard_of_is_refused(class_folders, tmp_path):
-    store = prepare_store(str(class_folders), tmp_path / "store", image_size=8)
-    with pytest.raises(DataError, match="no split 'valiation'; did you mean 'validation'"):
-        store.split("valiation")
-
-
 def test_images_without_classes_make_records_without_labels(tmp_path, save_image):
     for shade in range(4):
         save_image(tmp_path / "source" / f"{shade}.png", shade)
-    train = prepare_store(str(tmp_path / "source"), tmp_path / "store", image_size=8).split("train")
+    train = prepare(tmp_path / "source", tmp_path / "store").split("train")
     assert train.labels is None
-    with pytest.raises(DataError, match="train split of this store has no labels"):
+    with pytest.raises(DataError, match=r"train records of .*store have no labels"):
         train.require_labels()
 
 
 def test_no_digit_is_in_two_splits_however_often_it_is_placed(tmp_path):
-    store = prepare_store("digits", tmp_path / "store", image_size=8, placements=2, limit=200)
-    assert store.counts == {"train": 180, "validation": 20, "test": 200}
+    store = prepare("digits", tmp_path / "store", placements=2, limit=200)
+    assert counts(store) == {"train": 180, "validation": 20, "test": 200}
     seen: set[bytes] = set()
-    for name in store.counts:
+    for name in store.splits:
         digits = {image.tobytes() for image in store.split(name).images}
         assert not digits & seen
         seen |= digits
 
 
 def test_a_limit_draws_from_all_of_the_source(class_folders, tmp_path):
-    store = prepare_store(
-        str(class_folders), tmp_path / "store", image_size=8, limit=10, test_fraction=0.0
-    )
-    assert store.counts == {"train": 9, "validation": 1}
+    store = prepare(class_folders, tmp_path / "store", limit=10, test_fraction=0.0)
+    assert counts(store) == {"train": 9, "validation": 1}
     assert set(store.split("train").require_labels()) == {0, 1}
-
-
-def test_records_are_read_from_the_disk_when_asked_for(class_folders, tmp_path):
-    store = prepare_store(str(class_folders), tmp_path / "store", image_size=8)
-    assert isinstance(store.split("train").images, np.memmap)
 
 
 # Crops of the training images
 
 
 def test_each_training_image_becomes_several_crops_and_no_other_does(broken_folders, tmp_path):
-    source = str(broken_folders)
-    plain = prepare_store(source, tmp_path / "plain", image_size=4)
-    store = prepare_store(source, tmp_path / "store", image_size=4, crops=3, fast_jpeg=True)
+    plain = prepare(broken_folders, tmp_path / "plain", image_size=4)
+    store = prepare(broken_folders, tmp_path / "store", image_size=4, crops=3, fast_jpeg=True)
     assert RecordStore.open(tmp_path / "store") == store
-    assert (store.crops, store.fast_jpeg) == (3, True)
+    assert store.split("train").cropped
+    assert not store.split("test").cropped
     assert "3 crops of each training image" in store.summary()
     assert store.skipped == plain.skipped == 3  # a broken file counts once
-    assert store.counts == plain.counts | {"train": 3 * plain.counts["train"]}
-    assert store.checksums["test"] == plain.checksums["test"]
+    assert counts(store) == counts(plain) | {"train": 3 * counts(plain)["train"]}
+    assert store.splits["test"] == plain.splits["test"]
     train = store.split("train")
     assert shades(train) == [shade for shade in shades(plain.split("train")) for _ in range(3)]
     assert (train.require_labels() == plain.split("train").require_labels().repeat(3)).all()
@@ -164,9 +147,7 @@ def test_crops_are_the_same_whenever_they_are_made_and_whatever_is_held_out(tmp_
         write_png(tmp_path / "source" / f"{number}.png", pixels)
 
     def crops(name: str, **options) -> list[bytes]:
-        store = prepare_store(
-            str(tmp_path / "source"), tmp_path / name, image_size=8, crops=2, **options
-        )
+        store = prepare(tmp_path / "source", tmp_path / name, crops=2, **options)
         return [image.tobytes() for image in store.split("train").images]
 
     whole = crops("a", validation_fraction=0.0, test_fraction=0.0)
@@ -175,39 +156,46 @@ def test_crops_are_the_same_whenever_they_are_made_and_whatever_is_held_out(tmp_
     assert set(crops("c", test_fraction=0.5)) < set(whole)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crops": -1}, "crops must be at least 1, or 0 for centered squares, got -1"),
-        ({"fast_jpeg": True}, "--fast-jpeg is for crops alone; set --crops"),
-        ({"image_size": 8, "crops": 1}, r"png is 8x8, and 224/384 .* less than --image-size 8"),
-    ],
-)
-def test_crops_that_cannot_be_made_are_refused(class_folders, tmp_path, options, message):
+def test_crops_smaller_than_a_record_are_refused(class_folders, tmp_path):
+    message = r"00\.png is 8x8, and the smallest crop, 224/384 of .* less than --image-size 5; "
     with pytest.raises(ConfigError, match=message):
-        prepare_store(str(class_folders), tmp_path / "store", **{"image_size": 4, **options})
+        prepare(class_folders, tmp_path / "store", image_size=5, crops=1, test_fraction=0.0)
     assert not (tmp_path / "store").exists()
 
 
 def test_small_images_are_enlarged_for_their_crops_if_that_is_wished(class_folders, tmp_path):
-    store = prepare_store(
-        str(class_folders), tmp_path / "store", image_size=16, crops=2, enlarge=True
-    )
+    store = prepare(class_folders, tmp_path / "store", image_size=16, crops=2, enlarge=True)
     assert store.split("train").images.shape == (32, 16, 16, 3)
 
 
 def test_digits_have_no_files_to_cut_crops_from(tmp_path):
     with pytest.raises(ConfigError, match="cut from image files, and digits has none; leave out"):
-        prepare_store("digits", tmp_path / "store", image_size=12, crops=2)
+        prepare("digits", tmp_path / "store", image_size=12, crops=2)
 
 
-def test_crops_are_not_cropped_again(class_folders, tmp_path):
-    store = prepare_store(str(class_folders), tmp_path / "store", image_size=4, crops=1)
-    store.check_augmentation("flip", "augmentation")
-    with pytest.raises(ConfigError, match=r"random crops already.*set finetune\.augmentation=none"):
-        store.check_augmentation("random-resize-crop", "finetune.augmentation")
-    squares = prepare_store(str(class_folders), tmp_path / "squares", image_size=4)
-    squares.check_augmentation("random-resize-crop", "augmentation")
+def test_crops_depend_on_the_seed_the_image_and_their_number_alone(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    write_png(tmp_path / "noise.png", noise)
+
+    def crops(count: int, *, number: int = 0, seed: int = 0) -> np.ndarray:
+        config = StoreConfig(image_size=8, crops=count, seed=seed)
+        return random_crops(SourceImage("noise", tmp_path / "noise.png"), number, config)
+
+    few, many = crops(2), crops(5)
+    assert few.shape == (2, 8, 8, 3)
+    np.testing.assert_array_equal(few, many[:2])
+    assert len({crop.tobytes() for crop in many}) == 5
+    assert not np.array_equal(few, crops(2, seed=1))
+    assert not np.array_equal(few, crops(2, number=1))
+
+
+def test_crops_reach_both_ends_of_the_longer_side(tmp_path):
+    ramp = np.linspace(0, 255, 600).round().astype(np.uint8)
+    write_png(tmp_path / "wide.png", np.broadcast_to(ramp[:, None], (60, 600, 3)))
+    image = SourceImage("wide", tmp_path / "wide.png")
+    crops = random_crops(image, 0, StoreConfig(image_size=8, crops=400))
+    assert crops[:, :, 0].min() < 6  # a center square would show 115 to 140
+    assert crops[:, :, -1].max() > 249
 
 
 # What is held out
@@ -228,32 +216,25 @@ def test_what_is_held_out_depends_on_the_seed_alone():
     assert holdout(100, 0.1, seed=0)[1].tolist() != holdout(100, 0.1, seed=1)[1].tolist()
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
-def test_a_fraction_that_leaves_nothing_is_refused(fraction):
-    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\)"):
-        holdout(10, fraction, seed=0)
-
-
 # Images that cannot be used
 
 
 def test_broken_files_are_skipped_and_counted(broken_folders, tmp_path):
-    store = prepare_store(str(broken_folders), tmp_path / "store", image_size=8)
+    store = prepare(broken_folders, tmp_path / "store")
     assert store.skipped == 3
-    assert sum(store.counts.values()) == 20
+    assert sum(counts(store).values()) == 20
     for name, message in zip(("00a", "05a", "19a"), sorted(store.first_skipped), strict=True):
         assert name in message
-    for name in store.counts:
+    for name in store.splits:
         split = store.split(name)
         assert (split.require_labels() == (np.array(shades(split)) >= 10)).all()
 
 
 def test_broken_files_are_refused_if_strict(broken_folders, tmp_path):
     with pytest.raises(DataError, match=r"00a\.png.*leave out --strict to skip"):
-        prepare_store(
-            str(broken_folders),
+        prepare(
+            broken_folders,
             tmp_path / "store",
-            image_size=8,
             strict=True,
             validation_fraction=0.0,
             test_fraction=0.0,
@@ -265,14 +246,15 @@ def test_a_source_of_broken_files_alone_is_refused(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.png").write_text("not an image")
     with pytest.raises(DataError, match=r"no training image .* could be read; the first: .*a\.png"):
-        prepare_store(str(tmp_path / "source"), tmp_path / "store", image_size=8)
+        prepare(tmp_path / "source", tmp_path / "store")
 
 
 def test_images_smaller_than_a_record_are_refused_unless_enlarged(tmp_path, save_image):
     save_image(tmp_path / "source" / "a.png", 7, width=20, height=30)
-    with pytest.raises(DataError, match=r"a\.png is 20x30, smaller than --image-size 32; "):
-        prepare_store(str(tmp_path / "source"), tmp_path / "store", image_size=32)
-    store = prepare_store(str(tmp_path / "source"), tmp_path / "store", image_size=32, enlarge=True)
+    message = r"a\.png is 20x30, and its shorter side is less than --image-size 32; "
+    with pytest.raises(ConfigError, match=message):
+        prepare(tmp_path / "source", tmp_path / "store", image_size=32)
+    store = prepare(tmp_path / "source", tmp_path / "store", image_size=32, enlarge=True)
     assert (store.split("train").images == 7).all()
     assert store.split("train").images.shape == (1, 32, 32, 3)
 
@@ -284,13 +266,13 @@ def test_a_folder_in_use_is_not_overwritten(class_folders, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.txt").write_text("precious")
     with pytest.raises(DataError, match="already there and not empty"):
-        prepare_store(str(class_folders), tmp_path / "store", image_size=8)
+        prepare(class_folders, tmp_path / "store")
     assert (tmp_path / "store" / "thesis.txt").read_text() == "precious"
 
 
 def test_an_empty_folder_may_be_given(class_folders, tmp_path):
     (tmp_path / "store").mkdir()
-    prepare_store(str(class_folders), tmp_path / "store", image_size=8)
+    prepare(class_folders, tmp_path / "store")
     RecordStore.open(tmp_path / "store")
 
 
@@ -305,7 +287,7 @@ def test_failing_midway_leaves_nothing(
     class_folders, tmp_path, monkeypatch, failure, raised, message
 ):
     calls = []
-    square = igpt.data.records.square
+    square = igpt.data.prepare.square
 
     def failing_square(*arguments):
         calls.append(arguments)
@@ -313,9 +295,9 @@ def test_failing_midway_leaves_nothing(
             raise failure
         return square(*arguments)
 
-    monkeypatch.setattr(igpt.data.records, "square", failing_square)
+    monkeypatch.setattr(igpt.data.prepare, "square", failing_square)
     with pytest.raises(raised, match=message):
-        prepare_store(str(class_folders), tmp_path / "store", image_size=8)
+        prepare(class_folders, tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -329,20 +311,21 @@ def test_a_full_disk_is_one_line(class_folders, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", open_on_a_full_disk)
     with pytest.raises(DataError, match=r"could not write .*store: No space left on device; free"):
-        prepare_store(str(class_folders), tmp_path / "store", image_size=8)
+        prepare(class_folders, tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 PREPARE_SLOWLY = """
 import sys, time
 from pathlib import Path
-import igpt.data.records as records
-square = records.square
+import igpt.data.prepare as module
+from igpt.data.store import StoreConfig
+square = module.square
 def slow_square(*arguments):
     time.sleep(0.5)
     return square(*arguments)
-records.square = slow_square
-records.prepare_store(sys.argv[1], Path(sys.argv[2]), image_size=8)
+module.square = slow_square
+module.prepare_store(sys.argv[1], Path(sys.argv[2]), StoreConfig(image_size=8))
 """
 
 
@@ -363,55 +346,6 @@ def test_a_killed_preparation_leaves_no_store_and_can_be_run_again(class_folders
     with pytest.raises(DataError, match="store does not exist"):
         RecordStore.open(out)
 
-    prepare_store(str(class_folders), out, image_size=8)
-    assert sum(RecordStore.open(out).counts.values()) == 20
+    prepare(class_folders, out)
+    assert sum(counts(RecordStore.open(out)).values()) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "store"]
-
-
-# Stores that are not whole
-
-
-@pytest.fixture
-def store_folder(class_folders, tmp_path):
-    return prepare_store(str(class_folders), tmp_path / "store", image_size=8).path
-
-
-@pytest.mark.parametrize("kept", [0, 40, 128, 2000])
-@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
-def test_a_truncated_file_is_refused(store_folder, name, kept):
-    path = store_folder / "train" / name
-    whole = path.read_bytes()
-    path.write_bytes(whole[: min(kept, len(whole) - 1)])
-    with pytest.raises(DataError, match=rf"train/{name} is missing or damaged"):
-        RecordStore.open(store_folder)
-
-
-def test_a_missing_file_is_refused(store_folder):
-    (store_folder / "test" / "images.npy").unlink()
-    with pytest.raises(DataError, match=r"test/images\.npy is missing or damaged"):
-        RecordStore.open(store_folder)
-
-
-def test_a_file_that_contradicts_the_description_is_refused(store_folder):
-    np.save(store_folder / "train" / "images.npy", np.zeros((3, 8, 8, 3), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"should hold uint8 \(16, 8, 8, 3\) but holds uint8 \(3,"):
-        RecordStore.open(store_folder)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', "\udcff"])
-def test_a_damaged_description_is_refused(store_folder, text):
-    (store_folder / "store.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(DataError, match=r"store\.json is damaged"):
-        RecordStore.open(store_folder)
-
-
-def test_a_store_of_a_later_format_is_refused(store_folder):
-    description = json.loads((store_folder / "store.json").read_text())
-    (store_folder / "store.json").write_text(json.dumps(description | {"format": 99}))
-    with pytest.raises(DataError, match="format 99, and this igpt reads format 1"):
-        RecordStore.open(store_folder)
-
-
-def test_a_folder_that_is_no_store_is_refused(class_folders):
-    with pytest.raises(DataError, match=r"holds no store\.json; make a record store there"):
-        RecordStore.open(class_folders)

@@ -1,0 +1,276 @@
+"""Record stores: images made ready once, read at the speed of memory.
+
+    store = RecordStore.open(Path("data/cifar10"))  # `igpt.data.prepare` makes one
+    train = store.split("train")
+    train.images[7], train.labels[7]  # (32, 32, 3) bytes, a number
+
+A store is a folder. Pixels are kept and not tokens, since augmentation comes before tokens and the
+palette may change:
+
+    store.json                  what was asked for, and what came of it: `StoreDescription`
+    train/images.npy            uint8 (record, size, size, 3), memory-mapped when read
+    train/labels.npy            int64 (record), if the split is labelled
+    validation/..., test/...
+
+"train+validation" folds the held-out records back into those of training.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from igpt.errors import ConfigError, DataError, nearest_name
+from igpt.files import read_json
+from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.values import from_dict
+
+FORMAT = 2
+"""Raised whenever an older igpt could not read a store any more, or this one not an older store."""
+
+SPLITS = ("train", "validation", "test")
+_FOLDED = "train+validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """What a store is to be like, whatever it is made from."""
+
+    image_size: int
+    """Side of a record, in pixels."""
+    filter: ResamplingFilter = DEFAULT_FILTER
+    """How pixels are averaged where an image is larger, and where records are shrunk later."""
+    validation_fraction: float = 0.1
+    """Share of the training images to hold out, if the source has no validation split; 0 for none.
+    The paper's for CIFAR-10; 0.04 for ImageNet (section 3.1)."""
+    test_fraction: float = 0.1
+    """The same for the test split, which is held out first."""
+    seed: int = 0
+    """Chooses what is held out, what `limit` keeps, where "digits" are placed, and crops."""
+    strict: bool = False
+    """Refuse the source at its first broken image, rather than skip it."""
+    enlarge: bool = False
+    """Accept images smaller than a record."""
+    limit: int | None = None
+    """Use at most this many images of each split of the source, drawn at random."""
+    placements: int = 4
+    """Records made of each of the "digits"."""
+    crops: int = 0
+    """Make this many records of each training image, random crops of the whole image as the paper
+    sees them in training; 0 for its centered square."""
+    fast_jpeg: bool = False
+    """Let the JPEG decoder shrink what crops are cut from (`OpenedImage.crops`)."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        if self.image_size < 1 or (self.limit is not None and self.limit < 1):
+            raise ConfigError(
+                f"image_size and limit must be at least 1, got {self.image_size} and {self.limit}"
+            )
+        if self.filter not in (filters := get_args(ResamplingFilter)):
+            raise ConfigError(
+                f"there is no filter {self.filter!r}{nearest_name(self.filter, filters)}"
+            )
+        for fraction in (self.validation_fraction, self.test_fraction):
+            if not 0 <= fraction < 1:
+                raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
+        if self.crops < 0:
+            raise ConfigError(
+                f"crops must be at least 1, or 0 for centered squares, got {self.crops}"
+            )
+        if self.fast_jpeg and not self.crops:
+            raise ConfigError("--fast-jpeg is for crops alone; set --crops, or leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSplit:
+    """What is known of one split without reading it."""
+
+    records: int
+    labelled: bool
+    checksum: int
+    """CRC-32 of the pixels, which tells these images from others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreDescription:
+    """What `store.json` holds."""
+
+    source: str
+    """The location that the images came from."""
+    config: StoreConfig
+    """What was asked for."""
+    token_palette: str | None
+    """Fingerprint of the palette, if the records are token arrays in its colors."""
+    class_names: tuple[str, ...] | None
+    splits: dict[str, StoredSplit]
+    """Those of "train", "validation" and "test" that there are."""
+    skipped: int
+    """Images of the source that could not be read."""
+    first_skipped: tuple[str, ...]
+    """What was wrong with the first few of them."""
+    made_with: dict[str, str]
+    """Versions of the libraries that shape the pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """One split of a store, or some of its records."""
+
+    name: str
+    """That of the split."""
+    path: Path | None = None
+    """Folder of the store, for messages; None if they were made up."""
+    images: UInt8[np.ndarray, "record size size 3"]
+    """Memory-mapped from the disk, unless two splits were put together."""
+    labels: Int64[np.ndarray, " record"] | None
+    class_names: tuple[str, ...] | None
+    filter: ResamplingFilter = DEFAULT_FILTER
+    """How the images were resampled, and are when they have to be made smaller still."""
+    token_palette: str | None = None
+    """Fingerprint of the palette, if these are token arrays in its colors."""
+    cropped: bool = False
+    """Whether these are random crops of images, and not their centered squares."""
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.images)
+
+    @property
+    def described(self) -> str:
+        """What messages call them."""
+        return f"{self.name} records" + (f" of {self.path}" if self.path else "")
+
+    def chosen(self, numbers: slice | Int64[np.ndarray, " chosen"]) -> "Records":
+        """Return the records of these numbers, in their order."""
+        labels = None if self.labels is None else self.labels[numbers]
+        return dataclasses.replace(self, images=self.images[numbers], labels=labels)
+
+    def first(self, count: int | None) -> "Records":
+        """Return the first `count` records, or all of them."""
+        return self.chosen(slice(count))
+
+    def require_labels(self) -> Int64[np.ndarray, " record"]:
+        """Return the labels.
+
+        Raises:
+            DataError: There are none.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"the {self.described} have no labels; prepare them from a source with labels, "
+                "such as one folder of images for each class"
+            )
+        return self.labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordStore(StoreDescription):
+    """A folder of records ready for training, and what is known of it."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "RecordStore":
+        """Return the store in `path`, checked to be whole.
+
+        Raises:
+            DataError: There is no store, or its files do not fit together.
+        """
+        file = path / "store.json"
+        if not file.is_file():
+            missing = "holds no store.json" if path.is_dir() else "does not exist"
+            raise DataError(f"{path} {missing}; make a record store there first, with `igpt data`")
+        values = read_json(file, error=DataError)
+        version = values.pop("format", FORMAT)
+        if version != FORMAT:
+            raise DataError(
+                f"{path} is a store of format {version}, and this igpt reads format {FORMAT}; "
+                "prepare it again"
+            )
+        try:
+            description = from_dict(StoreDescription, values, name="a store")
+        except ConfigError as error:
+            raise DataError(f"{file} is damaged: {error}; prepare the store again") from error
+        store = cls(path=path, **vars(description))
+        for name in store.splits:
+            store._load(name)
+        return store
+
+    def summary(self) -> str:
+        """Return what the store holds, in a line or two."""
+        counts = ", ".join(f"{split.records:,} {name}" for name, split in self.splits.items())
+        kind = f"{len(self.class_names)} classes" if self.class_names else "no labels"
+        size = f"{self.config.image_size}x{self.config.image_size}"
+        text = f"{self.path}: {counts} images of {size} pixels, {kind}"
+        if self.config.crops:
+            text += f"; {self.config.crops} crops of each training image"
+        if self.skipped:
+            text += f"\n{self.skipped:,} files skipped, such as: {'; '.join(self.first_skipped)}"
+        return text
+
+    def split(self, name: str) -> Records:
+        """Return the records of "train", "validation", "test" or "train+validation".
+
+        The last is a copy in memory: the held-out records, folded back in after the others, as the
+        squares they are.
+
+        Raises:
+            DataError: The store has no such split.
+        """
+        parts = [self._load(part) for part in (name.split("+") if name == _FOLDED else [name])]
+        if len(parts) == 1:
+            return parts[0]
+        labels = [part.labels for part in parts if part.labels is not None]
+        return dataclasses.replace(
+            parts[0],
+            name=name,
+            images=np.concatenate([part.images for part in parts]),
+            labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+        )
+
+    def _load(self, name: str) -> Records:
+        if name not in self.splits:
+            raise DataError(self._no_split(name))
+        known, size = self.splits[name], self.config.image_size
+        shape = (known.records, size, size, 3)
+        labels = None
+        if known.labelled:
+            file = self.path / name / "labels.npy"
+            labels = np.array(_map_array(file, (known.records,), np.int64))
+        return Records(
+            name=name,
+            path=self.path,
+            images=_map_array(self.path / name / "images.npy", shape, np.uint8),
+            labels=labels,
+            class_names=self.class_names,
+            filter=self.config.filter,
+            token_palette=self.token_palette,
+            cropped=name == "train" and self.config.crops > 0,
+        )
+
+    def _no_split(self, name: str) -> str:
+        if name not in SPLITS:
+            return f"there is no split {name!r}{nearest_name(name, [*self.splits, _FOLDED])}"
+        return (
+            f"{self.path} has no {name} split, only {', '.join(self.splits)}; prepare it again "
+            f"with a {name} fraction above 0, or from a source that has one"
+        )
+
+
+def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is missing or damaged ({error}); prepare the store again"
+        ) from error
+    if array.shape != shape or array.dtype != dtype:
+        raise DataError(
+            f"{path} should hold {np.dtype(dtype)} {shape} but holds {array.dtype} {array.shape}; "
+            "prepare the store again"
+        )
+    return array

@@ -1,0 +1,79 @@
+import pytest
+
+from igpt.data.sources import SourceSplit, open_source
+from igpt.errors import DataError
+
+
+def shades(split: SourceSplit) -> list[int]:
+    """The shade of every image, which tells which one it is."""
+    return [int(split.image(index).read()[0, 0, 0, 0]) for index in range(len(split))]
+
+
+def test_class_folders_are_the_labels_in_the_order_of_their_names(class_folders):
+    splits = open_source(str(class_folders))
+    assert list(splits) == ["train"]
+    train = splits["train"]
+    assert train.class_names == ("cat", "dog")
+    assert train.labels is not None
+    assert train.labels.tolist() == [0] * 10 + [1] * 10
+    assert shades(train) == list(range(20))
+    assert train.image(3).name.endswith("cat/03.png")
+
+
+def test_images_beside_each_other_have_no_labels(tmp_path, save_image):
+    for shade in range(3):
+        save_image(tmp_path / f"{shade}.png", shade)
+    train = open_source(str(tmp_path))["train"]
+    assert train.labels is None
+    assert train.class_names is None
+    assert shades(train) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev"])
+def test_folders_named_for_splits_are_splits(tmp_path, save_image, validation):
+    for shade, folder in enumerate(["train", validation, "test"]):
+        for kind in ("cat", "dog"):
+            save_image(tmp_path / folder / kind / "nested" / "a.png", shade)
+    save_image(tmp_path / "extra" / "a.png")
+    splits = open_source(str(tmp_path))
+    assert {name: shades(split) for name, split in splits.items()} == {
+        "train": [0, 0], "validation": [1, 1], "test": [2, 2]
+    }  # fmt: skip
+
+
+def test_only_image_files_are_images_whatever_the_case_of_their_ending(tmp_path, save_image):
+    save_image(tmp_path / "cat" / "a.PNG")
+    save_image(tmp_path / "dog" / "b.JPeG")
+    save_image(tmp_path / "dog" / "._b.png")
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "README.md").write_text("not an image")
+    (tmp_path / "empty").mkdir()
+    train = open_source(str(tmp_path))["train"]
+    assert [train.image(index).name.rsplit("/", 2)[1:] for index in range(len(train))] == [
+        ["cat", "a.PNG"], ["dog", "b.JPeG"]
+    ]  # fmt: skip
+    assert train.class_names == ("cat", "dog")
+
+
+def test_a_broken_file_is_refused_only_when_it_is_read(tmp_path, save_image):
+    save_image(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_text("not an image")
+    train = open_source(str(tmp_path))["train"]
+    assert train.image(0).read().shape == (1, 8, 8, 3)
+    with pytest.raises(DataError, match=r"b\.jpg"):
+        train.image(1).read()
+
+
+def test_images_beside_class_folders_are_refused(class_folders, save_image):
+    save_image(class_folders / "stray.png")
+    with pytest.raises(DataError, match=r"images of its own \(stray.png\).*\(cat/\)"):
+        open_source(str(class_folders))
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["train/notes.txt"]])
+def test_a_folder_without_images_is_refused(tmp_path, files):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("not an image")
+    with pytest.raises(DataError, match=r"holds no images; looked for files that end in \.bmp"):
+        open_source(str(tmp_path))
