@@ -23,7 +23,7 @@ from igpt.values import to_dict
 if TYPE_CHECKING:
     from igpt.runs.outliers import OutliersResult
     from igpt.runs.probe import LayerProbes
-    from igpt.runs.search import SearchResult
+    from igpt.runs.rates import SearchResult
 
 _PATH = click.Path(path_type=Path)
 
@@ -372,7 +372,8 @@ def pretrain(
             raise click.UsageError("a new run wants --data, --palette and --out")
         if rates is not None:
             _refuse_rate(settings, "training.learning_rate")
-            from igpt.runs.search import PRETRAINING_RATES, search_pretraining
+            from igpt.runs.rates import PRETRAINING_RATES
+            from igpt.runs.search import search_pretraining
 
             result = search_pretraining(
                 chosen, name=recipe, data=data, palette=palette, out=out, device=device,
@@ -652,7 +653,8 @@ def finetune(
         config = with_settings(finetuning.config_for(run), settings)
         if rates is not None:
             _refuse_rate(settings, "training.learning_rate")
-            from igpt.runs.search import FINETUNING_RATES, search_finetuning
+            from igpt.runs.rates import FINETUNING_RATES
+            from igpt.runs.search import search_finetuning
 
             result = search_finetuning(
                 run, data=data, out=out, config=config, device=device,

@@ -32,7 +32,8 @@ FORMAT = 2
 """Raised whenever an older igpt could not read a store any more, or this one not an older store."""
 
 SPLITS = ("train", "validation", "test")
-_FOLDED = "train+validation"
+FOLDED = "train+validation"
+"""The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ class RecordStore(StoreDescription):
         Raises:
             DataError: The store has no such split.
         """
-        parts = [self._load(part) for part in (name.split("+") if name == _FOLDED else [name])]
+        parts = [self._load(part) for part in (name.split("+") if name == FOLDED else [name])]
         if len(parts) == 1:
             return parts[0]
         labels = [part.labels for part in parts if part.labels is not None]
@@ -254,7 +255,7 @@ class RecordStore(StoreDescription):
 
     def _no_split(self, name: str) -> str:
         if name not in SPLITS:
-            return f"there is no split {name!r}{nearest_name(name, [*self.splits, _FOLDED])}"
+            return f"there is no split {name!r}{nearest_name(name, [*self.splits, FOLDED])}"
         return (
             f"{self.path} has no {name} split, only {', '.join(self.splits)}; prepare it again "
             f"with a {name} fraction above 0, or from a source that has one"

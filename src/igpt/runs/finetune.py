@@ -16,7 +16,7 @@ import torch
 
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
-from igpt.data.store import Records, RecordStore
+from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.classifier import accuracy
 from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
@@ -25,7 +25,6 @@ from igpt.objectives.classification import Classification
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
-    FOLDED,
     DataIdentity,
     FinetuneSettings,
     PretrainSettings,

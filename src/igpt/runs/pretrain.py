@@ -16,7 +16,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
-from igpt.data.store import Records, RecordStore
+from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
@@ -30,7 +30,7 @@ from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.recipes import Recipe
-from igpt.runs.run import FOLDED, DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
 from igpt.training.fit import fit
 
 _QUANTIZED = 16  # images shown before and after the palette

@@ -40,9 +40,6 @@ Result = TypeVar("Result")
 FORMAT = 2
 """Of `recipe.json`."""
 
-FOLDED = "train+validation"
-"""The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataIdentity:

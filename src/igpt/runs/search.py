@@ -16,14 +16,12 @@ stopped is resumed. It may also ask for more than is there: rates besides those 
 
 import dataclasses
 import hashlib
-import itertools
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
@@ -33,6 +31,14 @@ from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
+from igpt.runs.rates import (
+    FINETUNING_RATES,
+    PRETRAINING_RATES,
+    SearchResult,
+    Try,
+    check_rates,
+    look,
+)
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder
@@ -41,103 +47,8 @@ from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 from igpt.values import from_dict, to_dict
 
-PRETRAINING_RATES = (0.01, 0.003, 0.001, 0.0003, 0.0001)
-"""The paper's, for pretraining."""
-
-FINETUNING_RATES = (0.003, 0.001, 0.0003, 0.0001, 0.00003)
-"""The same steps from a rate lower, as fine-tuning often needs a tenth."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Try:
-    """A learning rate and what it gave."""
-
-    learning_rate: float
-    score: float | None
-    """Final validation loss in nats, or the best validation accuracy; None if it diverged."""
-    best_step: int | None = None
-    """Of fine-tuning: updates that gave the best accuracy."""
-    steps: int | None = None
-    """Of fine-tuning: updates done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """What `search.json` holds."""
-
-    kind: Literal["pretrain", "finetune"]
-    settings: dict[str, Any]
-    """What all of its runs share; another search has others."""
-    tries: tuple[Try, ...] = ()
-    """From the highest rate to the lowest."""
-    best: float | None = None
-    """The best rate, once the search is done."""
-    turned: bool | None = None
-    """Whether the score got worse at last; if not, still lower rates may be better."""
-    run: str | None = None
-    """Folder of the outcome, in that of the search."""
-    test_accuracy: float | None = None
-    """Of the outcome of fine-tuning."""
-
-    def tried(self, rate: float) -> Try | None:
-        """Return what a rate gave; None if it has not been tried."""
-        return next((row for row in self.tries if row.learning_rate == rate), None)
-
-    def loss(self, row: Try) -> float:
-        """Return what is to be small: a loss, or minus an accuracy; infinite if it diverged."""
-        if row.score is None:
-            return math.inf
-        return -row.score if self.kind == "finetune" else row.score
-
-    def score_text(self, row: Try) -> str:
-        """Return a score as a person reads it."""
-        if row.score is None:
-            return "diverged"
-        return f"{row.score:.2%}" if self.kind == "finetune" else f"{row.score:.4f}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """Where a search stands."""
-
-    rate: float | None
-    """To try next; None if the search is done."""
-    best: Try | None
-    """So far; None if nothing was tried, or all diverged."""
-    turned: bool
-    """Whether the last was worse than the one before."""
-
-
-def look(rates: Sequence[float], result: SearchResult) -> Standing:
-    """Return where a search through `rates` stands, from high to low until one is worse.
-
-    A rate that diverges is worse than any that does not. As high rates often do, it ends the
-    search only once another has not. One as good as the one before does not end it, and the higher
-    of the two is the best.
-    """
-    best, least = None, math.inf
-    for rate in rates:
-        row = result.tried(rate)
-        if row is None:
-            return Standing(rate=rate, best=best, turned=False)
-        loss = result.loss(row)
-        if loss > least:
-            return Standing(rate=None, best=best, turned=True)
-        if loss < least:
-            best, least = row, loss
-    return Standing(rate=None, best=best, turned=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """How the runs of a search are made."""
-
-    begin: Callable[[Path, float, Try | None, float | None], RunFolder]
-    """Folder, rate, the best try if this is the final run, and seconds left, to the run."""
-    outcome: Callable[[RunFolder], Try | None]
-    """A run to what it gave; None if it has not reached its end."""
-    test: Callable[[RunFolder], float | None]
-    """The outcome's run to its test accuracy, measured once; None if there is none."""
+Begin = Callable[[Path, float, Try | None, float | None], RunFolder]
+"""Folder, learning rate, the best try if this is the final run, and seconds left, to the run."""
 
 
 def search_pretraining(
@@ -174,7 +85,7 @@ def search_pretraining(
         Interrupted: SIGINT or SIGTERM came; everything is saved.
         TrainingDiverged: Every rate diverged.
     """
-    _check_rates(rates)
+    check_rates(rates)
     store, colors = RecordStore.open(data), Palette.load(palette)
     recipe = pretrain.for_palette(recipe, colors)
     store.split("validation")
@@ -188,19 +99,13 @@ def search_pretraining(
         )  # fmt: skip
         return ensure(path, start, data=data, device=device, seconds=left)
 
-    def outcome(run: RunFolder) -> Try | None:
-        last, training = read_metrics(run.metrics)[-1], run.pretraining.recipe.training
-        if last["step"] + 1 < training.steps:
-            return None
-        loss = last.get("validation_nats_per_pixel")
-        return Try(learning_rate=training.learning_rate, score=_finite(loss))
-
     return _search(
         out,
         SearchResult(kind="pretrain", settings=_shared(recipe, store, data, colors)),
         rates=rates,
         fold_validation=fold_validation,
-        work=_Work(begin=begin, outcome=outcome, test=lambda run: None),
+        begin=begin,
+        test=lambda run: None,
         seconds=seconds,
     )
 
@@ -232,14 +137,9 @@ def search_finetuning(
         seconds: Stop, resumable, after so long.
 
     Raises:
-        ConfigError: The rates do not descend, the settings do not go together, or `out` holds
-            something else.
-        DataError: As in `finetune`.
-        CheckpointError: No model at `source`.
-        Interrupted: SIGINT or SIGTERM came; everything is saved.
-        TrainingDiverged: Every rate diverged.
+        CheckpointError: No model at `source`; and the errors of `search_pretraining`.
     """
-    _check_rates(rates)
+    check_rates(rates)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     finetune.check(pretrained, config, store, chosen)
 
@@ -252,26 +152,14 @@ def search_finetuning(
         )  # fmt: skip
         return ensure(path, start, data=data, device=device, seconds=left)
 
-    def outcome(run: RunFolder) -> Try | None:
-        result = run.read("finetune.json", finetune.FinetuneResult)
-        if result is None:
-            return None
-        return Try(
-            learning_rate=_learning_rate(run), score=result.validation_accuracy,
-            best_step=result.best_step, steps=result.steps,
-        )  # fmt: skip
-
     shared = _shared(config, store, data, pretrained.palette)
     return _search(
         out,
         SearchResult(kind="finetune", settings=shared | {"weights": _fingerprint(pretrained)}),
         rates=rates,
         fold_validation=fold_validation,
-        work=_Work(
-            begin=begin,
-            outcome=outcome,
-            test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
-        ),
+        begin=begin,
+        test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
         seconds=seconds,
     )
 
@@ -282,10 +170,21 @@ def _search(
     *,
     rates: Sequence[float],
     fold_validation: bool,
-    work: _Work,
+    begin: Begin,
+    test: Callable[[RunFolder], float | None],
     seconds: float | None,
 ) -> SearchResult:
-    """Search, or go on, and return what `search.json` then holds; `result` holds the settings."""
+    """Search, or go on, and return what `search.json` then holds.
+
+    Args:
+        out: Folder of the search.
+        result: A new one, with the settings that all runs share.
+        rates: From high to low.
+        fold_validation: Whether there is to be a final run.
+        begin: Starts a run, or goes on with it.
+        test: The outcome's run to its test accuracy; None if there is none.
+        seconds: As in the callers.
+    """
     deadline = None if seconds is None else time.monotonic() + seconds
     result = dataclasses.replace(result, tries=_reopen(out, result))
     left_out = [row.learning_rate for row in result.tries if row.learning_rate not in rates]
@@ -298,7 +197,7 @@ def _search(
     standing = look(rates, result)
     while (rate := standing.rate) is not None:
         try:
-            row = _finish(work, out / f"rate-{rate}", rate, None, deadline)
+            row = _finish(begin, out / f"rate-{rate}", rate, None, deadline)
         except TrainingDiverged:
             row = Try(learning_rate=rate, score=None)
         if row is None:
@@ -317,23 +216,23 @@ def _search(
     chosen = out / (f"rate-{best.learning_rate}" if not fold_validation else "final")
     if fold_validation:
         _refuse_another(chosen, best.learning_rate)
-        if _finish(work, chosen, best.learning_rate, best, deadline) is None:
+        if _finish(begin, chosen, best.learning_rate, best, deadline) is None:
             return result
     result = dataclasses.replace(
         result, best=best.learning_rate, turned=standing.turned, run=chosen.name,
-        test_accuracy=work.test(RunFolder.open(chosen)),
+        test_accuracy=test(RunFolder.open(chosen)),
     )  # fmt: skip
     write_json(out / "search.json", to_dict(result))
     return result
 
 
 def _finish(
-    work: _Work, path: Path, rate: float, best: Try | None, deadline: float | None
+    begin: Begin, path: Path, rate: float, best: Try | None, deadline: float | None
 ) -> Try | None:
     """Bring a run to its end and return what it gave; None if time ran out before."""
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     try:
-        return work.outcome(work.begin(path, rate, best, left))
+        return _outcome(begin(path, rate, best, left))
     except Interrupted as error:
         raise Interrupted(
             f"{str(error).partition(';')[0]}, in {path}; go on with the same command",
@@ -341,18 +240,23 @@ def _finish(
         ) from error
 
 
-def _check_rates(rates: Sequence[float]) -> None:
-    positive = all(0 < rate < math.inf for rate in rates)
-    if not rates or not positive or any(b >= a for a, b in itertools.pairwise(rates)):
-        given = ", ".join(f"{rate:g}" for rate in rates) or "none"
-        raise ConfigError(
-            "a search needs learning rates that are positive and descend, such as "
-            f"0.01,0.003,0.001, got {given}"
-        )
-
-
-def _finite(score: float | None) -> float | None:
-    return score if score is not None and math.isfinite(score) else None  # JSON has no NaN
+def _outcome(run: RunFolder) -> Try | None:
+    """Return what a run gave; None if it has not reached its end."""
+    settings = run.settings
+    if isinstance(settings, PretrainSettings):
+        last, training = read_metrics(run.metrics)[-1], settings.recipe.training
+        if last["step"] + 1 < training.steps:
+            return None
+        loss = last.get("validation_nats_per_pixel", math.nan)
+        score = loss if math.isfinite(loss) else None  # JSON has no NaN
+        return Try(learning_rate=training.learning_rate, score=score)
+    result = run.read("finetune.json", finetune.FinetuneResult)
+    if result is None:
+        return None
+    return Try(
+        learning_rate=settings.config.training.learning_rate, score=result.validation_accuracy,
+        best_step=result.best_step, steps=result.steps,
+    )  # fmt: skip
 
 
 def _learning_rate(run: RunFolder) -> float:
