@@ -11,21 +11,15 @@ what a quickstart measures. `igpt.report.read` reads and checks, `igpt.report.pl
 `page.jinja` has the words and the layout. Whatever a run says comes into the page escaped.
 """
 
-import base64
-import functools
-import json
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-
-import jinja2
 
 from igpt.errors import ConfigError
 from igpt.files import written_aside
 from igpt.report.plots import draw_plots, swatches
 from igpt.report.read import ReportedRun, read_runs
-from igpt.values import to_dict
+from igpt.report.templates import template
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
@@ -45,29 +39,13 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     if out.is_dir():
         raise ConfigError(f"a report is one file, but {out} is a folder; try {out / 'report.html'}")
     reported = read_runs(runs)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("igpt", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        address=_address,
-        count="{:,}".format,
-        duration=_duration,
-        json=functools.partial(json.dumps, indent=2),
-        percent=_percent,
-        plain=to_dict,
-        quote=shlex.quote,
-        swatches=swatches,
-    )
-    page = environment.get_template("page.jinja").render(
+    page = template("page.jinja", escape=True).render(
         runs=reported,
         plots=draw_plots(reported),
         runs_by_palette=_by_palette(reported),
         best_tuned=_best_tuned(reported),
         log=math.log,
+        swatches=swatches,
     )
     with written_aside(out) as aside:
         aside.write_text(page, encoding="utf-8")
@@ -95,18 +73,3 @@ def _best_tuned(runs: list[ReportedRun]) -> ReportedRun | None:
 
     tested = [run for run in runs if run.finetune and run.finetune.test_accuracy is not None]
     return max(tested, key=rank, default=None)
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _percent(share: float | None) -> str:
-    return "\N{EN DASH}" if share is None else f"{share:.1%}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
