@@ -1,3 +1,5 @@
+import re
+
 import matplotlib
 import numpy as np
 from tests.report.conftest import new_finetuned, new_run, probes, write_metrics
@@ -46,6 +48,12 @@ def test_two_levels_of_raw_pixels_have_no_text_that_would_overlap(tmp_path, tiny
         run.write("probe.json", probes(0.5, 0.6, raw=raw))
     assert "raw pixels 30.0%" in plots_of(runs[0]).probe
     assert "raw pixels" not in plots_of(*runs).probe
+
+
+def test_no_axis_goes_beyond_all_that_can_be_right(run):
+    run.write("probe.json", probes(0.7, 1.0))
+    ticks = re.findall(r">([\d.]+)%<", plots_of(run).probe)
+    assert 90 < max(float(tick) for tick in ticks) <= 100
 
 
 def test_swatches_go_from_dark_to_light(tmp_path):

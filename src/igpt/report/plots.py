@@ -27,7 +27,7 @@ from igpt.pixels.palette import Palette
 from igpt.report.read import ReportedRun
 
 _INK, _MUTED = "#1f2933", "#7b8794"
-_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%" if share < 1.0001 else "")
 _POINTS = 1000  # of a curve that are drawn; a long run has a million
 _GAP = 225  # grey between swatches, so that white can be seen
 
