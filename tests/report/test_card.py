@@ -122,3 +122,9 @@ def test_figures_of_pixels_are_for_a_folder_that_predicts_them(real, classifier)
     run = real.autoregressive
     assert "nats per pixel" in model_card(classifier, run, name=NAME)
     assert "nats per pixel" not in model_card(classifier, run, name=NAME, to="huggingface")
+
+
+def test_the_card_of_a_classifier_for_transformers_says_how_they_differ(classifier, tmp_path):
+    theirs = model_card(classifier, tmp_path, name=NAME, to="huggingface")
+    assert "loads the same. But transformers feeds a classifier no start embedding" in theirs
+    assert "start embedding" not in model_card(classifier, tmp_path, name=NAME)
