@@ -44,9 +44,11 @@ def test_what_is_pushed_can_be_loaded_by_its_name(pretrained, run, hub):
 @pytest.mark.parametrize("token", ["hf_wrong", ""])
 def test_pushing_needs_the_right_to(run, hub, token):
     hub.set_token(token)
-    with pytest.raises(CheckpointError, match="log in with hf auth login, or set HF_TOKEN") as told:
+    with pytest.raises(
+        CheckpointError, match="log in with hf auth login, or set HF_TOKEN"
+    ) as refused:
         push(run, "someone/pixels")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     assert hub.repositories == {}
 
 

@@ -20,7 +20,7 @@ def test_real_results_are_read_as_they_were_measured(real):
     first, bert, tuned = read_runs(real.paths)
     assert first.evaluation == {"test": real.likelihood}
     assert (first.probe, first.untrained) == (real.probe, real.untrained)
-    assert tuple(first.other_probes) == real.others
+    assert first.other_probes == real.others
     assert first.few_labels == real.few_labels
     assert first.outliers == real.outliers
     assert bert.masks == real.masks
@@ -42,7 +42,8 @@ def test_what_is_not_there_is_none_or_empty(tmp_path, tiny_palette):
     run = read(folder)
     assert run.probe is run.masks is run.finetune is run.provenance is run.palette is None
     assert run.evaluation == {}
-    assert run.metrics == run.other_probes == run.samples() == []
+    assert run.metrics == run.samples() == []
+    assert run.other_probes == ()
     assert run.picture("completions.png") is None
     assert run.steps == 0
     assert run.speed is None

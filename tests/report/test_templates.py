@@ -17,8 +17,9 @@ NAMES = ("page.jinja", "card.jinja")
 def test_the_templates_are_part_of_the_package():
     for name in NAMES:
         assert resources.files("igpt.report").joinpath(name).is_file()
-    build = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert build == {"targets": {"wheel": {"packages": ["src/igpt"]}}}  # all files, none left out
+    tool = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]
+    wheel = tool["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["src/igpt"]}  # with all of their files
 
 
 @pytest.mark.slow

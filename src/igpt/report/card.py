@@ -1,7 +1,7 @@
-"""The card of a published model: what it is, how it was made, what it reaches.
+"""The card of a published model: what it is, how to load it, how it was made, what it reaches.
 
-It says what the run's folder says (`igpt.report.read`), and of where the images and the first
-network lay, the last name only: the rest is nobody's business. The words are in `card.jinja`.
+It says what the run's folder says (`igpt.report.read`); of the folders of this machine, the names
+without the paths to them. The words are in `card.jinja`.
 """
 
 from pathlib import Path
@@ -56,7 +56,7 @@ def model_card(
         architecture=ARCHITECTURES["classes" if classes else "colors"],
         one_position_off=ONE_POSITION_OFF,
         run=known,
-        last_name=lambda path: Path(path).name,
+        folder_name=lambda path: Path(path).name,
         settings=known and _settings(known.settings),
         predicts_pixels=to == "igpt" or not classes,
     )

@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         DataError: A palette or picture is damaged, or `out` cannot be written.
     """
     if not runs:
-        raise ConfigError("a report wants at least one run; give the folder that a training wrote")
+        raise ConfigError("a report needs at least one run; give the folder that a training wrote")
     if out.is_dir():
         raise ConfigError(f"a report is one file, but {out} is a folder; try {out / 'report.html'}")
     reported = read_runs(runs)

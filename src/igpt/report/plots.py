@@ -95,8 +95,8 @@ def _loss_plot(runs: list[ReportedRun]) -> Markup | None:
         return None
     starts = sorted({run.model.colors for run in runs})
     top, bottom = math.log(starts[-1]), float(min(lowest))
-    room = max(top - bottom, 0.1)
-    axes.set_ylim(bottom - 0.1 * room, top + 0.15 * room)
+    height = max(top - bottom, 0.1)
+    axes.set_ylim(bottom - 0.1 * height, top + 0.15 * height)
     for colors in starts:
         text = f"before training: log {colors} = {math.log(colors):.2f}"
         _draw_level(axes, math.log(colors), text, _MUTED)

@@ -1,11 +1,11 @@
-"""What runs' folders say, read for the report: settings, curves, results, palette, pictures.
+"""What the folders of runs say: settings, curves, results, palettes, pictures.
 
     first, second = read_runs([Path("runs/a"), Path("runs/a-finetuned")])
     first.probe.test_accuracy
 
-Everything but the pictures is read here and now, each file as the type that wrote it, so a damaged
+All but the pictures is read at once, each file as the type that it was written from, so a damaged
 one is refused before anything is drawn. A run also gets the label and the color that stand for it
-on the whole page; what else it looks like is for `igpt.report.plots` and `page.jinja` to say.
+on the whole page; all else about its looks is for `igpt.report.plots` and `page.jinja` to decide.
 """
 
 import math
@@ -52,7 +52,7 @@ class ReportedRun:
     """By split."""
     probe: LayerProbes | None
     untrained: LayerProbes | None
-    other_probes: list[LayerProbes]
+    other_probes: tuple[LayerProbes, ...]
     """By other solvers than L-BFGS."""
     few_labels: FewLabelsResult | None
     masks: MasksResult | None
@@ -160,7 +160,7 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         evaluation=evaluation.splits,
         probe=folder.read("probe.json", LayerProbes),
         untrained=folder.read("probe-untrained.json", LayerProbes),
-        other_probes=[probe for probe in others if probe],
+        other_probes=tuple(probe for probe in others if probe),
         few_labels=folder.read("few-labels.json", FewLabelsResult),
         masks=folder.read("masks.json", MasksResult),
         outliers=folder.read("outliers.json", OutliersResult),

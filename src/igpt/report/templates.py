@@ -20,7 +20,7 @@ def template(name: str, *, escape: bool) -> jinja2.Template:
 
     Args:
         name: Its file name.
-        escape: Whether what comes into it is escaped, as HTML wants it.
+        escape: Whether what comes into it is escaped, as HTML needs it.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("igpt", "report"),
