@@ -1,0 +1,174 @@
+"""What the folders of runs say: settings, curves, results, palettes, pictures.
+
+    first, second = read_runs([Path("runs/a"), Path("runs/a-finetuned")])
+    first.probe.test_accuracy
+
+All but the pictures is read at once, each file as the type that it was written from, so a damaged
+one is refused before anything is drawn. A run also gets the label and the color that stand for it
+on the whole page; all else about its looks is for `igpt.report.plots` and `page.jinja` to decide.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+
+from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.model.config import ModelConfig
+from igpt.pixels.images import read_image
+from igpt.pixels.palette import Palette
+from igpt.runs.evaluate import Evaluation, MasksResult
+from igpt.runs.few_labels import FewLabelsResult
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.outliers import OutliersResult
+from igpt.runs.probe import LayerProbes
+from igpt.runs.provenance import Provenance
+from igpt.runs.run import PretrainSettings, RunFolder, Settings
+from igpt.training.config import TrainingConfig
+from igpt.training.metrics import read_metrics
+
+_COLORS = ("#2b6ca3", "#c8642b", "#3d8c5f", "#8f5aa8", "#b8962a", "#c2487a", "#3a9aa8", "#7a6a58")
+_OTHER_SOLVERS = ("ridge", "neighbors", "sgd")
+_STRIP = 6  # pictures that show how the samples changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedRun:
+    """All that a run's folder says; None or empty for what is not there."""
+
+    folder: RunFolder
+    label: str
+    """The folder's name; its path where two runs have one name."""
+    color: str
+    settings: Settings
+    palette: Palette | None
+    metrics: list[dict[str, int | float]]
+    """A line a step."""
+    evaluation: dict[str, LikelihoodResult]
+    """By split."""
+    probe: LayerProbes | None
+    untrained: LayerProbes | None
+    other_probes: tuple[LayerProbes, ...]
+    """By other solvers than L-BFGS."""
+    few_labels: FewLabelsResult | None
+    masks: MasksResult | None
+    outliers: OutliersResult | None
+    finetune: FinetuneResult | None
+    provenance: Provenance | None
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether this is a pretraining run, not a fine-tuning one."""
+        return isinstance(self.settings, PretrainSettings)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network, without a class head."""
+        settings = self.settings
+        if isinstance(settings, PretrainSettings):
+            return settings.recipe.model
+        return settings.model
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How it is trained."""
+        settings = self.settings
+        if isinstance(settings, PretrainSettings):
+            return settings.recipe.training
+        return settings.config.training
+
+    @property
+    def steps(self) -> int:
+        """Updates done so far."""
+        return int(self.metrics[-1]["step"]) + 1 if self.metrics else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether training is over."""
+        return bool(self.finetune) or (self.pretrains and self.steps >= self.training.steps)
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second, in the middle of what was measured."""
+        speeds = self.curve("tokens_per_second")[1]
+        return float(np.median(speeds)) if len(speeds) else None
+
+    def curve(self, name: str) -> Float64[np.ndarray, "2 point"]:
+        """Return the updates done at each finite measurement of `name`, and what was measured."""
+        points = [(line["step"] + 1, line[name]) for line in self.metrics if name in line]
+        points = [point for point in points if math.isfinite(point[1])]
+        return np.array(points, dtype=np.float64).reshape(-1, 2).T
+
+    def picture(self, name: str) -> bytes | None:
+        """Return one of the run's PNG files, once it is known to be whole; None if there is none.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        file = self.folder.path / name
+        return _read_picture(file) if file.is_file() else None
+
+    def samples(self) -> list[tuple[int, bytes]]:
+        """Return the pictures drawn during training, by step: a few, first and newest included.
+
+        Raises:
+            DataError: One of them is damaged.
+        """
+        files = (self.folder.path / "samples").glob("step-*.png")
+        steps = sorted((int(file.stem[5:]), file) for file in files if file.stem[5:].isdecimal())
+        shown = np.linspace(0, len(steps) - 1, min(_STRIP, len(steps)))
+        chosen = [steps[round(index)] for index in shown]
+        return [(step, _read_picture(file)) for step, file in chosen]
+
+
+def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
+    """Return what the folders of some runs say; of one that is given twice, once.
+
+    Raises:
+        CheckpointError: A folder holds no run, or one of its files is damaged.
+        DataError: A palette is damaged.
+    """
+    unique: dict[Path, Path] = {}
+    for path in paths:
+        unique.setdefault(path.resolve(), path)
+    names = [resolved.name for resolved in unique]
+    colors = list(_COLORS)
+    if len(unique) > len(colors):
+        rainbow = matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.9, len(unique)))
+        colors = [matplotlib.colors.to_hex(color) for color in rainbow]
+    return [
+        _read_run(path, label=name if names.count(name) == 1 else str(path), color=color)
+        for path, name, color in zip(unique.values(), names, colors, strict=False)
+    ]
+
+
+def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
+    folder = RunFolder.open(path)
+    evaluation = folder.read("evaluation.json", Evaluation) or Evaluation()
+    others = [folder.read(f"probe-{solver}.json", LayerProbes) for solver in _OTHER_SOLVERS]
+    return ReportedRun(
+        folder=folder,
+        label=label,
+        color=color,
+        settings=folder.settings,
+        palette=folder.palette if (path / "palette.npy").is_file() else None,
+        metrics=read_metrics(folder.metrics),
+        evaluation=evaluation.splits,
+        probe=folder.read("probe.json", LayerProbes),
+        untrained=folder.read("probe-untrained.json", LayerProbes),
+        other_probes=tuple(probe for probe in others if probe),
+        few_labels=folder.read("few-labels.json", FewLabelsResult),
+        masks=folder.read("masks.json", MasksResult),
+        outliers=folder.read("outliers.json", OutliersResult),
+        finetune=folder.read("finetune.json", FinetuneResult),
+        provenance=folder.read("provenance.json", Provenance),
+    )
+
+
+def _read_picture(file: Path) -> bytes:
+    read_image(file)  # refuses a damaged one
+    return file.read_bytes()
