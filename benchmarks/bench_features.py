@@ -15,7 +15,7 @@ from transformers import ImageGPTConfig, ImageGPTModel
 from igpt.data.sources import open_source
 from igpt.data.store import Records
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.logistic import fit_path
+from igpt.evaluation.logistic import LinearProbe
 from igpt.formats.huggingface import their_weights
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
@@ -119,7 +119,7 @@ def probes_row(
         return loss.item() + l2 / 2 * np.square(weight).sum()
 
     def ours() -> None:
-        fits = fit_path(features, labels, PENALTIES, device=device)
+        fits = LinearProbe(device=device).fit_path(features, labels, PENALTIES)
         converged[:] = [fit.converged_ for fit in fits]
         objectives["igpt"] = [value(f.weight_, f.intercept_, f.l2) for f in fits]
 

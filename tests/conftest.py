@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from igpt.data.prepare import prepare_store
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import Records, RecordStore, StoreConfig
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import write_png
@@ -45,6 +45,20 @@ def random_model(config: ModelConfig = TINY, *, seed: int = 0, classes: int | No
 def random_tokens(images: int = 2, *, config: ModelConfig = TINY, seed: int = 1):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(config.colors, (images, config.positions), generator=generator)
+
+
+def random_records(images: int = 7, size: int = 4) -> Records:
+    """Return images of noise, without labels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    return Records(name="test", images=pixels, labels=None, class_names=None)
+
+
+def blobs(records: int = 400, classes: int = 4, width: int = 6, seed: int = 0, spread: float = 2.0):
+    """Return features around a center a class, the same centers for every seed, and labels."""
+    generator = np.random.default_rng(seed)
+    centers = np.random.default_rng(99).normal(size=(classes, width)) * spread
+    labels = generator.integers(0, classes, records)
+    return centers[labels] + generator.normal(size=(records, width)), labels
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 
 import igpt as igpt_library
 from igpt.cli import main
-from igpt.evaluation.cheap_probes import ridge_probe
-from igpt.evaluation.logistic import probe_features
+from igpt.evaluation.probe import probe_features
+from igpt.evaluation.solvers import lbfgs, ridge
 from igpt.pixels.images import read_image, write_png
 from tests.conftest import write_shapes
 
@@ -466,26 +466,28 @@ def test_neighboring_layers_are_probed_as_one_feature(made, igpt, refused):
     assert result["best_layer"] in layers
     splits = [store_.split(name) for name in ("train", "validation", "test")]
     joined = [
-        igpt_library.extract_features(pretrained, split, layers=layers).reshape(len(split), -1)
+        igpt_library.extract_features(pretrained, split, layers=layers).reshape(len(split), 1, -1)
         for split in splits
     ]
     parts = [(x, split.require_labels()) for x, split in zip(joined, splits, strict=True)]
-    assert result["concatenated"]["test_accuracy"] == probe_features(*parts).test_accuracy
+    assert (
+        result["concatenated"]["test_accuracy"] == probe_features(lbfgs(), *parts)[0].test_accuracy
+    )
     assert "concatenate must lie between 1 and the 3 layers probed, got 4" in refused(
         "probe", run, "--data", store, "--concatenate", 4
     )
     code, out, _ = igpt("probe", run / "model", "--data", store, "--concatenate", 2, "--solver",
                         "ridge", "--json")  # fmt: skip
     assert code == 0
-    ridge = json.loads(out)["concatenated"]
+    least_squares = json.loads(out)["concatenated"]
     joined = [
-        igpt_library.extract_features(pretrained, split, layers=ridge["layers"]).reshape(
-            len(split), -1
+        igpt_library.extract_features(pretrained, split, layers=least_squares["layers"]).reshape(
+            len(split), 1, -1
         )
         for split in splits
     ]
     parts = [(x, split.require_labels()) for x, split in zip(joined, splits, strict=True)]
-    assert ridge["test_accuracy"] == ridge_probe(*parts).test_accuracy
+    assert least_squares["test_accuracy"] == probe_features(ridge(), *parts)[0].test_accuracy
     code, out, _ = igpt("probe", run / "model", "--data", store, "--concatenate", 3, "--solver",
                         "sgd")  # fmt: skip
     assert code == 0

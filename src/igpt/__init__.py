@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from igpt.report.page import write_report as write_report
     from igpt.report.publish import push as push
     from igpt.runs.finetune import finetune as finetune
+    from igpt.runs.measure import probe_run as probe_run
     from igpt.runs.pretrain import pretrain as pretrain
-    from igpt.runs.probe import probe_run as probe_run
     from igpt.runs.recipes import RECIPES as RECIPES
     from igpt.runs.recipes import Recipe as Recipe
     from igpt.runs.search import search_finetuning as search_finetuning
@@ -85,7 +85,7 @@ _PLACES = {
     "predict": "igpt.evaluation.classifier",
     "prepare_store": "igpt.data.prepare",
     "pretrain": "igpt.runs.pretrain",
-    "probe_run": "igpt.runs.probe",
+    "probe_run": "igpt.runs.measure",
     "push": "igpt.report.publish",
     "reproduce": "igpt.claims.reproduce",
     "sample_images": "igpt.evaluation.completion",

@@ -21,8 +21,8 @@ from igpt.pixels.filters import ResamplingFilter
 from igpt.values import to_dict
 
 if TYPE_CHECKING:
-    from igpt.runs.outliers import OutliersResult
-    from igpt.runs.probe import LayerProbes
+    from igpt.evaluation.outliers import OutliersResult
+    from igpt.evaluation.probe import LayerProbes
     from igpt.runs.rates import SearchResult
 
 _PATH = click.Path(path_type=Path)
@@ -442,7 +442,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure how well RUN predicts held-out images, in nats and bits per pixel."""
-    from igpt.runs.evaluate import evaluate_run
+    from igpt.runs.measure import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
     hidden = " (hidden pixels)" if result.objective == "masked" else ""
@@ -485,7 +485,7 @@ def probe(
     **options: Any,
 ) -> None:
     """Fit a linear probe to every layer's features, beside raw pixels."""
-    from igpt.runs.probe import probe_run
+    from igpt.runs.measure import probe_run
 
     result = probe_run(run, data=data, layers=layers or None, **options)
     if options["solver"] != "lbfgs":
@@ -514,7 +514,7 @@ def probe(
 @_JSON
 def masks(run: Path, as_json: bool, **options: Any) -> None:
     """Classify by a BERT RUN under several masks: the modal class, beside one mask and none."""
-    from igpt.runs.evaluate import masks_run
+    from igpt.runs.measure import masks_run
 
     result = masks_run(run, **options)
     table = (
@@ -586,7 +586,7 @@ def along(run: Path, as_json: bool, **options: Any) -> None:
 @_JSON
 def few_labels(run: Path, as_json: bool, **options: Any) -> None:
     """Probe RUN with a handful of labels a class, on random subsets."""
-    from igpt.runs.few_labels import few_labels_run
+    from igpt.runs.measure import few_labels_run
 
     result = few_labels_run(run, **options)
     lines = [f"layer {result.layer}, {result.layer_chosen}", "labels a class  test accuracy"]
@@ -886,7 +886,7 @@ def outliers(run: Path, as_json: bool, **options: Any) -> None:
     outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest test
     images.
     """
-    from igpt.runs.outliers import outliers_run
+    from igpt.runs.measure import outliers_run
 
     result = outliers_run(run, **options)
     _print(result, as_json, _outliers_table(result))
@@ -929,7 +929,7 @@ def features(run: Path, data: Path, layers: tuple[int, ...], out: Path, device: 
     For each split: NAME_features (image, layer, width) and, where there are labels, NAME_labels;
     beside them, layers and class_names.
     """
-    from igpt.runs.evaluate import write_features
+    from igpt.runs.measure import write_features
 
     shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
     for name, shape in shapes.items():

@@ -17,12 +17,11 @@ from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.report.page import write_report
-from igpt.runs.evaluate import evaluate_run
 from igpt.runs.finetune import FinetuneResult, finetune
+from igpt.runs.measure import evaluate_run, probe_run
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.pictures import complete_records
 from igpt.runs.pretrain import pretrain
-from igpt.runs.probe import probe_run
 from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.resume import ensure
 from igpt.runs.run import RunFolder

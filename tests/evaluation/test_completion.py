@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from tests.conftest import TINY, random_model
-from tests.evaluation.test_features import records
+from tests.conftest import random_records as records
 
 from igpt.errors import ConfigError
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images

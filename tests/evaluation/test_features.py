@@ -4,17 +4,12 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import TINY, random_model
+from tests.conftest import random_records as records
 
-from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
-
-
-def records(images=7, size=4):
-    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-    return Records(name="test", images=pixels, labels=None, class_names=None)
 
 
 @pytest.fixture(params=["causal", "bert"])
@@ -24,13 +19,13 @@ def pretrained(request, tiny_palette):
 
 
 def test_features_are_the_mean_normalized_states_of_every_layer(pretrained):
-    found = extract_features(pretrained, records(), batch_size=3)
+    features = extract_features(pretrained, records(), batch_size=3)
     tokens = pretrained.tokenizer.encode(records().images)
     with torch.no_grad():
         states = list(pretrained.model.states(tokens))
     wanted = np.stack([state.mean(dim=1).numpy() for state in states], axis=1)
-    assert found.shape == (7, 4, 24)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert features.shape == (7, 4, 24)
+    np.testing.assert_allclose(features, wanted, atol=1e-6)
     # A normalized state has a mean square of gain²: the first layer's, before its gain, of one.
     gain = pretrained.model.blocks[0].attention_norm.gain.detach()
     square = (states[0].detach() / gain).pow(2).mean(dim=-1)

@@ -2,17 +2,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from tests.conftest import blobs, random_model
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation.few_labels import balanced_subset, few_labels_accuracy
+from igpt.evaluation.features import extract_features
+from igpt.evaluation.few_labels import balanced_subset, few_labels, few_labels_accuracy
+from igpt.model.pretrained import Pretrained
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.randomness import Stream, stream_seed
-
-
-def blobs(records=400, classes=4, width=6, seed=0, spread=2.0):
-    generator = np.random.default_rng(seed)
-    centers = np.random.default_rng(99).normal(size=(classes, width)) * spread
-    labels = generator.integers(0, classes, records)
-    return centers[labels] + generator.normal(size=(records, width)), labels
 
 
 def test_a_subset_has_as_many_of_every_class_and_none_twice():
@@ -39,21 +36,21 @@ def test_every_record_is_as_likely_as_any_other():
 
 def test_each_accuracy_is_that_of_scikit_learns_regression_on_the_subset():
     train, test = blobs(), blobs(seed=1)
-    found = few_labels_accuracy(train, test, labels_per_class=8, subsets=3, seed=5)
-    assert found.converged
-    for subset, (accuracy, l2) in enumerate(zip(found.accuracies, found.penalties, strict=True)):
+    row = few_labels_accuracy(train, test, labels_per_class=8, subsets=3, seed=5)
+    assert row.converged
+    for subset, (accuracy, l2) in enumerate(zip(row.accuracies, row.penalties, strict=True)):
         part = balanced_subset(train[1], 8, seed=5, subset=subset)
         peer = LogisticRegression(C=1 / (l2 * len(part)), tol=1e-8, max_iter=10_000)
         peer.fit(train[0][part], train[1][part])
         assert accuracy == peer.score(*test)
-    assert found.mean == pytest.approx(np.mean(found.accuracies))
-    assert found.standard_deviation == pytest.approx(np.std(found.accuracies, ddof=1))
+    assert row.mean == pytest.approx(np.mean(row.accuracies))
+    assert row.standard_deviation == pytest.approx(np.std(row.accuracies, ddof=1))
 
 
 def test_the_penalty_is_the_best_in_cross_validation_within_the_subset():
     train, test = blobs(spread=0.4), blobs(seed=1, spread=0.4)
     penalties = (1e1, 1e-1, 1e-3)
-    found = few_labels_accuracy(
+    row = few_labels_accuracy(
         train, test, labels_per_class=12, subsets=1, seed=2, penalties=penalties
     )
     part = balanced_subset(train[1], 12, seed=2)
@@ -72,13 +69,13 @@ def test_the_penalty_is_the_best_in_cross_validation_within_the_subset():
                 for fitted, held in folds
             )
         )
-    assert found.penalties == (penalties[int(np.argmax(right))],)
+    assert row.penalties == (penalties[int(np.argmax(right))],)
 
 
 def test_one_label_a_class_is_enough_to_say_something():
-    found = few_labels_accuracy(blobs(spread=4.0), blobs(seed=1, spread=4.0), labels_per_class=1)
-    assert found.mean > 0.5
-    assert set(found.penalties) == {1e1}
+    row = few_labels_accuracy(blobs(spread=4.0), blobs(seed=1, spread=4.0), labels_per_class=1)
+    assert row.mean > 0.5
+    assert set(row.penalties) == {1e1}
     assert (
         few_labels_accuracy(
             blobs(), blobs(seed=1), labels_per_class=1, subsets=1
@@ -95,3 +92,38 @@ def test_what_cannot_be_drawn_is_refused():
         balanced_subset(labels, 0, seed=0)
     with pytest.raises(ConfigError, match="a subset and a penalty, got 0 and 7"):
         few_labels_accuracy(blobs(), blobs(), labels_per_class=1, subsets=0)
+
+
+@pytest.fixture
+def pretrained(tiny_palette):
+    return Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
+
+
+def test_a_layer_of_a_network_is_read_in_a_row_for_each_number_of_labels(pretrained, shapes_store):
+    result = few_labels(
+        pretrained, shapes_store, layer=1, labels_per_class=[1, 2], subsets=2, seed=4
+    )
+    train, test = (
+        (extract_features(pretrained, records, layers=[1])[:, 0], records.labels)
+        for records in (shapes_store.split("train"), shapes_store.split("test"))
+    )
+    assert result.rows == tuple(
+        few_labels_accuracy(train, test, labels_per_class=count, subsets=2, seed=4)
+        for count in (1, 2)
+    )
+    assert (result.layer, result.test_images, result.finetune_steps) == (1, 16, 0)
+
+
+def test_what_is_fine_tuned_learns_from_the_same_subsets(pretrained, shapes_store):
+    seen = []
+
+    def fine_tuned(records):
+        seen.append(records.labels.tolist())
+        return 0.25 * len(seen)
+
+    result = few_labels(
+        pretrained, shapes_store, layer=0, labels_per_class=[3], subsets=2, fine_tuned=fine_tuned
+    )
+    assert result.rows[0].fine_tuned.accuracies == (0.25, 0.5)
+    assert result.rows[0].fine_tuned.mean == 0.375
+    assert [np.bincount(labels).tolist() for labels in seen] == [[3, 3], [3, 3]]

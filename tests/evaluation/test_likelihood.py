@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import TINY, random_model, random_tokens
-from tests.evaluation.test_features import records
+from tests.conftest import random_records as records
 
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.likelihood import (
@@ -43,12 +43,12 @@ def pixel_by_pixel(pretrained, images):
 def test_likelihood_is_the_mean_over_all_pixels_or_all_but_the_first(pretrained):
     wanted = pixel_by_pixel(pretrained, records().images)
     for batch_size in (1, 3, 64):
-        found = evaluate(pretrained, records(), batch_size=batch_size)
-        assert found.objective == "autoregressive"
-        assert found.images == 7
-        assert found.nats_per_pixel == pytest.approx(wanted.mean(), rel=1e-5)
-        assert found.bits_per_pixel == pytest.approx(wanted.mean() / math.log(2), rel=1e-5)
-        assert found.nats_per_pixel_from_second == pytest.approx(wanted[:, 1:].mean(), rel=1e-5)
+        result = evaluate(pretrained, records(), batch_size=batch_size)
+        assert result.objective == "autoregressive"
+        assert result.images == 7
+        assert result.nats_per_pixel == pytest.approx(wanted.mean(), rel=1e-5)
+        assert result.bits_per_pixel == pytest.approx(wanted.mean() / math.log(2), rel=1e-5)
+        assert result.nats_per_pixel_from_second == pytest.approx(wanted[:, 1:].mean(), rel=1e-5)
     few = evaluate(pretrained, records(), images=2)
     assert (few.images, few.nats_per_pixel) == (2, pytest.approx(wanted[:2].mean(), rel=1e-5))
 
@@ -65,9 +65,9 @@ def test_each_pixel_s_loss_can_be_had(pretrained):
 def test_each_images_loss_is_the_mean_over_its_pixels_one_by_one(pretrained):
     wanted = pixel_by_pixel(pretrained, records().images).mean(axis=1)
     for batch_size in (1, 3, 64):
-        found = image_losses(pretrained, records(), batch_size=batch_size)
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        losses = image_losses(pretrained, records(), batch_size=batch_size)
+        assert losses.dtype == np.float64
+        np.testing.assert_allclose(losses, wanted, rtol=1e-5)
     of_larger = image_losses(pretrained, records(size=8))  # resampled to the network's size
     assert of_larger.shape == (7,)
     with pytest.raises(DataError, match="images of 2x2 pixels, and 4x4 are wanted"):
@@ -79,28 +79,28 @@ def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
         model=random_model(dataclasses.replace(TINY, causal=False)),
         tokenizer=ImageTokenizer(tiny_palette, 4),
     )
-    found = evaluate(bert, records(), seed=3)
+    result = evaluate(bert, records(), seed=3)
     tokens = bert.tokenizer.encode(records().images)
     hidden = image_masks(tokens, (3,), range(len(tokens)))
     with torch.no_grad():
         chances = bert.model(tokens, hidden).double().log_softmax(dim=-1)
     wanted = []
     for image in range(7):
-        places = hidden[image].nonzero().flatten()
-        costs = [-chances[image, i, tokens[image, i]].item() for i in places]
+        positions = hidden[image].nonzero().flatten()
+        costs = [-chances[image, i, tokens[image, i]].item() for i in positions]
         wanted.append(sum(costs) / max(1, len(costs)))
-    assert found.nats_per_pixel == pytest.approx(np.mean(wanted), rel=1e-5)
-    assert found.nats_per_pixel_from_second is None
-    assert found == evaluate(bert, records(), seed=3)
+    assert result.nats_per_pixel == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert result.nats_per_pixel_from_second is None
+    assert result == evaluate(bert, records(), seed=3)
 
 
 def test_the_next_pixels_distribution_is_that_of_the_whole_images_logits():
     model, tokens = random_model(), random_tokens(3)
     whole = model(tokens).softmax(dim=-1)
     for given in (0, 1, 9, 15):
-        found = next_pixel_distribution(model, tokens[:, :given])
-        torch.testing.assert_close(found, whole[:, given])
-        torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+        chances = next_pixel_distribution(model, tokens[:, :given])
+        torch.testing.assert_close(chances, whole[:, given])
+        torch.testing.assert_close(chances.sum(dim=1), torch.ones(3))
     with pytest.raises(ConfigError, match="16 pixels and 16 are given; give one less"):
         next_pixel_distribution(model, tokens)
 
@@ -114,8 +114,8 @@ def test_a_surprise_map_is_minus_the_log_of_each_pixels_probability_one_by_one(t
         for position, color in enumerate(image):
             logits = model(image[None])[0, position].detach().numpy()
             probability = np.exp(logits[color]) / np.exp(logits).sum()
-            found = maps[number, position // 4, position % 4]
-            assert found == pytest.approx(-math.log(probability), rel=1e-5)
+            surprise = maps[number, position // 4, position % 4]
+            assert surprise == pytest.approx(-math.log(probability), rel=1e-5)
 
 
 def test_a_network_that_hides_pixels_has_no_surprise(tiny_palette):

@@ -3,8 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation import logistic as linear_probe
-from igpt.evaluation.logistic import LinearProbe, fit_path, probe_features
+from igpt.evaluation.logistic import LinearProbe
 
 
 def overlapping_classes(records=400, features=8, classes=4, seed=0):
@@ -37,20 +36,23 @@ def test_the_optimum_is_that_of_scikit_learn(l2):
     assert probe.score(features, labels) == reference.score(features, labels)
 
 
-def test_large_fits_begin_in_float32_and_end_as_exactly(monkeypatch):
+def test_large_fits_begin_in_float32_and_end_as_exactly():
     features, labels = overlapping_classes()
     wanted = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
-    monkeypatch.setattr(linear_probe, "_SINGLE_FROM", 0)
-    probe = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
+    probe = LinearProbe(1e-4, tolerance=1e-7, single_from=0).fit(features, labels)
     assert probe.converged_
     np.testing.assert_allclose(probe.weight_, wanted.weight_, atol=1e-5)
-    cut = LinearProbe(1e-4, tolerance=1e-7, max_iterations=3).fit(features, labels)
+
+
+def test_iterations_in_float32_count_too():
+    features, labels = overlapping_classes()
+    cut = LinearProbe(1e-4, max_iterations=3, single_from=0).fit(features, labels)
     assert (cut.iterations_, cut.converged_) == (3, False)
 
 
 def test_a_path_has_the_optimum_of_each_penalty_strongest_first():
     features, labels = overlapping_classes()
-    path = fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0], tolerance=1e-8)
+    path = LinearProbe(tolerance=1e-8).fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0])
     assert [probe.l2 for probe in path] == [1.0, 1e-2, 1e-4]
     for probe in path:
         alone = LinearProbe(probe.l2, tolerance=1e-8).fit(features, labels)
@@ -175,17 +177,17 @@ def test_the_gradient_is_the_slope_of_the_objective_in_weights_and_intercepts(it
     features, labels = overlapping_classes(features=5)
     features = features * [1, 10, 1, 0.1, 1] + 2
     probe = LinearProbe(0.1, max_iterations=iterations).fit(features, labels)
-    found = np.column_stack([probe.weight_, probe.intercept_])
+    parameters = np.column_stack([probe.weight_, probe.intercept_])
 
-    def value(parameters):
-        return objective(features, labels, 0.1, parameters[:, :-1], parameters[:, -1])
+    def value(at):
+        return objective(features, labels, 0.1, at[:, :-1], at[:, -1])
 
     slopes = []
-    for index in np.ndindex(found.shape):
-        step = np.zeros_like(found)
+    for index in np.ndindex(parameters.shape):
+        step = np.zeros_like(parameters)
         step[index] = 1e-6
-        slopes.append((value(found + step) - value(found - step)) / 2e-6)
-    assert probe.objective_ == pytest.approx(value(found), rel=1e-12)
+        slopes.append((value(parameters + step) - value(parameters - step)) / 2e-6)
+    assert probe.objective_ == pytest.approx(value(parameters), rel=1e-12)
     assert probe.gradient_norm_ == pytest.approx(np.abs(slopes).max(), rel=1e-5)
 
 
@@ -228,6 +230,8 @@ def test_what_cannot_be_fitted_is_refused():
         LinearProbe().fit(features[:0], labels[:0])
     with pytest.raises(ConfigError, match="l2 must be positive and finite, got 0"):
         LinearProbe(0.0).fit(features, labels)
+    with pytest.raises(ConfigError, match=r"got -1\.0"):
+        LinearProbe().fit_path(features, labels, [1.0, -1.0])
 
 
 def test_features_of_another_width_are_refused():
@@ -237,79 +241,3 @@ def test_features_of_another_width_are_refused():
         probe.score(features[:, 1:], labels)
     with pytest.raises(DataError, match="for 8 features, but these records have 7"):
         LinearProbe().fit(features[:, 1:], labels, start=probe)
-
-
-def splits():
-    train = overlapping_classes(records=60, features=30, seed=1)
-    return train, overlapping_classes(features=30, seed=2), overlapping_classes(features=30, seed=3)
-
-
-def test_the_most_accurate_penalty_on_validation_is_chosen():
-    train, validation, test = splits()
-    result = probe_features(train, validation, test)
-    expected = {l2: LinearProbe(l2).fit(*train).score(*validation) for l2 in (1e-1, 1e-3, 1e-5)}
-    for l2, accuracy in expected.items():
-        assert result.validation_accuracies[l2] == pytest.approx(accuracy, abs=0.01)
-    assert result.validation_accuracy == max(result.validation_accuracies.values())
-    assert result.validation_accuracies[result.l2] == result.validation_accuracy
-    assert list(result.validation_accuracies) == sorted(result.validation_accuracies, reverse=True)
-
-
-def test_test_labels_do_not_change_the_choice():
-    train, validation, (features, labels) = splits()
-    shuffled = np.random.default_rng(0).permutation(labels)
-    result = probe_features(train, validation, (features, labels))
-    other = probe_features(train, validation, (features, shuffled))
-    assert other.l2 == result.l2
-    assert other.validation_accuracies == result.validation_accuracies
-    assert other.test_accuracy < result.test_accuracy
-
-
-def test_the_test_accuracy_is_that_of_a_fit_on_training_and_validation_together():
-    train, validation, test = splits()
-    result = probe_features(train, validation, test, tolerance=1e-8)
-    together = [np.concatenate(parts) for parts in zip(train, validation, strict=True)]
-    refit = LinearProbe(result.l2, tolerance=1e-8).fit(*together)
-    assert result.test_accuracy == refit.score(*test)
-    assert result.converged
-    assert result.gradient_norm <= 1e-8
-
-
-def test_of_equally_good_penalties_the_strongest_is_chosen():
-    features, labels = overlapping_classes(classes=2)
-    features = features + 100 * labels[:, None]  # any penalty tells these apart
-    records = features, labels
-    result = probe_features(records, records, records, penalties=(1e-4, 1e-2, 1e-3))
-    assert set(result.validation_accuracies.values()) == {1.0}
-    assert result.l2 == 1e-2
-
-
-def test_probing_cut_short_says_so():
-    result = probe_features(*splits(), penalties=[1e-3], max_iterations=2)
-    assert not result.converged
-    assert result.iterations == 4
-    assert result.gradient_norm > 1e-5
-
-
-def test_a_class_only_validation_has_is_learned_by_the_last_fit():
-    (features, labels), validation, test = splits()
-    result = probe_features((features[labels != 1], labels[labels != 1]), validation, test)
-    assert result.test_accuracy > result.validation_accuracy
-
-
-def test_penalties_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match="a penalty or more"):
-        probe_features(*splits(), penalties=())
-    with pytest.raises(ConfigError, match=r"got -1\.0"):
-        probe_features(*splits(), penalties=(1.0, -1.0))
-
-
-def test_records_that_do_not_fit_together_are_refused():
-    train, validation, (features, labels) = splits()
-    broken = np.where(np.arange(30) == 3, np.nan, features)
-    with pytest.raises(DataError, match="400 of 400 records are not"):
-        probe_features(train, validation, (broken, labels))
-    with pytest.raises(DataError, match="for 30 features, but these records have 29"):
-        probe_features(train, validation, (features[:, 1:], labels))
-    with pytest.raises(DataError, match="400 rows of features and 399 labels"):
-        probe_features(train, validation, (features, labels[1:]))

@@ -39,9 +39,9 @@ def test_ties_are_broken_at_random_and_by_the_seed():
 
 def test_features_under_a_mask_are_those_of_images_hidden_so(pretrained, shapes_store):
     records = shapes_store.split("test")
-    found = extract_features(pretrained, records, mask_seed=(7,), batch_size=3)
+    features = extract_features(pretrained, records, mask_seed=(7,), batch_size=3)
     assert np.array_equal(
-        found, extract_features(pretrained, records, mask_seed=(7,), batch_size=3)
+        features, extract_features(pretrained, records, mask_seed=(7,), batch_size=3)
     )
     tokens = pretrained.tokenizer.encode(images_at_size(records, 4))
     shares = []
@@ -50,14 +50,14 @@ def test_features_under_a_mask_are_those_of_images_hidden_so(pretrained, shapes_
         shares.append(hidden.float().mean().item())
         states = pretrained.model.states(tokens[number : number + 1], hidden)
         wanted = np.stack([state.mean(dim=1)[0].detach().numpy() for state in states])
-        np.testing.assert_allclose(found[number], wanted, atol=1e-5)
+        np.testing.assert_allclose(features[number], wanted, atol=1e-5)
     assert 0.1 < np.mean(shares) < 0.5
-    assert not np.allclose(found, extract_features(pretrained, records))
+    assert not np.allclose(features, extract_features(pretrained, records))
 
 
 def test_the_ensemble_is_the_modal_class_of_probes_under_each_mask(pretrained, shapes_store):
     train, test = shapes_store.split("train"), shapes_store.split("test")
-    found = mask_ensemble(pretrained, train, test, layer=2, l2=1e-3, masks=3, seed=5)
+    result = mask_ensemble(pretrained, train, test, layer=2, l2=1e-3, masks=3, seed=5)
     labels, truth = train.labels, test.labels
 
     def features(records, seed):
@@ -65,12 +65,12 @@ def test_the_ensemble_is_the_modal_class_of_probes_under_each_mask(pretrained, s
 
     probe = LinearProbe(1e-3).fit(features(train, (5, 0)), labels)
     votes = np.stack([probe.predict(features(test, (5, 1, m))) for m in range(3)], axis=1)
-    assert found.single == tuple((votes == truth[:, None]).mean(axis=0))
-    assert found.modal == (modal_class(votes, seed=5) == truth).mean()
+    assert result.single == tuple((votes == truth[:, None]).mean(axis=0))
+    assert result.modal == (modal_class(votes, seed=5) == truth).mean()
     whole = LinearProbe(1e-3).fit(features(train, None), labels)
-    assert found.unmasked == whole.score(features(test, None), truth)
+    assert result.unmasked == whole.score(features(test, None), truth)
     one = mask_ensemble(pretrained, train, test, layer=2, l2=1e-3, masks=1, seed=5)
-    assert one.modal == one.single[0] == found.single[0]
+    assert one.modal == one.single[0] == result.single[0]
 
 
 def test_an_autoregressive_network_has_no_masks(tiny_palette, shapes_store):

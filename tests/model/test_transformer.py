@@ -212,3 +212,31 @@ def test_training_keeps_nothing_that_grows_with_the_square_of_the_pixels(causal)
 def test_more_pixels_than_positions_are_refused():
     with pytest.raises(DataError, match=r"16 positions \(4x4 pixels\), but each image has 25"):
         random_model()(torch.zeros(1, 25, dtype=torch.long))
+
+
+def test_dropout_zeroes_its_share_of_what_a_block_adds():
+    torch.manual_seed(0)
+    model = ImageGPT(ModelConfig(image_size=4, colors=4, layers=1, width=64, heads=2))
+    model.set_dropout(0.25)
+    dropped = model.blocks[0].dropout.train()(torch.ones(10_000))
+    assert abs((dropped == 0).float().mean().item() - 0.25) < 0.03
+    assert dropped.max().item() == pytest.approx(1 / 0.75)
+    tokens = torch.zeros((1, 16), dtype=torch.int64)
+    assert torch.equal(model.eval()(tokens), model(tokens))
+    assert not torch.equal(model.train().final_state(tokens), model.final_state(tokens))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_heads_that_do_not_start_at_zero_start_like_the_embedding(tied):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        image_size=4, colors=64, layers=1, width=64, heads=2, zero_heads=False, tied=tied
+    )
+    model = ImageGPT(config, classes=64)
+    assert model.color_head.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.class_head.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert (model.color_head.weight is model.token_embedding) == tied
+    assert sum(p.numel() for p in model.parameters()) == config.parameters + 64 * 64
+    zero = ImageGPT(dataclasses.replace(config, zero_heads=True), classes=64)
+    assert not zero.class_head.weight.any()
+    assert bool(zero.color_head.weight.any()) == tied

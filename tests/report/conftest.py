@@ -10,16 +10,25 @@ import pytest
 import torch
 from tests.conftest import SHAPES_RECIPE
 
+from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.outliers import OutliersResult
+from igpt.evaluation.probe import LayerProbe, LayerProbes, ProbeFit
+from igpt.evaluation.solvers import SolverName
 from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
-from igpt.runs.evaluate import Evaluation, MasksResult, evaluate_run, masks_run
-from igpt.runs.few_labels import FewLabelsResult, few_labels_run
 from igpt.runs.finetune import FinetuneResult, finetune
-from igpt.runs.outliers import OutliersResult, outliers_run
+from igpt.runs.measure import (
+    Evaluation,
+    evaluate_run,
+    few_labels_run,
+    masks_run,
+    outliers_run,
+    probe_run,
+)
 from igpt.runs.pictures import complete_records, surprise_records
 from igpt.runs.pretrain import pretrain
-from igpt.runs.probe import LayerProbe, LayerProbes, ProbeFit, Solver, probe_run
 from igpt.runs.provenance import Provenance
 from igpt.runs.recipes import RECIPES, Recipe, with_settings
 from igpt.runs.run import DataIdentity, FinetuneSettings, PretrainSettings, RunFolder
@@ -85,7 +94,9 @@ def write_metrics(run: RunFolder, lines) -> None:
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def probes(*accuracies: float, raw: float | None = None, solver: Solver = "lbfgs") -> LayerProbes:
+def probes(
+    *accuracies: float, raw: float | None = None, solver: SolverName = "lbfgs"
+) -> LayerProbes:
     """Return a probe of so many layers; the best on validation is the best on test."""
     best = accuracies.index(max(accuracies))
     return LayerProbes(

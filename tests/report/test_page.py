@@ -16,9 +16,9 @@ from tests.report.conftest import (
 )
 
 from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
+from igpt.evaluation.outliers import ForeignSet, ImageSet, OutliersResult
 from igpt.report.page import write_report
-from igpt.runs.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
-from igpt.runs.outliers import ForeignSet, ImageSet, OutliersResult
 from igpt.runs.run import RunFolder
 
 DASH = "\N{EN DASH}"

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tests.conftest import SHAPES_RECIPE, losses
+from tests.conftest import SHAPES_RECIPE, losses, with_training
 
 from igpt.evaluation.classifier import accuracy
 from igpt.runs.finetune import FinetuneResult, finetune
@@ -74,3 +74,33 @@ def test_fine_tuning_on_all_images_takes_all_of_its_steps(given, tmp_path, accur
     assert accuracies_of == ["test"]
     assert len(read_metrics(run.metrics)) == 12
     assert run.require("finetune.json", FinetuneResult).best_step == 12
+
+
+def scratch(**settings):
+    return replace(SHAPES_RECIPE.finetune, from_scratch=True, pixel_coefficient=0.0, **settings)
+
+
+def test_from_scratch_begins_with_fresh_weights_of_its_seed(given, tmp_path):
+    base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", **given)
+    other = pretrain(with_training(SHAPES_RECIPE, seed=7), out=tmp_path / "other", **given)
+    arguments = {"data": given["data"], "device": "cpu"}
+    one = finetune(base.path, out=tmp_path / "one", config=scratch(), **arguments)
+    two = finetune(other.path, out=tmp_path / "two", config=scratch(), **arguments)
+    config = replace(SHAPES_RECIPE.finetune, pixel_coefficient=0.0)
+    pretrained = finetune(base.path, out=tmp_path / "three", config=config, **arguments)
+    assert losses(one.path) == losses(two.path)  # nothing of the source is in it but its shape
+    assert losses(one.path)[1] != losses(pretrained.path)[1]
+    assert not (one.path / "pretrained").exists()
+
+
+def test_dropout_is_for_training_alone_and_resumes_bit_for_bit(given, tmp_path):
+    base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
+    arguments = {"data": given["data"], "device": "cpu"}
+    config = scratch(dropout=0.5)
+    whole = finetune(base.path, out=tmp_path / "whole", config=config, **arguments)
+    parts = finetune(base.path, out=tmp_path / "parts", config=config, seconds=0.0, **arguments)
+    resume(parts.path, device="cpu", seconds=0.0)
+    resume(parts.path, device="cpu")
+    assert losses(parts.path) == losses(whole.path)
+    without = finetune(base.path, out=tmp_path / "without", config=scratch(), **arguments)
+    assert losses(without.path)[1] != losses(whole.path)[1]

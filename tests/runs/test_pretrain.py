@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.conftest import SHAPES_RECIPE, losses, with_training
+from sklearn.linear_model import RidgeClassifier
+from tests.conftest import SHAPES_RECIPE, losses, with_training, write_shapes
 
 import igpt
 from igpt.data.prepare import prepare_store
 from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError, DataError
+from igpt.evaluation.features import extract_features
 from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.palette import Palette
 from igpt.runs.pretrain import pretrain
@@ -116,3 +118,53 @@ def test_tokens_of_another_palette_are_refused_before_anything_is_written(given,
     with pytest.raises(DataError, match=r"tokens of palette .* prepare them again with the model"):
         pretrain(SHAPES_RECIPE, out=tmp_path / "another", **given)
     assert not (tmp_path / "another").exists()
+
+
+def weights(folder):
+    return igpt.load(folder).model.state_dict()
+
+
+def test_snapshots_are_the_network_as_it_was_at_each_halving(given, tmp_path):
+    recipe = replace(SHAPES_RECIPE, snapshots=3)
+    run = pretrain(recipe, out=tmp_path / "run", **given)
+    names = sorted(path.name for path in (run.path / "snapshots").iterdir())
+    assert names == ["step-000001", "step-000003", "step-000006"]  # of 12: a half, a quarter ...
+    begun = pretrain(recipe, out=tmp_path / "begun", seconds=0.0, **given)
+    assert len(losses(begun.path)) == 1
+    at_one, stopped_at_one = weights(run.snapshot(1)), weights(begun.model)
+    assert all(torch.equal(at_one[name], stopped_at_one[name]) for name in at_one)
+
+
+def test_the_online_probe_is_ridge_regression_on_the_best_layer(given, shapes_store, tmp_path):
+    recipe = replace(SHAPES_RECIPE, online_probe_images=20)
+    run = pretrain(recipe, out=tmp_path / "run", **given)
+    line = losses(run.path)[-1]
+    train, held = shapes_store.split("train").first(20), shapes_store.split("validation").first(8)
+    parts = [extract_features(igpt.load(run.path), records) for records in (train, held)]
+    scores = [
+        RidgeClassifier(alpha=0.02)
+        .fit(parts[0][:, n], train.labels)
+        .score(parts[1][:, n], held.labels)
+        for n in range(3)
+    ]
+    assert line["online_probe_accuracy"] == max(scores)
+    assert line["online_probe_layer"] == int(np.argmax(scores))
+    assert "online_probe_accuracy" not in losses(run.path)[0]
+
+
+def test_an_online_probe_needs_labels(given, tmp_path):
+    folder = write_shapes(tmp_path / "images") / "left"  # without the folders that are classes
+    given["data"] = prepare_store(str(folder), tmp_path / "s", StoreConfig(image_size=8)).path
+    with pytest.raises(DataError, match="have no labels"):
+        pretrain(replace(SHAPES_RECIPE, online_probe_images=5), out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tied_network_has_one_table_and_is_saved_and_read_back(given, tmp_path):
+    tied = replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, tied=True))
+    whole = pretrain(tied, out=tmp_path / "whole", **given)
+    loaded = weights(whole.path)
+    assert torch.equal(loaded["color_head.weight"], loaded["token_embedding"])
+    parts = pretrain(tied, out=tmp_path / "parts", seconds=0.0, **given)
+    resume(parts.path, device="cpu")
+    assert losses(parts.path) == losses(whole.path)

@@ -22,13 +22,14 @@ from igpt.claims.scale import Scale
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore, StoreConfig
 from igpt.errors import ConfigError, DataError
+from igpt.evaluation.few_labels import FewLabelsResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json, write_json
 from igpt.runs import finetune, pretrain
 from igpt.runs.along import Along, along_run
-from igpt.runs.evaluate import Evaluation, MasksResult, evaluate_run, masks_run
-from igpt.runs.few_labels import FewLabelsResult, few_labels_run
+from igpt.runs.measure import Evaluation, evaluate_run, few_labels_run, masks_run, probe_run
 from igpt.runs.palette import fit_palette_file
-from igpt.runs.probe import LayerProbes, probe_run
 from igpt.runs.recipes import with_settings
 from igpt.runs.resume import resume
 from igpt.runs.run import DataIdentity, RunFolder

@@ -1,15 +1,13 @@
-"""What a fine-tuned network says an image is, and how often it is right."""
+"""What a fine-tuned network takes an image for, and how often it is right."""
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from tqdm import tqdm
 
-from igpt.data.batches import evaluation_batches
 from igpt.data.store import Records
+from igpt.evaluation.batches import measured_batches
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
-from igpt.objectives.masked import image_masks
 
 
 @torch.inference_mode()
@@ -22,53 +20,31 @@ def predict(
     mask_seed: tuple[int, ...] | None = None,
     title: str | None = None,
 ) -> Int64[np.ndarray, " image"]:
-    """Return the class number of the first `limit` images, or of all.
+    """Return the number of the likeliest class of the first `limit` images, or of all.
 
-    Args:
-        pretrained: Network with a class head, and its tokenizer.
-        records: Images.
-        limit: How many.
-        batch_size: Images at a time.
-        mask_seed: For a BERT network: hide pixels of each image as in training, drawn from this
-            seed and the image's number; by default all pixels are shown.
-        title: What to call the progress bar; None for no bar.
-
-    Raises:
-        ConfigError: Pixels of an autoregressive network are to be hidden.
+    Arguments and errors as in `igpt.evaluation.batches.measured_batches`, with a network that has
+    a class head.
     """
-    if mask_seed is not None:
-        pretrained.model.config.require_bert()
-    model = pretrained.model
-    count = len(records) if limit is None else min(limit, len(records))
-    classes: list[np.ndarray] = []
-    done = 0
-    bar = tqdm(total=count, desc=title, unit="image", disable=None if title else True)
-    with bar:
-        for batch in evaluation_batches(
-            records, pretrained.tokenizer, batch_size=batch_size, limit=count
-        ):
-            tokens = batch.tokens.to(model.device)
-            hidden = None
-            if mask_seed is not None:
-                hidden = image_masks(
-                    tokens, mask_seed, range(done, done + len(tokens)), pretrained.mask_probability
-                )
-            logits = class_logits(model, tokens, layer=pretrained.class_layer, hidden=hidden)
-            classes.append(logits.argmax(dim=1).cpu().numpy())
-            done += len(tokens)
-            bar.update(len(tokens))
+    classes = []
+    for _, tokens, hidden in measured_batches(
+        pretrained, records, batch_size=batch_size, limit=limit, mask_seed=mask_seed, title=title
+    ):
+        logits = class_logits(pretrained.model, tokens, layer=pretrained.class_layer, hidden=hidden)
+        classes.append(logits.argmax(dim=1).cpu().numpy())
     return np.concatenate(classes)
 
 
 def accuracy(
     pretrained: Pretrained, records: Records, *, limit: int | None = None, title: str | None = None
 ) -> float:
-    """Return the share of the first `limit` images, or of all, whose class is told rightly.
+    """Return how often `predict` is right about the first `limit` images, or about all.
 
     Arguments as in `predict`.
 
     Raises:
         DataError: The records have no labels.
     """
+    labels = records.require_labels()
     classes = predict(pretrained, records, limit=limit, title=title)
-    return float((classes == records.require_labels()[: len(classes)]).mean())
+    right, count = int((classes == labels[: len(classes)]).sum()), len(classes)
+    return right / count

@@ -1,7 +1,7 @@
 """Image features: the mean over all positions of every layer's normalized state.
 
 f^l = mean over i of n^l_i, for l = 0 (the embeddings, normalized) to L (the final norm), all in one
-pass over the images, with the start embedding in its place (Chen et al. 2020, section 2.4).
+pass over the images, with the start embedding first as in training (Chen et al. 2020, section 2.4).
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float32
-from tqdm import tqdm
 
-from igpt.data.batches import evaluation_batches
 from igpt.data.store import Records
 from igpt.errors import ConfigError
+from igpt.evaluation.batches import measured_batches
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.masked import image_masks
 
 
 @torch.inference_mode()
@@ -60,27 +58,16 @@ def extract_features(
         raise ConfigError(
             f"out must be float32 of shape {shape}, got {features.dtype} of {features.shape}"
         )
-    if mask_seed is not None:
-        model.config.require_bert()
     if batch_size is None:
         batch_size = 64 if model.device.type != "cpu" else max(1, 1024 // model.config.positions)
-    done = 0
-    bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
-    with bar:
-        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
-            tokens = batch.tokens.to(model.device)
-            hidden = None
-            if mask_seed is not None:
-                hidden = image_masks(
-                    tokens, mask_seed, range(done, done + len(tokens)), pretrained.mask_probability
-                )
-            for layer, state in enumerate(model.states(tokens, hidden)):
-                if layer in wanted:
-                    pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
-                    places = [place for place, other in enumerate(wanted) if other == layer]
-                    features[done : done + len(tokens), places] = pooled[:, None]
-                if layer == max(wanted):
-                    break
-            done += len(tokens)
-            bar.update(len(tokens))
+    for part, tokens, hidden in measured_batches(
+        pretrained, records, batch_size=batch_size, mask_seed=mask_seed, title=title
+    ):
+        for layer, state in enumerate(model.states(tokens, hidden)):
+            if layer in wanted:
+                pooled = state.mean(dim=1, dtype=torch.float32).cpu().numpy()
+                columns = [column for column, other in enumerate(wanted) if other == layer]
+                features[part, columns] = pooled[:, None]
+            if layer == max(wanted):
+                break
     return features

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
-from igpt.data.batches import evaluation_batches
 from igpt.data.store import Records
 from igpt.errors import ConfigError
+from igpt.evaluation.batches import measured_batches
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
-from igpt.objectives.masked import hidden_color_loss, image_masks
+from igpt.objectives.masked import hidden_color_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +87,7 @@ def surprise_maps(
 def image_losses(
     pretrained: Pretrained, records: Records, *, batch_size: int = 64, title: str | None = None
 ) -> Float64[np.ndarray, " image"]:
-    """Return each image's negative log-likelihood, in nats per pixel.
-
-    Args:
-        pretrained: Network and tokenizer.
-        records: Images, of the network's size or larger.
-        batch_size: Images at a time; changes nothing in the result but rounding.
-        title: Show a bar of this name.
+    """Return each image's negative log-likelihood, in nats per pixel; arguments as in `evaluate`.
 
     Raises:
         ConfigError: The network is not causal.
@@ -102,14 +95,10 @@ def image_losses(
     """
     pretrained.model.config.require_causal()
     losses = np.empty(len(records))
-    done = 0
-    bar = tqdm(total=len(records), desc=title, unit="image", disable=None if title else True)
-    with bar:
-        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
-            of_pixels = pixel_losses(pretrained.model, batch.tokens).double()
-            losses[done : done + len(of_pixels)] = of_pixels.mean(dim=1).cpu().numpy()
-            done += len(of_pixels)
-            bar.update(len(of_pixels))
+    for part, tokens, _ in measured_batches(
+        pretrained, records, batch_size=batch_size, title=title
+    ):
+        losses[part] = pixel_losses(pretrained.model, tokens).double().mean(dim=1).cpu().numpy()
     return losses
 
 
@@ -121,7 +110,7 @@ def evaluate(
     images: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
-    progress: bool = False,
+    title: str | None = None,
 ) -> LikelihoodResult:
     """Measure the likelihood of images.
 
@@ -131,38 +120,31 @@ def evaluate(
         images: How many, from the first on; all by default.
         batch_size: Images at a time; changes nothing in the result but rounding.
         seed: Decides which pixels are hidden from a network that is not causal.
-        progress: Show a bar.
+        title: What to call the progress bar; None for no bar.
 
     Raises:
         DataError: The records are smaller than the network's images.
     """
-    model = pretrained.model
-    count = len(records) if images is None else min(images, len(records))
-    done, total, first_pixels = 0, 0.0, 0.0
-    bar = tqdm(total=count, desc="evaluate", unit="image", disable=None if progress else True)
-    with bar:
-        for batch in evaluation_batches(
-            records, pretrained.tokenizer, batch_size=batch_size, limit=count
-        ):
-            tokens = batch.tokens.to(model.device)
-            if model.config.causal:
-                losses = pixel_losses(model, tokens).double()
-                total += losses.mean(dim=1).sum().item()
-                first_pixels += losses[:, 0].sum().item()
-            else:
-                numbers = range(done, done + len(tokens))
-                hidden = image_masks(tokens, (seed,), numbers, pretrained.mask_probability)
-                final = model.final_state(tokens, hidden)
-                total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
-            done += len(tokens)
-            bar.update(len(tokens))
-    positions = model.config.positions
-    nats = total / count
+    model, causal = pretrained.model, pretrained.model.config.causal
+    total, of_first_pixels, count = 0.0, 0.0, 0  # sums, which several processes can add up
+    for _, tokens, hidden in measured_batches(
+        pretrained, records, batch_size=batch_size, limit=images,
+        mask_seed=None if causal else (seed,), title=title,
+    ):  # fmt: skip
+        if hidden is None:
+            losses = pixel_losses(model, tokens).double()
+            total += losses.mean(dim=1).sum().item()
+            of_first_pixels += losses[:, 0].sum().item()
+        else:
+            final = model.final_state(tokens, hidden)
+            total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
+        count += len(tokens)
+    nats, positions = total / count, model.config.positions
     later = None
-    if model.config.causal and positions > 1:
-        later = (nats * positions - first_pixels / count) / (positions - 1)
+    if causal and positions > 1:
+        later = (nats * positions - of_first_pixels / count) / (positions - 1)
     return LikelihoodResult(
-        objective="autoregressive" if model.config.causal else "masked",
+        objective="autoregressive" if causal else "masked",
         images=count,
         nats_per_pixel=nats,
         bits_per_pixel=nats / math.log(2),

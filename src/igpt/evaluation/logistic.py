@@ -1,11 +1,11 @@
 """Linear probes: how far a linear map from frozen features gets in telling the classes apart.
 
 The paper scores each layer by multinomial logistic regression, fitted with L-BFGS (Chen et al.
-2020, section 2.4). `LinearProbe` is that regression; `probe_features` chooses its penalty on the
-validation records and reads the test records once.
+2020, section 2.4). `LinearProbe` is that regression; how its penalty is chosen, and what it is
+then scored on, is the protocol of `igpt.evaluation.probe`.
 
     probe = LinearProbe(l2=1e-3).fit(features, labels)
-    result = probe_features(train, validation, test)  # each (features, labels)
+    strong, weak = LinearProbe().fit_path(features, labels, [1e-2, 1e-4])
 
 The optimum is that of scikit-learn's `LogisticRegression(C=1 / (l2 * records))`, or of `C=2 / (l2 *
 records)` with two classes, where scikit-learn keeps only the difference of their weights. The way
@@ -16,8 +16,8 @@ converged by the gradient in the weights themselves.
 Where the features come from is not decided here.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -31,8 +31,6 @@ from igpt.errors import ConfigError, DataError
 
 Features = Float[np.ndarray, "record feature"]
 Labels = Integer[np.ndarray, " label"]
-Records = tuple[Float[np.ndarray, "_record _feature"], Integer[np.ndarray, " _record"]]
-"""Features and labels of the same records."""
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """Penalties to choose from. With 45,000 records of CIFAR-10, raw pixels do best with 1e-3 (16x16)
@@ -43,10 +41,6 @@ TOLERANCE = 1e-5
 """A tenth of scikit-learn's default. For features of order one the objective is then within 1e-7
 of its minimum, and going on to 1e-8 moves the test accuracy by 0.0001 at most."""
 
-
-_SINGLE_FROM = 2**22
-"""Entries of the features from which a float64 fit first goes as far as float32 can tell, in half
-the time an iteration."""
 _SINGLE_FLAT = 1e-6  # what float32 can still tell of a sum over the records
 
 
@@ -56,14 +50,16 @@ class LinearProbe:
     Minimizes the mean cross entropy, in nats, plus `l2 / 2` times the sum of the squared weights;
     intercepts are not penalized. `tolerance` is for features of order one, as the gradient grows
     with them. `dtype` is that of the matrix products: "float32" takes a third of the time, but
-    rounding can hold its gradient just above the default; a `tolerance` of 1e-4 suits it.
+    rounding can hold its gradient just above the default; a `tolerance` of 1e-4 suits it. A float64
+    fit to features of more entries than `single_from` first goes as far as float32 can tell, in
+    half the time an iteration.
 
     Attributes:
         weight_: The weights, for the features as they came.
         intercept_: The intercepts; they sum to zero.
         classes_: The labels, ascending; any integers will do.
         iterations_: Iterations of L-BFGS; none if the start was good enough.
-        objective_: The objective at the weights found.
+        objective_: The objective at these weights.
         gradient_norm_: The largest absolute entry of its gradient there.
         converged_: Whether that is at most `tolerance`.
     """
@@ -84,12 +80,14 @@ class LinearProbe:
         max_iterations: int = 1000,
         dtype: Literal["float64", "float32"] = "float64",
         device: str = "cpu",
+        single_from: int = 2**22,
     ) -> None:
         self.l2 = l2
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.dtype = dtype
         self.device = device
+        self.single_from = single_from
 
     def fit(
         self, features: Features, labels: Labels, *, start: "LinearProbe | None" = None
@@ -106,11 +104,47 @@ class LinearProbe:
             DataError: The features are not finite, the labels do not fit them or are all the
                 same, or `start` was fitted on other features.
         """
-        _check_penalty(self.l2)
+        matrix = self._matrix(features, labels, [self.l2], start)
+        return self._fit(matrix, labels, start)
+
+    def fit_path(
+        self,
+        features: Features,
+        labels: Labels,
+        penalties: Sequence[float],
+        *,
+        start: "LinearProbe | None" = None,
+    ) -> "list[LinearProbe]":
+        """Return a probe for each penalty, set like this one, from the strongest to the weakest.
+
+        Each fit starts from the one before, and all share what is worked out from the features, so
+        that several cost little more than the last alone. Arguments and errors as in `fit`.
+        """
+        matrix = self._matrix(features, labels, penalties, start)
+        fits: list[LinearProbe] = []
+        for l2 in sorted(set(penalties), reverse=True):
+            probe = copy.copy(self)
+            probe.l2 = l2
+            fits.append(probe._fit(matrix, labels, fits[-1] if fits else start))
+        return fits
+
+    def _matrix(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        penalties: Sequence[float],
+        start: "LinearProbe | None",
+    ) -> "_Matrix":
+        """Return what fits to these features share, once all of it is known to be in order."""
+        for l2 in penalties:
+            if not 0 < l2 < np.inf:
+                raise ConfigError(
+                    f"l2 must be positive and finite, got {l2}; try 1e-7 for next to none"
+                )
         check_records(features, labels, classes=2)
         if start is not None:
-            _check_width(features, len(start.weight_.T))
-        return self._fit(_Matrix(features, self.dtype, self.device), labels, start)
+            check_width(features, start.weight_.shape[1:])
+        return _Matrix(features, self.dtype, self.device, self.single_from)
 
     def _fit(
         self, matrix: "_Matrix", labels: np.ndarray, start: "LinearProbe | None"
@@ -149,7 +183,7 @@ class LinearProbe:
 
     def decision_function(self, features: Features) -> Float[np.ndarray, "record class"]:
         """Return the logits of each class, in the order of `classes_`."""
-        _check_width(features, len(self.weight_.T))
+        check_width(features, self.weight_.shape[1:])
         return features @ self.weight_.T + self.intercept_
 
     def predict_proba(self, features: Features) -> Float[np.ndarray, "record class"]:
@@ -164,26 +198,6 @@ class LinearProbe:
         """Return the share of the records whose label is the likeliest one."""
         check_records(features, labels)
         return float((self.predict(features) == labels).mean())
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """What `probe_features` found."""
-
-    l2: float
-    """The chosen penalty."""
-    validation_accuracy: float
-    """With that penalty, fitted on the training records alone."""
-    test_accuracy: float
-    """Of the probe fitted with it on training and validation records together."""
-    converged: bool
-    """Whether both these fits converged."""
-    gradient_norm: float
-    """The larger of theirs."""
-    iterations: int
-    """Iterations of L-BFGS in all fits."""
-    validation_accuracies: dict[float, float]
-    """By penalty, strongest first."""
 
 
 def _go_down(
@@ -207,101 +221,17 @@ def _go_down(
     options = {
         "maxiter": iterations, "maxfun": 30 * iterations, "maxcor": 20, "ftol": flat, "gtol": 0,
     }  # fmt: skip
-    found = minimize(
+    end = minimize(
         objective, point, jac=True, method="L-BFGS-B",
         callback=stop_when_converged, options=options,
     )  # fmt: skip
-    return found.x, iterations - found.nit
-
-
-def fit_path(
-    features: Features,
-    labels: Labels,
-    penalties: Sequence[float],
-    *,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = 1000,
-    dtype: Literal["float64", "float32"] = "float64",
-    device: str = "cpu",
-) -> list[LinearProbe]:
-    """Return a fitted probe for each penalty, from the strongest to the weakest.
-
-    Each fit starts from the one before, and all share what is worked out from the features, so
-    that several cost little more than the last alone. Arguments as in `LinearProbe`.
-
-    Raises:
-        ConfigError: A penalty is not positive.
-        DataError: The features are not finite, or the labels do not fit them or are all the same.
-    """
-    for l2 in penalties:
-        _check_penalty(l2)
-    check_records(features, labels, classes=2)
-    matrix = _Matrix(features, dtype, device)
-    fits: list[LinearProbe] = []
-    for l2 in sorted(set(penalties), reverse=True):
-        probe = LinearProbe(
-            l2, tolerance=tolerance, max_iterations=max_iterations, dtype=dtype, device=device
-        )
-        fits.append(probe._fit(matrix, labels, fits[-1] if fits else None))
-    return fits
-
-
-def probe_features(
-    train: Records,
-    validation: Records,
-    test: Records,
-    *,
-    penalties: Sequence[float] = PENALTIES,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = 1000,
-    dtype: Literal["float64", "float32"] = "float64",
-    device: str = "cpu",
-) -> ProbeResult:
-    """Return the test accuracy of a linear probe, and how its penalty was chosen.
-
-    Each penalty is fitted on `train`, from the strongest to the weakest, each fit starting from
-    the one before. The one most accurate on `validation` (of equals, the strongest) is fitted
-    again on both together, and only that fit sees `test`.
-
-    Raises:
-        ConfigError: There is no penalty, or one is not positive.
-        DataError: Features are not finite, or features and labels do not fit together.
-
-    Source: Chen et al. 2020, sections 2.4 and 3.1.
-    """
-    if not penalties:
-        raise ConfigError("probe_features needs a penalty or more to choose from, got none")
-    for features, labels in (validation, test):
-        check_records(features, labels)
-        _check_width(features, train[0].shape[1])
-    fits = fit_path(
-        *train, penalties,
-        tolerance=tolerance, max_iterations=max_iterations, dtype=dtype, device=device,
-    )  # fmt: skip
-    accuracies = {fit.l2: fit.score(*validation) for fit in fits}
-    chosen = max(fits, key=lambda fit: accuracies[fit.l2])  # the first of equals
-
-    features = np.concatenate([train[0], validation[0]])
-    labels = np.concatenate([train[1], validation[1]])
-    probe = LinearProbe(
-        chosen.l2, tolerance=tolerance, max_iterations=max_iterations, dtype=dtype, device=device
-    )
-    refit = probe.fit(features, labels, start=chosen)
-    return ProbeResult(
-        l2=chosen.l2,
-        validation_accuracy=accuracies[chosen.l2],
-        test_accuracy=refit.score(*test),
-        converged=chosen.converged_ and refit.converged_,
-        gradient_norm=max(chosen.gradient_norm_, refit.gradient_norm_),
-        iterations=sum(fit.iterations_ for fit in [*fits, refit]),
-        validation_accuracies=accuracies,
-    )
+    return end.x, iterations - end.nit
 
 
 class _Matrix:
     """Centered features and their covariance, which fits with different penalties share."""
 
-    def __init__(self, features: np.ndarray, dtype: str, device: str) -> None:
+    def __init__(self, features: np.ndarray, dtype: str, device: str, single_from: int) -> None:
         contiguous = np.ascontiguousarray(features)
         self.rows = torch.tensor(contiguous, dtype=getattr(torch, dtype), device=device)  # a copy
         mean = self.rows.mean(dim=0, dtype=torch.float64).to(self.rows.dtype)
@@ -309,7 +239,7 @@ class _Matrix:
         self.mean = mean.double()
         self.covariance = (self.rows.T @ self.rows).double() / len(self.rows)
         self.single = None
-        if self.rows.dtype == torch.float64 and self.rows.numel() > _SINGLE_FROM:
+        if self.rows.dtype == torch.float64 and self.rows.numel() > single_from:
             self.single = self.rows.float()
 
 
@@ -385,13 +315,13 @@ def _product(
     return parts.sum(dim=0) + errors[whole:].T @ rows[whole:]
 
 
-def _check_penalty(l2: float) -> None:
-    if not 0 < l2 < np.inf:
-        raise ConfigError(f"l2 must be positive and finite, got {l2}; try 1e-7 for next to none")
-
-
 def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0) -> None:
     """Check that features and labels are of the same records, finite, and of enough classes.
+
+    Args:
+        features: One entry a record, of any shape.
+        labels: One a record.
+        classes: How many different labels there have to be.
 
     Raises:
         DataError: They are not.
@@ -401,23 +331,29 @@ def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0)
             f"features and labels must be of the same records, got {len(features)} rows of "
             f"features and {len(labels)} labels; were they read from the same split?"
         )
-    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(broken):
+    finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
+    if not finite.all():
+        broken = np.flatnonzero(~finite)
         raise DataError(
             f"features must be finite, but those of {len(broken)} of {len(features)} records are "
             f"not, record {broken[0]} the first of them; compute them again in float32"
         )
-    found = np.unique(labels) if classes else labels
-    if len(found) < classes:
+    if classes and len(known := np.unique(labels)) < classes:
         raise DataError(
-            f"a probe needs records of {classes} classes or more, got labels {found.tolist()}; "
+            f"a probe needs records of {classes} classes or more, got labels {known.tolist()}; "
             "draw more records"
         )
 
 
-def _check_width(features: np.ndarray, width: int) -> None:
-    if features.shape[1] != width:
+def check_width(features: np.ndarray, wanted: tuple[int, ...]) -> None:
+    """Check that each record has features of the shape that a probe is for.
+
+    Raises:
+        DataError: It has others.
+    """
+    if features.shape[1:] != wanted:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (wanted, features.shape[1:]))
         raise DataError(
-            f"the probe is for {width} features, but these records have {features.shape[1]}; "
-            "take both from the same layer of the same model"
+            f"the probe is for {ours} features, but these records have {theirs}; take both from "
+            "the same layers of the same model"
         )

@@ -15,7 +15,7 @@ from jaxtyping import Int64, Integer
 
 from igpt.data.store import Records
 from igpt.errors import ConfigError
-from igpt.evaluation.classifier import predict
+from igpt.evaluation.classifier import accuracy, predict
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.logistic import LinearProbe
 from igpt.model.pretrained import Pretrained
@@ -25,21 +25,23 @@ _TRAIN, _TEST = 0, 1  # whose images the masks hide
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskEnsemble:
-    """Accuracies on the test records."""
+class MasksResult:
+    """Test accuracies of a BERT network under masks."""
 
+    layer: int
+    """That was read."""
+    penalty: float | None
+    """Of the probes; None for a class head."""
+    seed: int
     masks: int
     modal: float
     """Of the modal class over all masks."""
     single: tuple[float, ...]
     """Of the class by each mask alone."""
+    single_mean: float
+    """What one mask reaches, averaged over the masks."""
     unmasked: float
     """Of whole images; of a probe that was fitted on features of whole images."""
-
-    @property
-    def single_mean(self) -> float:
-        """What one mask reaches, averaged over the masks."""
-        return statistics.fmean(self.single)
 
 
 def modal_class(
@@ -67,7 +69,7 @@ def mask_ensemble(
     l2: float,
     masks: int = 5,
     seed: int = 0,
-) -> MaskEnsemble:
+) -> MasksResult:
     """Return how often linear probes are right under masks, and on whole images beside it.
 
     The probe for masked images is fitted on features of training images under one mask each.
@@ -88,33 +90,24 @@ def mask_ensemble(
     _check(pretrained, masks)
     labels, truth = train.require_labels(), test.require_labels()
 
-    def features(records: Records, *stream: int) -> np.ndarray:
-        mask_seed = (seed, *stream) if stream else None
-        found = extract_features(
+    def features(records: Records, mask_seed: tuple[int, ...] | None) -> np.ndarray:
+        return extract_features(
             pretrained, records, layers=[layer], mask_seed=mask_seed, title=records.name
-        )
-        return found[:, 0]
+        )[:, 0]
 
-    probe = LinearProbe(l2).fit(features(train, _TRAIN), labels)
-    votes = np.stack([probe.predict(features(test, _TEST, mask)) for mask in range(masks)], axis=1)
-    whole = LinearProbe(l2).fit(features(train), labels)
-    return _counted(votes, truth, seed=seed, unmasked=whole.score(features(test), truth))
+    probe = LinearProbe(l2).fit(features(train, (seed, _TRAIN)), labels)
+    votes = [probe.predict(features(test, (seed, _TEST, mask))) for mask in range(masks)]
+    whole = LinearProbe(l2).fit(features(train, None), labels)
+    unmasked = whole.score(features(test, None), truth)
+    return _result(votes, truth, layer=layer, penalty=l2, seed=seed, unmasked=unmasked)
 
 
 def class_mask_ensemble(
     pretrained: Pretrained, test: Records, *, masks: int = 5, seed: int = 0
-) -> MaskEnsemble:
+) -> MasksResult:
     """Return how often the class head of a fine-tuned network is right under masks, and without.
 
-    Args:
-        pretrained: A BERT network with a class head.
-        test: Labelled images.
-        masks: Masks of each image.
-        seed: Draws the masks, and breaks ties.
-
-    Raises:
-        ConfigError: The network is autoregressive, or there is no mask.
-        DataError: The records have no labels.
+    Arguments and errors as in `mask_ensemble`.
     """
     _check(pretrained, masks)
     truth = test.require_labels()
@@ -122,8 +115,9 @@ def class_mask_ensemble(
         predict(pretrained, test, mask_seed=(seed, _TEST, mask), title=f"mask {mask + 1}")
         for mask in range(masks)
     ]
-    unmasked = float((predict(pretrained, test, title="no mask") == truth).mean())
-    return _counted(np.stack(votes, axis=1), truth, seed=seed, unmasked=unmasked)
+    layer = pretrained.model.config.check_layer(pretrained.class_layer)
+    unmasked = accuracy(pretrained, test, title="no mask")
+    return _result(votes, truth, layer=layer, penalty=None, seed=seed, unmasked=unmasked)
 
 
 def _check(pretrained: Pretrained, masks: int) -> None:
@@ -132,16 +126,23 @@ def _check(pretrained: Pretrained, masks: int) -> None:
         raise ConfigError(f"masks must be at least 1, got {masks}")
 
 
-def _counted(
-    votes: Integer[np.ndarray, "image mask"],
+def _result(
+    votes: list[Integer[np.ndarray, " image"]],
     truth: Integer[np.ndarray, " image"],
     *,
+    layer: int,
+    penalty: float | None,
     seed: int,
     unmasked: float,
-) -> MaskEnsemble:
-    return MaskEnsemble(
-        masks=votes.shape[1],
-        modal=float((modal_class(votes, seed=seed) == truth).mean()),
-        single=tuple(float(share) for share in (votes == truth[:, None]).mean(axis=0)),
+) -> MasksResult:
+    single = tuple(float((vote == truth).mean()) for vote in votes)
+    return MasksResult(
+        layer=layer,
+        penalty=penalty,
+        seed=seed,
+        masks=len(votes),
+        modal=float((modal_class(np.stack(votes, axis=1), seed=seed) == truth).mean()),
+        single=single,
+        single_mean=statistics.fmean(single),
         unmasked=unmasked,
     )

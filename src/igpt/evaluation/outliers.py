@@ -14,20 +14,24 @@ Out-of-Distribution Inputs to Deep Generative Models Using Typicality", arXiv 19
 image at a time). It sees the simple images, too, and is blind to foreign ones whose loss happens to
 be an ordinary one.
 
-    losses = image_losses(pretrained, test)
-    found = separation(image_losses(pretrained, foreign), losses, typical=validation.mean())
-    found.auroc_loss, found.auroc_typicality
+    compared = compare_losses(pretrained, store, others=[elsewhere])
+    compared.result.foreign[0].auroc_loss, compared.result.foreign[0].auroc_typicality
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 from sklearn.metrics import roc_auc_score
 
+from igpt.data.batches import check_fits, images_at_size
 from igpt.data.digits import placed_digits
+from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
+from igpt.evaluation.likelihood import image_losses
+from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import square
 from igpt.randomness import Stream, stream
 
@@ -35,29 +39,135 @@ _DIGIT = 8  # side of scikit-learn's digits, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separation:
-    """How well two scores tell foreign images from own ones.
+class ImageSet:
+    """The losses of a set of images."""
+
+    images: int
+    nats_per_pixel: float
+    """Mean."""
+    standard_deviation: float
+
+    @classmethod
+    def of(cls, losses: Float64[np.ndarray, " image"]) -> "ImageSet":
+        """Return these losses, summed up."""
+        return cls(
+            images=len(losses),
+            nats_per_pixel=float(losses.mean()),
+            standard_deviation=float(losses.std()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignSet(ImageSet):
+    """The same of foreign images, and how well two scores tell them from the own ones.
 
     An AUROC is the share of pairs, one foreign and one own image, in which the foreign one has the
     higher score; equal scores count half. 0.5 is chance.
     """
 
+    name: str
     auroc_loss: float
     """Of the loss; below 0.5, the foreign images are the likelier ones."""
     auroc_typicality: float
     """Of the distance between the loss and what is typical."""
 
 
-def separation(
+@dataclass(frozen=True, kw_only=True)
+class OutliersResult:
+    """How well likelihood tells foreign images from a network's own."""
+
+    seed: int
+    typical_nats_per_pixel: float
+    """Mean loss of validation images."""
+    validation_images: int
+    own: ImageSet
+    """The test images."""
+    foreign: tuple[ForeignSet, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedLosses:
+    """The result, and the losses of single images behind it."""
+
+    result: OutliersResult
+    pixels: UInt8[np.ndarray, "own size size 3"]
+    """The own test images, at the network's size."""
+    own: Float64[np.ndarray, " own"]
+    """Loss of each, in nats per pixel."""
+    foreign: dict[str, Float64[np.ndarray, " _"]]
+    """Losses of each foreign set, by name."""
+
+
+def compare_losses(
+    pretrained: Pretrained,
+    store: RecordStore,
+    *,
+    others: Sequence[RecordStore] = (),
+    images: int = 1000,
+    seed: int = 0,
+) -> ComparedLosses:
+    """Return the losses of a network's test images and of foreign ones.
+
+    Args:
+        pretrained: An autoregressive network.
+        store: Its own images, with a validation and a test split.
+        others: Foreign images; of each store the test split if there is one, or else its first.
+        images: Images of each set at most, drawn by seed.
+        seed: Draws them, and makes the foreign images that are made up.
+
+    Raises:
+        ConfigError: The network is not autoregressive.
+        DataError: No test or validation split, images smaller than the network's, or tokens of
+            another palette.
+    """
+    pretrained.model.config.require_causal()
+
+    def drawn(store: RecordStore, split: str) -> Records:
+        records = store.split(split)
+        check_fits(records, pretrained.tokenizer)
+        chosen = stream(Stream.COMPARED, seed).permutation(len(records))[:images]
+        return records.chosen(np.sort(chosen))
+
+    validation, test = drawn(store, "validation"), drawn(store, "test")
+    theirs = {}
+    for other in others:
+        split = "test" if "test" in other.splits else next(iter(other.splits))
+        theirs[str(other.path)] = drawn(other, split)
+    pixels = images_at_size(test, pretrained.model.config.image_size)
+    made_up = {
+        name: Records(name=name, images=made, labels=None, class_names=None)
+        for name, made in foreign_images(pixels, seed=seed).items()
+    }
+    typical = float(image_losses(pretrained, validation, title="validation").mean())
+    own = image_losses(pretrained, test, title="test")
+    foreign = {
+        name: image_losses(pretrained, records, title=name)
+        for name, records in {**made_up, **theirs}.items()
+    }
+    result = OutliersResult(
+        seed=seed,
+        typical_nats_per_pixel=typical,
+        validation_images=len(validation),
+        own=ImageSet.of(own),
+        foreign=tuple(
+            foreign_set(name, losses, own, typical=typical) for name, losses in foreign.items()
+        ),
+    )
+    return ComparedLosses(result=result, pixels=pixels, own=own, foreign=foreign)
+
+
+def foreign_set(
+    name: str,
     foreign: Float64[np.ndarray, " foreign"],
     own: Float64[np.ndarray, " own"],
     *,
     typical: float,
-) -> Separation:
+) -> ForeignSet:
     """Return how well losses tell foreign images from own ones.
 
     Args:
-        foreign: Losses of images of another kind.
+        name: Of the foreign images.
+        foreign: Their losses.
         own: Losses of images like those of training, held out.
         typical: Mean loss of other such images; not of `own`, which would favor them.
 
@@ -71,9 +181,11 @@ def separation(
             f"and {len(own)} own ones; give more images, or a network that was trained longer"
         )
     is_foreign = np.repeat([1, 0], [len(foreign), len(own)])
-    return Separation(
+    return ForeignSet(
+        name=name,
         auroc_loss=float(roc_auc_score(is_foreign, losses)),
         auroc_typicality=float(roc_auc_score(is_foreign, np.abs(losses - typical))),
+        **vars(ImageSet.of(foreign)),
     )
 
 
@@ -86,8 +198,8 @@ def foreign_images(
 
     - `noise`: every byte drawn at random, so nothing can be predicted;
     - `flat`: one color drawn at random, so everything can;
-    - `digits`: scikit-learn's test digits at random places of a black canvas, shrunk to fit if the
-      images are smaller than a digit; each once and no more where there is only one place;
+    - `digits`: scikit-learn's test digits anywhere on a black canvas, shrunk to fit if the images
+      are smaller than a digit; each once and no more where it fits in one way only;
     - `shuffled`: each of the own images with its pixels in random order, the same colors without
       the shapes.
     """
@@ -98,12 +210,12 @@ def foreign_images(
     placements = 1 if canvas == _DIGIT else math.ceil(count / once)
     digits = placed_digits(canvas, placements=placements, seed=seed)["test"]
     placed = np.concatenate([digits.image(index).read() for index in range(len(digits))])
-    places = np.linspace(0, len(placed) - 1, min(count, len(placed))).round().astype(int)
+    spread = np.linspace(0, len(placed) - 1, min(count, len(placed))).round().astype(int)
     shuffled = order.permuted(np.arange(size**2)[None].repeat(count, axis=0), axis=1)
     return {
         "noise": noise.integers(0, 256, own.shape, dtype=np.uint8),
         "flat": np.broadcast_to(flat.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), own.shape),
-        "digits": np.stack([square(placed[place], size) for place in places]),
+        "digits": np.stack([square(placed[index], size) for index in spread]),
         "shuffled": np.take_along_axis(
             own.reshape(count, size**2, 3), shuffled[..., None], axis=1
         ).reshape(own.shape),

@@ -17,15 +17,16 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float64
 
+from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.outliers import OutliersResult
+from igpt.evaluation.probe import LayerProbes
 from igpt.model.config import ModelConfig
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
-from igpt.runs.evaluate import Evaluation, MasksResult
-from igpt.runs.few_labels import FewLabelsResult
 from igpt.runs.finetune import FinetuneResult
-from igpt.runs.outliers import OutliersResult
-from igpt.runs.probe import LayerProbes
+from igpt.runs.measure import Evaluation
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import PretrainSettings, RunFolder, Settings
 from igpt.training.config import TrainingConfig

@@ -13,7 +13,7 @@ from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
 from igpt.processes import choose_device
-from igpt.runs.probe import LayerProbes, probe_run
+from igpt.runs.measure import probe_run
 from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
@@ -47,7 +47,8 @@ def along_run(
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
     The run keeps them as `along.json`, row by row, so that a stopped measurement goes on. The loss
-    is that of the validation split, and accuracies are those of `probe_run`.
+    is that of the validation split, and accuracies are those of `probe_run`; the end is probed as a
+    whole, and the run keeps that, too.
 
     Args:
         path: A finished pretraining run whose recipe has `snapshots`.
@@ -82,8 +83,8 @@ def along_run(
         if any(snapshot.step == step for snapshot in along.snapshots):
             continue
         pretrained = load(folder, device=choose_device(device))
-        probe = run.read("probe.json", LayerProbes) if step == recipe.training.steps else None
-        probe = probe or probe_run(folder, data=data, device=device, raw=False)
+        last = step == recipe.training.steps  # which the run itself keeps
+        probe = probe_run(path if last else folder, data=data, device=device, raw=last, reuse=last)
         snapshot = Snapshot(
             step=step,
             nats_per_pixel=evaluate(pretrained, validation).nats_per_pixel,

@@ -1,17 +1,20 @@
-"""Pictures from a run: completions and surprise maps of images, and samples."""
+"""Pictures from a run: completions and surprise maps of images, samples, and losses compared."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib import colormaps
+from matplotlib.figure import Figure
 
 from igpt.data.batches import images_at_size
 from igpt.data.store import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.evaluation.likelihood import surprise_maps
+from igpt.evaluation.outliers import ComparedLosses
+from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig
@@ -23,6 +26,10 @@ from igpt.runs.run import RunFolder
 
 _SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
 _SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels
+_EXTREMES = 10  # images of each end that are shown ...
+_EXTREME_SIZE = 64  # ... about so large, in pixels
+_BINS = 60
+_OWN, _FOREIGN, _TYPICAL = "#2b6ca3", "#c8642b", "#1f2933"
 
 
 def complete_files(
@@ -51,16 +58,15 @@ def complete_files(
         DataError: A file is missing or is no image.
     """
     pretrained = load(path, device=choose_device(device))
-    size = pretrained.model.config.image_size
-    pixels = np.stack([square(read_image(file), size, filter) for file in images])
-    completions, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
+    pixels = _read(images, pretrained, filter)
+    picture = out / "completions.png"
+    completions = _complete(pretrained, pixels, picture, rows, samples, sampling, seed)
     for number, (file, made) in enumerate(zip(images, completions, strict=True), start=1):
         same_name = sum(other.stem == file.stem for other in images) > 1
         name = f"{number}-{file.stem}" if same_name else file.stem
         for sample, completion in enumerate(made, start=1):
             write_png(out / f"{name}-{sample}.png", completion)
-    write_png(out / "completions.png", picture)
-    return out / "completions.png"
+    return picture
 
 
 def complete_records(
@@ -86,30 +92,40 @@ def complete_records(
     """
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
-    _, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
-    _, picture = _complete(pretrained, pixels, rows, samples, sampling, seed)
-    write_png(run.path / "completions.png", picture)
-    return run.path / "completions.png"
+    picture = run.path / "completions.png"
+    _, pixels = _drawn(data, pretrained, count, seed)
+    _complete(pretrained, pixels, picture, rows, samples, sampling, seed)
+    return picture
+
+
+def _read(
+    files: Sequence[Path], pretrained: Pretrained, filter: ResamplingFilter
+) -> UInt8[np.ndarray, "image size size 3"]:
+    """Return the images in some files, at the network's size."""
+    size = pretrained.model.config.image_size
+    return np.stack([square(read_image(file), size, filter) for file in files])
 
 
 def _drawn(
-    data: Path, size: int, count: int, seed: int
+    data: Path, pretrained: Pretrained, count: int, seed: int
 ) -> tuple[list[int], UInt8[np.ndarray, "image size size 3"]]:
-    """Return the numbers of some test records, drawn by seed, and their images at this size."""
+    """Return the numbers of some test records, drawn by seed, and them at the network's size."""
     records = RecordStore.open(data).split("test")
-    chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count].tolist()
-    pixels = [images_at_size(records, size, slice(i, i + 1)) for i in chosen]
-    return chosen, np.concatenate(pixels)
+    chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count]
+    pixels = images_at_size(records.chosen(chosen), pretrained.model.config.image_size)
+    return chosen.tolist(), pixels
 
 
 def _complete(
     pretrained: Pretrained,
     pixels: UInt8[np.ndarray, "image height width 3"],
+    out: Path,
     rows: int | None,
     samples: int,
     sampling: SamplingConfig | None,
     seed: int,
-) -> tuple[UInt8[np.ndarray, "image sample height width 3"], UInt8[np.ndarray, "_ _ 3"]]:
+) -> UInt8[np.ndarray, "image sample height width 3"]:
+    """Return completions of the images, and write them all as one picture."""
     size = pretrained.model.config.image_size
     rows = pretrained.tokenizer.half_rows if rows is None else rows
     completions = complete_images(
@@ -117,7 +133,8 @@ def _complete(
         title="complete",
     )  # fmt: skip
     cells = completion_rows(pretrained, pixels, completions, rows=rows)
-    return completions, image_grid(cells, scale=max(1, _SHOWN_SIZE // size))
+    write_png(out, image_grid(cells, scale=max(1, _SHOWN_SIZE // size)))
+    return completions
 
 
 def sample_file(
@@ -166,11 +183,7 @@ def surprise_file(
         DataError: A file is missing or is no image.
     """
     pretrained = load(path, device=choose_device(device))
-    size = pretrained.model.config.image_size
-    pixels = np.stack([square(read_image(file), size, filter) for file in images])
-    nats, picture = _surprise(pretrained, pixels)
-    write_png(out, picture)
-    return nats
+    return _surprise(pretrained, _read(images, pretrained, filter), out)
 
 
 def surprise_records(
@@ -189,15 +202,15 @@ def surprise_records(
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     pretrained.model.config.require_causal()
-    chosen, pixels = _drawn(data, pretrained.model.config.image_size, count, seed)
-    nats, picture = _surprise(pretrained, pixels)
-    write_png(run.path / "surprise.png", picture)
+    chosen, pixels = _drawn(data, pretrained, count, seed)
+    nats = _surprise(pretrained, pixels, run.path / "surprise.png")
     return dict(zip(chosen, nats, strict=True))
 
 
 def _surprise(
-    pretrained: Pretrained, pixels: UInt8[np.ndarray, "image size size 3"]
-) -> tuple[list[float], UInt8[np.ndarray, "_ _ 3"]]:
+    pretrained: Pretrained, pixels: UInt8[np.ndarray, "image size size 3"], out: Path
+) -> list[float]:
+    """Return each image's nats per pixel, and draw which of them they are."""
     config = pretrained.model.config
     maps = surprise_maps(pretrained, pixels)
     seen = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
@@ -205,9 +218,44 @@ def _surprise(
     picture = image_grid(cells, scale=max(1, _SHOWN_SIZE // config.image_size))
     scale = _heat(np.tile(np.linspace(0, 1, picture.shape[1]), (_SCALE_HEIGHT, 1)))
     gap = np.full((_SCALE_HEIGHT // 2, *scale.shape[1:]), 255, np.uint8)
-    return maps.mean(axis=(1, 2)).tolist(), np.concatenate([picture, gap, scale])
+    write_png(out, np.concatenate([picture, gap, scale]))
+    return maps.mean(axis=(1, 2)).tolist()
 
 
 def _heat(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     """Return colors from black for 0, over purple and red, to light yellow for 1 and more."""
-    return colormaps["inferno"](np.clip(shares, 0, 1), bytes=True)[..., :3]
+    return matplotlib.colormaps["inferno"](np.clip(shares, 0, 1), bytes=True)[..., :3]
+
+
+def extremes_picture(compared: ComparedLosses, pretrained: Pretrained, out: Path) -> None:
+    """Draw the likeliest own images above the unlikeliest, as the palette shows them."""
+    order = np.argsort(compared.own, kind="stable")
+    shown = compared.pixels[np.stack([order[:_EXTREMES], order[::-1][:_EXTREMES]])]
+    tokenizer, size = pretrained.tokenizer, pretrained.model.config.image_size
+    seen = tokenizer.decode(tokenizer.encode(shown.reshape(-1, size, size, 3)))
+    write_png(out, image_grid(seen.reshape(shown.shape), scale=max(1, _EXTREME_SIZE // size)))
+
+
+def losses_picture(compared: ComparedLosses, out: Path) -> None:
+    """Draw each set's losses in a row of its own, over one axis."""
+    losses = {"test images": compared.own, **compared.foreign}
+    edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), _BINS)
+    with matplotlib.rc_context():  # the reader's own matplotlib settings decide nothing
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["font.size"] = 9
+        figure = Figure(figsize=(6, 0.6 + 0.55 * len(losses)), layout="constrained")
+        rows = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
+        for index, (axes, (name, values)) in enumerate(zip(rows, losses.items(), strict=True)):
+            axes.hist(values, edges, color=_FOREIGN if index else _OWN)
+            axes.axvline(
+                compared.result.typical_nats_per_pixel, color=_TYPICAL, lw=1, ls=(0, (5, 3))
+            )
+            axes.set_yticks([])
+            axes.spines[["left", "top", "right"]].set_visible(False)
+            label = axes.set_ylabel(
+                name if len(name) <= 24 else f"…{name[-23:]}", rotation=0, ha="right", va="center"
+            )
+            label.set_parse_math(False)  # a folder's name may hold dollars
+        rows[-1].set_xlabel("nats per pixel; dashed: the mean of validation images")
+        with written_aside(out) as aside:
+            figure.savefig(aside, dpi=200)

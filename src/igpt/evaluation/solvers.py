@@ -1,0 +1,180 @@
+"""Solvers: the ways in which a probe's classifiers are fitted, and the settings to choose from.
+
+    lbfgs       multinomial logistic regression, the paper's for small data
+    sgd         linear heads of all layers side by side, the paper's for ImageNet
+    ridge       least squares on one-hot classes
+    neighbors   votes of the nearest records
+
+The last two are scikit-learn's. They have a closed form or nothing to fit, so they say in seconds
+what a layer is worth; their ranking of the layers is to be compared with that of the first. How a
+setting is chosen is the same for all, and not decided here but in `igpt.evaluation.probe`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from igpt.errors import ConfigError, nearest_name
+from igpt.evaluation.logistic import PENALTIES, LinearProbe
+from igpt.evaluation.sgd import LEARNING_RATES, train_heads
+
+SolverName = Literal["lbfgs", "sgd", "ridge", "neighbors"]
+
+RIDGE_PENALTIES = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""Of the mean squared error plus the penalty times the sum of squared weights."""
+
+NEIGHBORS = (1, 5, 10, 20, 50, 100)
+"""Numbers of neighbors to choose from."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What is fitted to the features of one layer, with one setting."""
+
+    def score(self, features: Any, labels: Any, /) -> float | np.floating:
+        """Return the share of the records, (record, feature), that it is right about."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """A way to fit classifiers, and the settings to choose from."""
+
+    settings: tuple[float, ...]
+    """Of equally good ones, the first is chosen."""
+    fit: Callable[..., Sequence[Sequence[Classifier]]]
+    """Features (record, layer, feature), labels, settings (layer, setting) and, of each layer, a
+    classifier to start from or None, to fitted classifiers by layer and setting."""
+    side_by_side: bool = False
+    """Whether all layers are better fitted at once than one after another."""
+
+    def __post_init__(self) -> None:
+        """Reject what leaves no choice."""
+        if not self.settings:
+            raise ConfigError("a probe needs a setting or more to choose from, got none")
+
+
+def lbfgs(penalties: Sequence[float] = PENALTIES, *, device: str = "cpu") -> Solver:
+    """Return logistic regression, its penalties from the strongest to the weakest.
+
+    Each fit starts from the one before, and the last from that on the training records alone.
+
+    Raises:
+        ConfigError: There is no penalty, or, on fitting, one is not positive.
+    """
+    return Solver(
+        settings=tuple(sorted(set(penalties), reverse=True)),
+        fit=_each_layer(
+            lambda features, labels, settings, start: LinearProbe(device=device).fit_path(
+                features, labels, settings, start=start
+            )
+        ),
+    )
+
+
+def sgd(
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    *,
+    steps: int = 5000,
+    batch_size: int = 128,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Solver:
+    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says.
+
+    Raises:
+        ConfigError: There is no rate, or, on fitting, one is not positive, or there is no step.
+    """
+    return Solver(
+        settings=tuple(learning_rates),
+        fit=lambda features, labels, rates, _: train_heads(
+            features, labels, rates, steps=steps, batch_size=batch_size, seed=seed, device=device
+        ),
+        side_by_side=True,
+    )
+
+
+def ridge(penalties: Sequence[float] = RIDGE_PENALTIES) -> Solver:
+    """Return ridge regression, its penalties from the strongest to the weakest.
+
+    Raises:
+        ConfigError: There is no penalty, or one is not positive.
+    """
+    if not all(0 < penalty < math.inf for penalty in penalties):
+        raise ConfigError(f"a ridge penalty is positive and finite, got {list(penalties)}")
+
+    def fit(features: Any, labels: Any, settings: list[float], _: Any) -> list[RidgeClassifier]:
+        # one-hot classes as -1 and 1; scikit-learn's objective is a sum over records, ours a mean
+        return [
+            RidgeClassifier(alpha=penalty * len(labels), solver="cholesky").fit(features, labels)
+            for penalty in settings
+        ]
+
+    return Solver(settings=tuple(sorted(set(penalties), reverse=True)), fit=_each_layer(fit))
+
+
+def neighbors(counts: Sequence[int] = NEIGHBORS) -> Solver:
+    """Return the commonest class among so many of the nearest records.
+
+    Near is by the cosine between features whose mean over the fitted records is zero and whose
+    standard deviation is one; the raw features of different images all point the same way.
+
+    Raises:
+        ConfigError: There is no number of neighbors, or, on fitting, one is under 1 or more than
+            the records.
+    """
+
+    def fit(features: Any, labels: Any, settings: list[float], _: Any) -> list[Any]:
+        if not all(1 <= count <= len(labels) for count in settings):
+            raise ConfigError(
+                f"neighbors must lie between 1 and the {len(labels)} training records, got "
+                f"{[int(count) for count in settings]}"
+            )
+        scaler = StandardScaler()
+        scaled = scaler.fit_transform(features)  # all of them share it
+        votes = [
+            KNeighborsClassifier(int(count), metric="cosine", algorithm="brute")
+            for count in settings
+        ]
+        return [make_pipeline(scaler, vote.fit(scaled, labels)) for vote in votes]
+
+    return Solver(settings=tuple(float(count) for count in counts), fit=_each_layer(fit))
+
+
+def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu") -> Solver:
+    """Return the solver of this name.
+
+    Args:
+        name: "lbfgs", "sgd", "ridge" or "neighbors".
+        records: To be fitted to at first; no more neighbors are tried.
+        seed: Draws the order of the records for "sgd".
+        device: Where "lbfgs" and "sgd" work.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    match name:
+        case "lbfgs":
+            return lbfgs(device=device)
+        case "sgd":
+            return sgd(seed=seed, device=device)
+        case "ridge":
+            return ridge()
+        case "neighbors":
+            return neighbors([count for count in NEIGHBORS if count <= records])
+    raise ConfigError(f"there is no solver {name!r}{nearest_name(name, get_args(SolverName))}")
+
+
+def _each_layer(fit: Callable[[Any, Any, list[float], Any], Sequence[Classifier]]) -> Any:
+    """Return the fit of all layers, one after another, by that of one."""
+    return lambda features, labels, settings, starts: [
+        fit(features[:, layer], labels, settings[layer].tolist(), start)
+        for layer, start in enumerate(starts)
+    ]

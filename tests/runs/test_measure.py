@@ -1,0 +1,194 @@
+"""What a run is measured for, and what it keeps of it."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.conftest import SHAPES_RECIPE
+
+import igpt
+from igpt.errors import CheckpointError, ConfigError
+from igpt.evaluation.classifier import predict
+from igpt.evaluation.few_labels import FewLabelsResult
+from igpt.evaluation.likelihood import evaluate
+from igpt.evaluation.masks import MasksResult, mask_ensemble
+from igpt.evaluation.outliers import OutliersResult
+from igpt.evaluation.probe import LayerProbes, probe, rank_correlation
+from igpt.pixels.images import read_image
+from igpt.runs.finetune import finetune
+from igpt.runs.measure import (
+    Evaluation,
+    evaluate_run,
+    few_labels_run,
+    masks_run,
+    outliers_run,
+    probe_run,
+    write_features,
+)
+from igpt.runs.pretrain import pretrain
+from igpt.runs.run import RunFolder
+
+
+@pytest.fixture(scope="module", params=["autoregressive"])
+def trained(request, shapes_store, tmp_path_factory):
+    """A run of one step, of either objective; tests measure copies of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    colors = np.random.default_rng(0).uniform(-1, 1, (16, 3)).astype(np.float32)
+    igpt.Palette(colors).save(folder / "palette.npy")
+    model = replace(SHAPES_RECIPE.model, causal=request.param == "autoregressive")
+    return pretrain(
+        replace(SHAPES_RECIPE, model=model), data=shapes_store.path, out=folder / "run",
+        palette=folder / "palette.npy", device="cpu", seconds=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return RunFolder(shutil.copytree(trained.path, tmp_path / "run"))
+
+
+bert = pytest.mark.parametrize("trained", ["BERT"], indirect=True)
+
+
+@pytest.fixture
+def given(shapes_store):
+    return {"data": shapes_store.path, "device": "cpu"}
+
+
+def test_a_run_keeps_the_likelihood_of_each_whole_split(run, given, shapes_store):
+    test = evaluate_run(run.path, **given)
+    assert test == evaluate(igpt.load(run.path), shapes_store.split("test"))
+    train = evaluate_run(run.path, split="train", **given)
+    assert run.read("evaluation.json", Evaluation).splits == {"test": test, "train": train}
+
+
+def test_the_likelihood_of_a_few_images_is_not_kept(run, given):
+    assert evaluate_run(run.path, images=3, **given).images == 3
+    assert run.read("evaluation.json", Evaluation) is None
+
+
+def test_a_model_in_no_run_is_measured_and_keeps_nothing(run, given):
+    before = sorted(run.model.iterdir())
+    assert evaluate_run(run.model, **given) == evaluate_run(run.path, **given)
+    outliers_run(run.model, images=2, **given)
+    assert sorted(run.model.iterdir()) == before
+
+
+def test_what_a_run_keeps_can_be_used_again_instead_of_measured(run, given, tmp_path):
+    measures = [evaluate_run, probe_run, few_labels_run]
+    settings = [{}, {"raw": False}, {"labels_per_class": [1], "subsets": 1}]
+    for measure, setting in zip(measures, settings, strict=True):
+        measured = measure(run.path, reuse=True, **setting, **given)
+        assert measure(run.path, data=tmp_path / "nothing", reuse=True) == measured
+
+
+def test_probes_of_all_layers_are_kept_and_those_of_one_are_not(run, given, shapes_store):
+    probes = probe_run(run.path, **given)
+    assert probes == probe(igpt.load(run.path), shapes_store)
+    assert run.read("probe.json", LayerProbes) == probes
+    assert [row.layer for row in probe_run(run.path, layers=[1], **given).layers] == [1]
+    assert run.read("probe.json", LayerProbes) == probes
+
+
+def test_an_untrained_network_has_fresh_weights_of_the_seed_and_a_file_of_its_own(run, given):
+    untrained = probe_run(run.path, untrained=True, **given)
+    assert untrained.raw_pixels is None
+    assert run.read("probe-untrained.json", LayerProbes) == untrained
+    assert run.read("probe.json", LayerProbes) is None
+    assert probe_run(run.path, untrained=True, **given) == untrained
+    assert probe_run(run.path, untrained=True, seed=1, **given) != untrained
+    with pytest.raises(ConfigError, match="an untrained network is probed by lbfgs, got the"):
+        probe_run(run.path, untrained=True, solver="ridge", **given)
+
+
+def test_another_solver_keeps_a_file_of_its_own_and_compares_its_ranking(run, given):
+    assert probe_run(run.path, solver="ridge", **given).rank_correlation is None
+    known = probe_run(run.path, raw=False, **given)
+    probes = probe_run(run.path, solver="ridge", **given)
+    assert run.read("probe-ridge.json", LayerProbes) == probes
+    assert probes.rank_correlation == rank_correlation(probes, known)
+    assert run.read("probe.json", LayerProbes) == known
+
+
+@bert
+def test_masks_are_read_by_the_probe_that_was_best(run, given, shapes_store):
+    with pytest.raises(ConfigError, match=r"has not been probed, .* run igpt probe first"):
+        masks_run(run.path, **given)
+    best = probe_run(run.path, raw=False, **given).best
+    result = masks_run(run.path, masks=2, seed=3, **given)
+    train, test = shapes_store.split("train+validation"), shapes_store.split("test")
+    assert run.read("masks.json", MasksResult) == result
+    assert result == mask_ensemble(
+        igpt.load(run.path), train, test, layer=best.layer, l2=best.setting, masks=2, seed=3
+    )
+    assert masks_run(run.path, layer=0, masks=1, **given).layer == 0
+    with pytest.raises(ConfigError, match="not been probed at layer 9"):
+        masks_run(run.path, layer=9, **given)
+
+
+@bert
+def test_a_fine_tuned_network_answers_with_its_class_head_under_masks(
+    run, given, shapes_store, tmp_path
+):
+    config = SHAPES_RECIPE.finetune
+    tuned = finetune(run.path, out=tmp_path / "tuned", config=config, **given)
+    result = masks_run(tuned.path, masks=3, seed=4, **given)
+    assert (result.layer, result.penalty, result.masks) == (2, None, 3)
+    test, model = shapes_store.split("test"), igpt.load(tuned.path)
+    votes = np.stack([predict(model, test, mask_seed=(4, 1, mask)) for mask in range(3)], 1)
+    assert list(result.single) == (votes == test.labels[:, None]).mean(axis=0).tolist()
+    assert result.unmasked == (predict(model, test) == test.labels).mean()
+    with pytest.raises(ConfigError, match="has a class head, which reads one layer"):
+        masks_run(tuned.path, layer=1, **given)
+
+
+def test_few_labels_are_read_from_the_best_layer_and_kept(run, given):
+    with pytest.raises(ConfigError, match="run igpt probe first, or give --layer"):
+        few_labels_run(run.path, **given)
+    best = probe_run(run.path, raw=False, **given).best_layer
+    result = few_labels_run(run.path, labels_per_class=[1, 2], subsets=2, **given)
+    assert run.read("few-labels.json", FewLabelsResult) == result
+    assert [row.labels_per_class for row in result.rows] == [1, 2]
+    assert result.layer == best
+    assert result.layer_chosen == "best on validation with all labels (probe.json)"
+    chosen = few_labels_run(run.path, layer=1, labels_per_class=[1], subsets=1, **given)
+    assert (chosen.layer, chosen.layer_chosen) == (1, "given")
+
+
+def test_a_handful_of_labels_is_fine_tuned_on_for_so_many_steps(run, given):
+    arguments = {"labels_per_class": [4], "subsets": 2, "layer": 1, **given}
+    # with labels of two classes by their brightest half, many steps on few images tell them apart
+    result = few_labels_run(run.path, finetune_steps=120, **arguments)
+    assert result.finetune_steps == 120
+    assert result.rows[0].fine_tuned.mean > 0.8
+    few = few_labels_run(run.path, finetune_steps=2, **arguments)
+    assert few.rows[0].fine_tuned.mean < result.rows[0].fine_tuned.mean
+    assert few_labels_run(run.path, finetune_steps=2, **arguments) == few
+    assert few_labels_run(run.path, **arguments).rows[0].fine_tuned is None
+
+
+def test_foreign_images_are_compared_and_drawn(run, given):
+    result = outliers_run(run.path, images=12, others=[given["data"]], **given)
+    assert run.read("outliers.json", OutliersResult) == result
+    assert result.foreign[-1].name == str(given["data"])
+    assert read_image(run.path / "extremes.png").shape == (2 * 64 + 2, 10 * 64 + 9 * 2, 3)
+    assert read_image(run.path / "outliers.png").shape[1] == 1200
+
+
+def test_features_of_every_split_are_written_as_one_file(run, given, shapes_store, tmp_path):
+    out = tmp_path / "features.npz"
+    shapes = write_features(run.path, out=out, layers=[1], **given)
+    with np.load(out) as arrays:
+        assert {name: array.shape for name, array in arrays.items()} == shapes
+        assert arrays["class_names"].tolist() == ["left", "top"]
+        assert np.array_equal(arrays["test_labels"], shapes_store.split("test").labels)
+        wanted = igpt.extract_features(igpt.load(run.path), shapes_store.split("test"), layers=[1])
+        assert np.array_equal(arrays["test_features"], wanted)
+    with pytest.raises(ConfigError, match=r"written as \.npz, got --out .*\.npy"):
+        write_features(run.path, out=tmp_path / "features.npy", **given)
+
+
+def test_what_is_no_model_is_refused(given, tmp_path):
+    with pytest.raises(CheckpointError, match="holds no model"):
+        evaluate_run(tmp_path, **given)
