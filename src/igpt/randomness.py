@@ -44,8 +44,6 @@ class Stream(IntEnum):
     """Labelled images of the low-data protocol."""
     FOLDS = 13
     """Of cross-validation."""
-    SGD_ORDER = 14
-    """Of the records, an epoch, for probes by SGD."""
     COMPLETIONS = 15
     """Colors of drawn pixels."""
     SHOWN = 16
