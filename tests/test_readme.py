@@ -36,7 +36,8 @@ TRAINING = ("training.steps=4", "training.batch_size=8", "training.validate_ever
             "training.warmup_steps=1")  # fmt: skip
 MORE = {
     "pretrain": sets(*NETWORK, *TRAINING),
-    "search": sets(*NETWORK, *TRAINING),
+    "search cifar10-tiny": sets(*NETWORK, *TRAINING),
+    "search": sets(*TRAINING),
     "finetune": sets(*TRAINING),
     "reproduce": ["--data=data/photos", *sets(*TRAINING)],
 }
@@ -76,7 +77,7 @@ def toy(line):
     for option, value in SIZES.items():
         if option in arguments:
             arguments[arguments.index(option) + 1] = value
-    return [*arguments, *MORE.get(arguments[0], [])]
+    return [*arguments, *MORE.get(" ".join(arguments[:2]), MORE.get(arguments[0], []))]
 
 
 def run(line):
@@ -90,33 +91,28 @@ def run(line):
     raise AssertionError("main always exits")
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """Every command's exit code and output, run in turn in a folder of someone's photos."""
-    with contextlib.chdir(tmp_path_factory.mktemp("readme")):
-        write_shapes(Path("photos"), images=80, size=16)
-        for name in ("photo.jpg", "other.png"):
-            write_png(Path(name), np.full((12, 16, 3), 200, dtype=np.uint8))
-        for file in (ROOT / "tests/fixtures/tensorflow/ar").glob("model.ckpt-7.*"):
-            shutil.copy(file, file.name.replace("-7.", "-1000000."))
-        shutil.copy(ROOT / "tests/fixtures/tensorflow/kmeans_centers.npy", ".")
-        for line in (
-            "igpt data prepare photos --image-size 12 --out data/others --seed 1",
-            "igpt data prepare photos --image-size 12 --out data/before",
-            "igpt palette fit data/before --size 16 --out before.npy",
-            "igpt pretrain cifar10-tiny --data data/before --palette before.npy --out runs/bert "
-            "--set model.causal=false",
-            "igpt probe runs/bert --data data/before",
-        ):
-            code, said = run(line)
-            assert code == 0, said
-        yield {line: run(line) for line in LINES if not ELSEWHERE.search(line)}
-
-
-@pytest.mark.parametrize("line", [line for line in LINES if not ELSEWHERE.search(line)])
-def test_each_command_runs(ran, line):
-    code, said = ran[line]
-    assert code == 0, said
+def test_the_commands_and_the_python_block_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_shapes(Path("photos"), images=80, size=16)
+    for name in ("photo.jpg", "other.png"):
+        write_png(Path(name), np.full((12, 16, 3), 200, dtype=np.uint8))
+    for file in (ROOT / "tests/fixtures/tensorflow/ar").glob("model.ckpt-7.*"):
+        shutil.copy(file, file.name.replace("-7.", "-1000000."))
+    shutil.copy(ROOT / "tests/fixtures/tensorflow/kmeans_centers.npy", ".")
+    before = (
+        "igpt data prepare photos --image-size 12 --out data/others --seed 1",
+        "igpt palette fit data/others --size 16 --out others.npy",
+        "igpt pretrain cifar10-tiny --data data/others --palette others.npy --out runs/bert "
+        "--set model.causal=false",
+        "igpt probe runs/bert --data data/others",
+    )
+    for line in (*before, *(line for line in LINES if not ELSEWHERE.search(line))):
+        code, printed = run(line)
+        assert code == 0, f"{line}\n{printed}"
+    (block,) = blocks(README, "python")
+    names = {"images": np.zeros((2, 12, 12, 3), dtype=np.uint8)}
+    exec(block, names)
+    assert names["images"].shape == (2, 12, 12, 3)
 
 
 @pytest.mark.parametrize("line", [*LINES, *commands(RELEASED)])
@@ -127,14 +123,6 @@ def test_each_command_has_the_arguments_it_is_shown_with(line):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_command_s_help_has_an_example(name):
     assert any(line.startswith(f"{name} ") for line in EXAMPLES[name])
-
-
-def test_the_python_block_runs(ran):
-    (block,) = blocks(README, "python")
-    images = np.zeros((2, 12, 12, 3), dtype=np.uint8)
-    names = {"images": images}
-    exec(block, names)
-    assert names["images"].shape == images.shape
 
 
 def test_the_published_figures_commands_run_on_small_files_of_their_formats(tmp_path, monkeypatch):

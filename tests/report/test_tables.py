@@ -13,6 +13,7 @@ from igpt.runs.finetune import FinetuneResult
 from igpt.runs.outliers import ForeignSet, ImageSet, OutliersResult
 from igpt.runs.palette import PaletteReport
 from igpt.runs.probe import JointProbe, LayerProbe, LayerProbes, ProbeFit
+from igpt.runs.search import SearchResult, Try
 
 
 def probes(solver="lbfgs", *, setting=1e-3, converged=True, **more):
@@ -51,6 +52,11 @@ def few_labels(deviation, fine_tuned):
         layer=2, layer_chosen="given", test_images=9, subsets=1, seed=0, finetune_steps=0,
         rows=(row,),
     )  # fmt: skip
+
+
+def search(kind, *scores, **more):
+    tries = (Try(learning_rate=rate, score=s) for rate, s in zip((0.1, 0.01), scores, strict=True))
+    return SearchResult(kind=kind, settings={}, tries=tuple(tries), **more)
 
 
 def image_set(**more):
@@ -97,6 +103,15 @@ RESULTS = [
     (tuned(0.5, 0.25), ["test accuracy 50.00%"]),
     (tuned(None, 0.25), ["validation accuracy 25.00%"]),
     (tuned(None, None), ["its search measures the outcome alone"]),
+    (search("pretrain", 3.0, 2.5), ["validation nats per pixel\n", "not finished; the same"]),
+    (
+        search("pretrain", None, 2.5, best=0.01, turned=False, run="final"),
+        ["diverged", "2.5000  best", "none was worse", "once more at the best"],
+    ),
+    (
+        search("finetune", 0.5, 0.25, best=0.1, turned=True, run="rate-0.1", test_accuracy=0.75),
+        ["validation accuracy\n", "50.00%  best", "test accuracy 75.00%"],
+    ),
     (
         OutliersResult(
             seed=0, typical_nats_per_pixel=1.25, validation_images=3, own=ImageSet(**image_set()),

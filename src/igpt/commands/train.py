@@ -93,6 +93,7 @@ def search(
     """Train with one learning rate after another, until validation gets worse.
 
         igpt search cifar10-tiny --data data/photos --palette palette.npy --out runs/rates
+        igpt search runs/a --data data/photos --out runs/a-rates
 
     A recipe is pretrained so, and a run fine-tuned. Each rate has a run of its own in the folder.
     The same command again goes on with a search that was stopped.
