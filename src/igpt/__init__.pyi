@@ -23,8 +23,8 @@ from igpt.formats.convert import convert as convert
 from igpt.formats.load import load as load
 from igpt.model.config import SIZES as SIZES
 from igpt.model.config import ModelConfig as ModelConfig
+from igpt.model.config import SamplingConfig as SamplingConfig
 from igpt.model.pretrained import Pretrained as Pretrained
-from igpt.model.sampling import SamplingConfig as SamplingConfig
 from igpt.model.transformer import ImageGPT as ImageGPT
 from igpt.pixels.images import read_image as read_image
 from igpt.pixels.palette import Palette as Palette

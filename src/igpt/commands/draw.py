@@ -5,13 +5,13 @@ from pathlib import Path
 from cyclopts.types import PositiveInt
 
 from igpt.commands.options import (
-    DRAWING,
     PICTURES,
+    SAMPLING,
     Device,
-    Drawing,
     Json,
     Pictures,
     Run,
+    Sampling,
     Seed,
     show,
 )
@@ -19,7 +19,8 @@ from igpt.commands.options import (
 
 def complete(
     run: Run, /, *images: Path, pictures: Pictures = PICTURES, rows: int | None = None,
-    samples: PositiveInt = 4, drawing: Drawing = DRAWING, seed: Seed = 0, device: Device = "auto",
+    samples: PositiveInt = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:  # fmt: skip
     """Finish half-seen IMAGES, as a grid and each by itself.
 
@@ -39,19 +40,19 @@ def complete(
     if pictures.data is not None:
         written = complete_records(
             run, pictures.data, count=pictures.count or 8, rows=rows, samples=samples,
-            sampling=drawing.config, seed=seed, device=device,
+            sampling=sampling, seed=seed, device=device,
         )  # fmt: skip
     else:
         written = complete_files(
             run, images, pictures.out or Path("completions"), rows=rows, samples=samples,
-            filter=pictures.filter or "box", sampling=drawing.config, seed=seed, device=device,
+            filter=pictures.filter or "box", sampling=sampling, seed=seed, device=device,
         )  # fmt: skip
     print(f"{written}: given | {samples} completions | original, a row an image")
 
 
 def sample(
     run: Run, /, *, samples: PositiveInt = 16, out: Path = Path("samples.png"),
-    drawing: Drawing = DRAWING, seed: Seed = 0, device: Device = "auto",
+    sampling: Sampling = SAMPLING, seed: Seed = 0, device: Device = "auto",
 ) -> None:  # fmt: skip
     """Draw images from nothing, as one PNG.
 
@@ -63,7 +64,7 @@ def sample(
     """
     from igpt.runs.pictures import sample_file
 
-    sample_file(run, out, samples=samples, sampling=drawing.config, seed=seed, device=device)
+    sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
     print(f"{out}: {samples} samples")
 
 

@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from igpt.errors import ConfigError
+from igpt.model.config import SamplingConfig
 from igpt.values import to_dict
-
-if TYPE_CHECKING:
-    from igpt.model.sampling import SamplingConfig
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
 Filter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -38,6 +36,7 @@ Settings = Annotated[
 FromScratch = Annotated[
     bool, Parameter(help="The baseline: RUN's network with fresh weights, classes only.")
 ]
+Sampling = Annotated[SamplingConfig, Parameter(name="*")]
 Seed = Annotated[NonNegativeInt, Parameter(help="Decides all that is random.")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
@@ -69,28 +68,6 @@ class Training:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """How pixels are drawn: the options of `SamplingConfig`, and two more."""
-
-    temperature: float = 1.0
-    """Below 1 for safer colors; 0 for always the likeliest."""
-    top_k: int | None = None
-    """Draw from the k likeliest colors only."""
-    top_p: float | None = None
-    """Draw from the likeliest colors of this probability."""
-    compile: bool = False
-    """Compile first: takes seconds, and pays from a few batches on."""
-
-    @property
-    def config(self) -> "SamplingConfig":
-        """The same for the library."""
-        from igpt.model.sampling import SamplingConfig
-
-        return SamplingConfig(**asdict(self))
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
 class Pictures:
     """Where images to draw come from, if not from files, and where drawings go."""
 
@@ -118,7 +95,7 @@ class Pictures:
             raise ConfigError("--count goes with --data")
 
 
-DRAWING, PICTURES = Drawing(), Pictures()
+SAMPLING, PICTURES = SamplingConfig(), Pictures()
 
 
 def show(
