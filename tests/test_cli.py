@@ -11,7 +11,6 @@ from igpt.cli import app, main
 from igpt.commands import options
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import Head
-from igpt.pixels.filters import ResamplingFilter
 from igpt.runs.probe import Solver
 
 TRAINED = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out", "o")
@@ -63,7 +62,6 @@ def test_recipes_are_listed_and_shown(igpt):
 @pytest.mark.parametrize(
     ("written", "known"),
     [
-        (options.Filter, ResamplingFilter),
         (options.Head, Head),
         (options.Solver, Solver),
         (options.Target, Target),

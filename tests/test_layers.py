@@ -38,8 +38,11 @@ def test_the_library_costs_nothing_until_it_is_used():
 
 
 def test_configs_need_no_torch():
-    code = "import sys, igpt.model.config, igpt.training.config; print('torch' in sys.modules)"
-    assert run_python(code) == ["False"]
+    code = (
+        "import sys, igpt.data.config, igpt.model.config, igpt.training.config\n"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    assert run_python(code) == ["False", "False"]
 
 
 def test_the_public_names_are_there_and_sorted():

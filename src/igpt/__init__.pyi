@@ -1,10 +1,10 @@
 from igpt.claims.page import write_page as write_page
 from igpt.claims.reproduce import CLAIMS as CLAIMS
 from igpt.claims.reproduce import reproduce as reproduce
+from igpt.data.config import StoreConfig as StoreConfig
 from igpt.data.prepare import prepare_store as prepare_store
 from igpt.data.store import Records as Records
 from igpt.data.store import RecordStore as RecordStore
-from igpt.data.store import StoreConfig as StoreConfig
 from igpt.errors import CheckpointError as CheckpointError
 from igpt.errors import ConfigError as ConfigError
 from igpt.errors import DataError as DataError

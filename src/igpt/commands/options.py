@@ -11,10 +11,10 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 
 from igpt.errors import ConfigError
 from igpt.model.config import SamplingConfig
+from igpt.pixels.filters import ResamplingFilter
 from igpt.values import to_dict
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
-Filter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
 Head = Literal["colors", "classes"]
 Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
 Target = Literal["igpt", "huggingface"]
@@ -78,7 +78,7 @@ class Pictures:
     """With --data: how many; 8 by default."""
     out: Path | None = None
     """With IMAGES: where to draw, completions/ or surprise.png by default."""
-    filter: Filter | None = None
+    filter: ResamplingFilter | None = None
     """With IMAGES: how to resample; box by default."""
 
     def check(self, images: Sequence[Path]) -> None:

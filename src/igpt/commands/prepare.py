@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
-from igpt.commands.options import Device, Filter, Json, Seed, show
+from igpt.commands.options import Device, Json, Seed, show
+from igpt.data.config import StoreConfig
 from igpt.values import to_dict
 
 
@@ -47,11 +48,8 @@ def recipes(name: str | None = None, /) -> None:
 
 
 def data_prepare(
-    source: str, /, *, image_size: PositiveInt, out: Path, filter: Filter = "box",
-    validation_fraction: float = 0.1, test_fraction: float = 0.1, limit: PositiveInt | None = None,
-    strict: bool = False, enlarge: bool = False, placements: PositiveInt = 4,
-    palette: Path | None = None, crops: NonNegativeInt = 0, fast_jpeg: bool = False,
-    seed: Seed = 0,
+    source: str, /, *, out: Path, config: Annotated[StoreConfig, Parameter(name="*")],
+    palette: Path | None = None,
 ) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.
 
@@ -64,31 +62,12 @@ def data_prepare(
 
     Args:
         source: Where the images are.
-        image_size: Side of the stored images, in pixels.
         out: Folder of the new store.
-        filter: How to resample; all are antialiased.
-        validation_fraction: Held out from train, if the source has no validation split; 0 for none.
-            ImageNet: 0.04.
-        test_fraction: The same for the test split.
-        limit: Use only so many images of each split, drawn by seed.
-        strict: Refuse broken files rather than skip and count them.
-        enlarge: Allow images smaller than --image-size.
-        placements: For "digits": at how many positions each is put.
         palette: For token arrays: the palette they stand for.
-        crops: Make so many random crops of each whole training image, as the paper does for
-            ImageNet, rather than its centered square. Train on them with --set augmentation=none.
-        fast_jpeg: With --crops: let the JPEG decoder shrink images as far as crops stay twice
-            --image-size. The crops are the same, their pixels differ: 31 dB PSNR, 44 or more if
-            --filter is not box.
     """
-    from igpt.data.records import prepare_store
+    from igpt.data.prepare import prepare_store
 
-    store = prepare_store(
-        source, out, image_size=image_size, filter=filter, validation_fraction=validation_fraction,
-        test_fraction=test_fraction, limit=limit, strict=strict, enlarge=enlarge,
-        placements=placements, palette=palette, crops=crops, fast_jpeg=fast_jpeg, seed=seed,
-    )  # fmt: skip
-    print(store.summary())
+    print(prepare_store(source, out, config, palette=palette).summary())
 
 
 def palette_fit(
