@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,8 +12,12 @@ from igpt.cli import app, main
 from igpt.commands import options
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import Head
+from igpt.model.pretrained import Pretrained
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.runs.probe import Solver
+from tests.conftest import random_model
 
+FIXTURE = str(Path(__file__).parent / "fixtures" / "tensorflow" / "ar")
 TRAINED = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out", "o")
 TUNED = ("run", "--data", "d", "--out", "o")
 
@@ -124,6 +129,8 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["report", "nowhere"], "nowhere holds no run"),
         (["reproduce"], "igpt reproduce --list"),
         (["reproduce", "dept"], "did you mean 'depth'"),
+        (["reproduce", "depth", "--scale", "smal"], "did you mean 'small'"),
+        (["convert", FIXTURE, "out"], "FOLDER --palette kmeans_centers.npy"),
         (["data", "prepare", "./nowhere", "--image-size", "8", "--out", "o"], "nowhere"),
         (["palette", "fit", "nowhere", "--out", "p.npy"], "nowhere does not exist"),
     ],
@@ -138,6 +145,19 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
     assert line.startswith("igpt: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store, tmp_path):
+    model = Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
+    model.save(tmp_path / "model")
+    arguments = ("evaluate", tmp_path / "model", "--data", shapes_store.path)
+    for more, message in (
+        (["--split", "tset"], "did you mean 'test'"),
+        (["--device", "cud"], "no device 'cud' here; try --device cpu"),
+    ):
+        code, out, err = igpt(*arguments, *more)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert message in err
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
