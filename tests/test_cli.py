@@ -10,11 +10,11 @@ import pytest
 
 from igpt.cli import app, main
 from igpt.commands import options
+from igpt.evaluation.solvers import SolverName
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import Head
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
-from igpt.runs.probe import Solver
 from tests.conftest import random_model
 
 FIXTURE = str(Path(__file__).parent / "fixtures" / "tensorflow" / "ar")
@@ -68,7 +68,7 @@ def test_recipes_are_listed_and_shown(igpt):
     ("written", "known"),
     [
         (options.Head, Head),
-        (options.Solver, Solver),
+        (options.Solver, SolverName),
         (options.Target, Target),
     ],
 )

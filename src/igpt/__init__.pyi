@@ -33,12 +33,13 @@ from igpt.pixels.tokenizer import ImageTokenizer as ImageTokenizer
 from igpt.report.page import write_report as write_report
 from igpt.report.publish import push as push
 from igpt.runs.along import along_run as along_run
-from igpt.runs.evaluate import evaluate_run as evaluate_run
-from igpt.runs.evaluate import masks_run as masks_run
-from igpt.runs.evaluate import write_features as write_features
-from igpt.runs.few_labels import few_labels_run as few_labels_run
 from igpt.runs.finetune import finetune as finetune
-from igpt.runs.outliers import outliers_run as outliers_run
+from igpt.runs.measure import evaluate_run as evaluate_run
+from igpt.runs.measure import few_labels_run as few_labels_run
+from igpt.runs.measure import masks_run as masks_run
+from igpt.runs.measure import outliers_run as outliers_run
+from igpt.runs.measure import probe_run as probe_run
+from igpt.runs.measure import write_features as write_features
 from igpt.runs.palette import fit_palette_file as fit_palette_file
 from igpt.runs.pictures import complete_files as complete_files
 from igpt.runs.pictures import complete_records as complete_records
@@ -46,7 +47,6 @@ from igpt.runs.pictures import sample_file as sample_file
 from igpt.runs.pictures import surprise_file as surprise_file
 from igpt.runs.pictures import surprise_records as surprise_records
 from igpt.runs.pretrain import pretrain as pretrain
-from igpt.runs.probe import probe_run as probe_run
 from igpt.runs.recipes import RECIPES as RECIPES
 from igpt.runs.recipes import FinetuneConfig as FinetuneConfig
 from igpt.runs.recipes import Recipe as Recipe

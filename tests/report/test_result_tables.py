@@ -2,17 +2,17 @@
 
 import pytest
 
+from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
 from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.outliers import ForeignSet, ImageSet, OutliersResult
+from igpt.evaluation.probe import JointProbe, LayerProbe, LayerProbes, ProbeFit
 from igpt.formats.convert import Converted
 from igpt.model.config import ModelConfig
 from igpt.report.tables import table
 from igpt.runs.along import Along, Snapshot
-from igpt.runs.evaluate import MasksResult
-from igpt.runs.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
 from igpt.runs.finetune import FinetuneResult
-from igpt.runs.outliers import ForeignSet, ImageSet, OutliersResult
 from igpt.runs.palette import PaletteReport
-from igpt.runs.probe import JointProbe, LayerProbe, LayerProbes, ProbeFit
 from igpt.runs.search import SearchResult, Try
 
 

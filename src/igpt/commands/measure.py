@@ -21,7 +21,7 @@ def evaluate(
         split: train, validation or test.
         images: Measure only the first so many.
     """
-    from igpt.runs.evaluate import evaluate_run
+    from igpt.runs.measure import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
     show(result, as_json=as_json, at=split)
@@ -41,7 +41,7 @@ def probe(
         concatenate: Also probe so many layers around the best as one feature; the paper: 5.
         solver: sgd is the paper's for ImageNet; the last two are cheap checks.
     """
-    from igpt.runs.probe import probe_run
+    from igpt.runs.measure import probe_run
 
     result = probe_run(
         run, data=data, layers=layers or None, untrained=untrained, concatenate=concatenate,
@@ -65,7 +65,7 @@ def few_labels(
         subsets: Random draws of each.
         fine_tune: Also fine-tune all weights on each subset, for so many steps.
     """
-    from igpt.runs.few_labels import few_labels_run
+    from igpt.runs.measure import few_labels_run
 
     result = few_labels_run(
         run, data=data, labels_per_class=labels, subsets=subsets, layer=layer,
@@ -85,7 +85,7 @@ def masks(
     Args:
         masks: Masks of each image.
     """
-    from igpt.runs.evaluate import masks_run
+    from igpt.runs.measure import masks_run
 
     result = masks_run(run, data=data, masks=masks, layer=layer, seed=seed, device=device)
     show(result, as_json=as_json)
@@ -124,7 +124,7 @@ def outliers(
         other: Record store of foreign images; again for more.
         images: Images of each set at most.
     """
-    from igpt.runs.outliers import outliers_run
+    from igpt.runs.measure import outliers_run
 
     result = outliers_run(run, data=data, others=other, images=images, seed=seed, device=device)
     show(result, as_json=as_json)
@@ -143,7 +143,7 @@ def features(
     Args:
         out: The .npz file.
     """
-    from igpt.runs.evaluate import write_features
+    from igpt.runs.measure import write_features
 
     shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
     for name, shape in shapes.items():

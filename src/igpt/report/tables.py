@@ -7,15 +7,15 @@ What is printed is what the result holds; where it lies is for the caller to add
 
 from functools import singledispatch
 
+from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.outliers import ImageSet, OutliersResult
+from igpt.evaluation.probe import LayerProbes
 from igpt.formats.convert import Converted
 from igpt.runs.along import Along
-from igpt.runs.evaluate import MasksResult
-from igpt.runs.few_labels import FewLabelsResult
 from igpt.runs.finetune import FinetuneResult
-from igpt.runs.outliers import ImageSet, OutliersResult
 from igpt.runs.palette import PaletteReport
-from igpt.runs.probe import LayerProbes
 from igpt.runs.search import SearchResult
 
 _SETTINGS = {"lbfgs": "penalty", "ridge": "penalty", "sgd": "rate", "neighbors": "neighbors"}
