@@ -18,11 +18,11 @@ palette may change:
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from igpt.data.config import StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
@@ -34,56 +34,6 @@ FORMAT = 2
 SPLITS = ("train", "validation", "test")
 FOLDED = "train+validation"
 """The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreConfig:
-    """What a store is to be like, whatever it is made from."""
-
-    image_size: int
-    """Side of a record, in pixels."""
-    filter: ResamplingFilter = DEFAULT_FILTER
-    """How pixels are averaged where an image is larger, and where records are shrunk later."""
-    validation_fraction: float = 0.1
-    """Share of the training images to hold out, if the source has no validation split; 0 for none.
-    The paper's for CIFAR-10; 0.04 for ImageNet (section 3.1)."""
-    test_fraction: float = 0.1
-    """The same for the test split, which is held out first."""
-    seed: int = 0
-    """Chooses what is held out, what `limit` keeps, where "digits" are placed, and crops."""
-    strict: bool = False
-    """Refuse the source at its first broken image, rather than skip it."""
-    enlarge: bool = False
-    """Accept images smaller than a record."""
-    limit: int | None = None
-    """Use at most this many images of each split of the source, drawn at random."""
-    placements: int = 4
-    """Records made of each of the "digits"."""
-    crops: int = 0
-    """Make this many records of each training image, random crops of the whole image as the paper
-    sees them in training; 0 for its centered square."""
-    fast_jpeg: bool = False
-    """Let the JPEG decoder shrink what crops are cut from (`OpenedImage.crops`)."""
-
-    def __post_init__(self) -> None:
-        """Reject what cannot work."""
-        if self.image_size < 1 or (self.limit is not None and self.limit < 1):
-            raise ConfigError(
-                f"image_size and limit must be at least 1, got {self.image_size} and {self.limit}"
-            )
-        if self.filter not in (filters := get_args(ResamplingFilter)):
-            raise ConfigError(
-                f"there is no filter {self.filter!r}{nearest_name(self.filter, filters)}"
-            )
-        for fraction in (self.validation_fraction, self.test_fraction):
-            if not 0 <= fraction < 1:
-                raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
-        if self.crops < 0:
-            raise ConfigError(
-                f"crops must be at least 1, or 0 for centered squares, got {self.crops}"
-            )
-        if self.fast_jpeg and not self.crops:
-            raise ConfigError("--fast-jpeg is for crops alone; set --crops, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The shape of a pixel transformer, and the published sizes by name.
+"""The shape of a pixel transformer, the published sizes by name, and how pixels are drawn.
 
 No torch here, so that the command line can list sizes and read a run's settings at once.
 """
@@ -119,6 +119,30 @@ class ModelConfig:
                 f"layer must lie between 0 and {self.layers} for this network, got {layer}"
             )
         return layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How pixels are drawn; the defaults draw from all of each one's distribution, as it is."""
+
+    temperature: float = 1.0
+    """Divides the logits; below 1 for safer colors, 0 for always the likeliest."""
+    top_k: int | None = None
+    """Draw from the k likeliest colors only."""
+    top_p: float | None = None
+    """Draw from the fewest likeliest colors that together have this probability."""
+    compile: bool = False
+    """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
+    only for those with a few sequences each, whose steps are mostly overhead."""
+
+    def __post_init__(self) -> None:
+        """Reject settings that leave no color to draw."""
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must not be negative, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must lie in (0, 1], got {self.top_p}")
 
 
 SIZES: dict[str, ModelConfig] = {

@@ -11,7 +11,6 @@ This file knows tokens, not images; `igpt.evaluation.completion` turns the one i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from igpt.errors import ConfigError
 from igpt.model.compiler import require_compiler
+from igpt.model.config import SamplingConfig
 from igpt.model.transformer import Block, ImageGPT
 
 _TOKENS_AT_A_TIME = 2048
@@ -32,30 +32,6 @@ _WINDOWS = {"cuda": 256}
 to be filled do not count. One recording then serves many pixels."""
 _LEAST_REPLAYS = 8
 """Fewer pixels than that are not worth a recording."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """How pixels are drawn; the defaults draw from all of each one's distribution, as it is."""
-
-    temperature: float = 1.0
-    """Divides the logits; below 1 for safer colors, 0 for always the likeliest."""
-    top_k: int | None = None
-    """Draw from the k likeliest colors only."""
-    top_p: float | None = None
-    """Draw from the fewest likeliest colors that together have this probability."""
-    compile: bool = False
-    """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
-    only for those with a few sequences each, whose steps are mostly overhead."""
-
-    def __post_init__(self) -> None:
-        """Reject settings that leave no color to draw."""
-        if self.temperature < 0:
-            raise ConfigError(f"temperature must not be negative, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p must lie in (0, 1], got {self.top_p}")
 
 
 def draw(

@@ -1,0 +1,103 @@
+"""Pictures from a run: completions, samples and surprise maps."""
+
+from pathlib import Path
+
+from cyclopts.types import PositiveInt
+
+from igpt.commands.options import (
+    PICTURES,
+    SAMPLING,
+    Device,
+    Json,
+    Pictures,
+    Run,
+    Sampling,
+    Seed,
+    show,
+)
+
+
+def complete(
+    run: Run, /, *images: Path, pictures: Pictures = PICTURES, rows: int | None = None,
+    samples: PositiveInt = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Finish half-seen IMAGES, as a grid and each by itself.
+
+        igpt complete runs/a photo.jpg other.png --rows 6 --samples 4 --out completions/
+
+    With --data instead of IMAGES, test images of a record store are finished, and the grid is kept
+    as completions.png in the run, where the report finds it.
+
+    Args:
+        images: Image files.
+        rows: Rows that are given; half of them by default.
+        samples: Completions of each.
+    """
+    pictures.check(images)
+    from igpt.runs.pictures import complete_files, complete_records
+
+    if pictures.data is not None:
+        written = complete_records(
+            run, pictures.data, count=pictures.count or 8, rows=rows, samples=samples,
+            sampling=sampling, seed=seed, device=device,
+        )  # fmt: skip
+    else:
+        written = complete_files(
+            run, images, pictures.out or Path("completions"), rows=rows, samples=samples,
+            filter=pictures.filter or "box", sampling=sampling, seed=seed, device=device,
+        )  # fmt: skip
+    print(f"{written}: given | {samples} completions | original, a row an image")
+
+
+def sample(
+    run: Run, /, *, samples: PositiveInt = 16, out: Path = Path("samples.png"),
+    sampling: Sampling = SAMPLING, seed: Seed = 0, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Draw images from nothing, as one PNG.
+
+        igpt sample runs/a --samples 16 --out samples.png
+
+    Args:
+        samples: How many.
+        out: The picture.
+    """
+    from igpt.runs.pictures import sample_file
+
+    sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
+    print(f"{out}: {samples} samples")
+
+
+def surprise(
+    run: Run, /, *images: Path, pictures: Pictures = PICTURES, seed: Seed = 0,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure how likely RUN finds IMAGES, and draw which pixels surprise it.
+
+        igpt surprise runs/a photo.jpg --out surprise.png
+
+    With --data instead of IMAGES, test images of a record store are drawn, and the picture is kept
+    as surprise.png in the run, where the report finds it.
+
+    Args:
+        images: Image files.
+    """
+    pictures.check(images)
+    from igpt.runs.pictures import surprise_file, surprise_records
+
+    if pictures.data is not None:
+        out = run / "surprise.png"
+        by_number = surprise_records(
+            run, pictures.data, count=pictures.count or 8, seed=seed, device=device
+        )
+        nats = {f"test image {number}": value for number, value in by_number.items()}
+    else:
+        out = pictures.out or Path("surprise.png")
+        values = surprise_file(run, images, out, filter=pictures.filter or "box", device=device)
+        nats = dict(zip(map(str, images), values, strict=True))
+    lines = [f"{image}: {value:.4f} nats per pixel" for image, value in nats.items()]
+    lines.append(
+        f"{out}: image | in the palette's colors | surprise, by the scale below: from 0 nats to "
+        "those of a color drawn blindly, or more"
+    )
+    show(nats, as_json=as_json, text="\n".join(lines))

@@ -1,0 +1,150 @@
+"""Measuring a run: its likelihood, its probes and what else can be read off its features."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from igpt.commands.options import Data, Device, Json, Layer, Layers, Run, Seed, Solver, show
+
+
+def evaluate(
+    run: Run, /, *, data: Data, split: str = "test", images: PositiveInt | None = None,
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure how well RUN predicts held-out images, in nats and bits per pixel.
+
+        igpt evaluate runs/a --data data/photos --split test
+
+    Args:
+        split: train, validation or test.
+        images: Measure only the first so many.
+    """
+    from igpt.runs.measure import evaluate_run
+
+    result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
+    show(result, as_json=as_json, at=split)
+
+
+def probe(
+    run: Run, /, *, data: Data, layers: Layers = (), untrained: bool = False,
+    concatenate: PositiveInt = 1, solver: Solver = "lbfgs", seed: Seed = 0,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Fit a linear probe to every layer's features, beside raw pixels.
+
+        igpt probe runs/a --data data/photos
+
+    Args:
+        untrained: The same network with fresh weights, to compare.
+        concatenate: Also probe so many layers around the best as one feature; the paper: 5.
+        solver: sgd is the paper's for ImageNet; the last two are cheap checks.
+    """
+    from igpt.runs.measure import probe_run
+
+    result = probe_run(
+        run, data=data, layers=layers or None, untrained=untrained, concatenate=concatenate,
+        solver=solver, seed=seed, device=device,
+    )  # fmt: skip
+    show(result, as_json=as_json)
+
+
+def few_labels(
+    run: Run, /, *, data: Data, labels: tuple[PositiveInt, ...] = (4, 25, 400),
+    subsets: PositiveInt = 5, layer: Layer = None,
+    fine_tune: Annotated[NonNegativeInt, Parameter(metavar="STEPS")] = 0, seed: Seed = 0,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Probe RUN with a handful of labels a class, on random subsets.
+
+        igpt few-labels runs/a --data data/photos --labels 4 --labels 25
+
+    Args:
+        labels: Labels of each class; again for more rows.
+        subsets: Random draws of each.
+        fine_tune: Also fine-tune all weights on each subset, for so many steps.
+    """
+    from igpt.runs.measure import few_labels_run
+
+    result = few_labels_run(
+        run, data=data, labels_per_class=labels, subsets=subsets, layer=layer,
+        finetune_steps=fine_tune, seed=seed, device=device,
+    )  # fmt: skip
+    show(result, as_json=as_json)
+
+
+def masks(
+    run: Run, /, *, data: Data, masks: PositiveInt = 5, layer: Layer = None, seed: Seed = 0,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Classify by a BERT RUN under several masks: the modal class, beside one mask and none.
+
+        igpt masks runs/bert --data data/photos
+
+    Args:
+        masks: Masks of each image.
+    """
+    from igpt.runs.measure import masks_run
+
+    result = masks_run(run, data=data, masks=masks, layer=layer, seed=seed, device=device)
+    show(result, as_json=as_json)
+
+
+def along(run: Path, /, *, data: Data, device: Device = "auto", as_json: Json = False) -> None:
+    """Measure loss and probes of RUN as it was on the way, and at its end.
+
+        igpt along runs/a --data data/photos
+
+    It has to keep snapshots: igpt pretrain ... --set snapshots=4
+
+    Args:
+        run: Folder of a pretraining run.
+    """
+    from igpt.runs.along import along_run
+
+    show(along_run(run, data=data, device=device), as_json=as_json)
+
+
+def outliers(
+    run: Run, /, *, data: Data, other: tuple[Path, ...] = (), images: PositiveInt = 1000,
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Try to tell foreign images from RUN's own test images by their likelihood.
+
+        igpt outliers runs/a --data data/photos --other data/others
+
+    Foreign are noise, flat colors, scikit-learn's digits, the test images with their pixels
+    shuffled, and other stores. Simple images come out as *more* likely than the run's own, which is
+    a known failure: an AUROC near 0. The table is kept in the run, as outliers.json, beside
+    outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest test
+    images.
+
+    Args:
+        other: Record store of foreign images; again for more.
+        images: Images of each set at most.
+    """
+    from igpt.runs.measure import outliers_run
+
+    result = outliers_run(run, data=data, others=other, images=images, seed=seed, device=device)
+    show(result, as_json=as_json)
+
+
+def features(
+    run: Run, /, *, data: Data, out: Path, layers: Layers = (), device: Device = "auto"
+) -> None:
+    """Write pooled features of every split to one .npz file.
+
+        igpt features runs/a --data data/photos --layer 3 --out features.npz
+
+    For each split: NAME_features (image, layer, width) and, where there are labels, NAME_labels;
+    beside them, layers and class_names.
+
+    Args:
+        out: The .npz file.
+    """
+    from igpt.runs.measure import write_features
+
+    shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
+    for name, shape in shapes.items():
+        print(f"{out}: {name} {' x '.join(map(str, shape))}")

@@ -1,0 +1,120 @@
+"""What several commands share: options with their help, and how results are printed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from igpt.errors import ConfigError
+from igpt.model.config import SamplingConfig
+from igpt.pixels.filters import ResamplingFilter
+from igpt.values import to_dict
+
+# Choices that the library names as well, in modules that are slow to import; a test compares them.
+Head = Literal["colors", "classes"]
+Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
+Target = Literal["igpt", "huggingface"]
+
+Run = Annotated[Path, Parameter(help="Run or model folder, or a name on the Hugging Face hub.")]
+Data = Annotated[Path, Parameter(help="Record store to read.")]
+Layer = Annotated[int | None, Parameter(help="Layer to read; the best of igpt probe by default.")]
+Layers = Annotated[
+    tuple[int, ...],
+    Parameter(name="--layer", help="A layer, 0 to L; again for more; all by default."),
+]
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set", metavar="PATH=VALUE",
+        help="Set a field of the recipe, such as training.steps=500; again for more.",
+    ),
+]  # fmt: skip
+FromScratch = Annotated[
+    bool, Parameter(help="The baseline: RUN's network with fresh weights, classes only.")
+]
+Sampling = Annotated[SamplingConfig, Parameter(name="*")]
+Seed = Annotated[NonNegativeInt, Parameter(help="Decides all that is random.")]
+Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What every training takes."""
+
+    data: Data
+    out: Path
+    """New folder for it."""
+    steps: PositiveInt | None = None
+    """Short for --set training.steps=..."""
+    asked: Settings = ()
+    fold_validation: bool = False
+    """Learn from train and validation images together; a search, in a last run at the best rate."""
+    seconds: float | None = None
+    """Stop after so long, with all saved to go on from."""
+    device: Device = "auto"
+    as_json: Json = False
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Those of --set and of --steps."""
+        return self.asked if self.steps is None else (*self.asked, f"training.steps={self.steps}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Where images to draw come from, if not from files, and where drawings go."""
+
+    data: Annotated[Path | None, Parameter(help="Test images of this store instead of files.")] = (
+        None
+    )
+    count: PositiveInt | None = None
+    """With --data: how many; 8 by default."""
+    out: Path | None = None
+    """With IMAGES: where to draw, completions/ or surprise.png by default."""
+    filter: ResamplingFilter | None = None
+    """With IMAGES: how to resample; box by default."""
+
+    def check(self, images: Sequence[Path]) -> None:
+        """See that images come from one source, and that the options are that source's.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        if bool(images) == (self.data is not None):
+            raise ConfigError("give either IMAGES or --data, and not both")
+        if self.data is not None and (self.out or self.filter):
+            raise ConfigError("--out and --filter go with IMAGES; --data writes into the run")
+        if images and self.count:
+            raise ConfigError("--count goes with --data")
+
+
+SAMPLING, PICTURES = SamplingConfig(), Pictures()
+
+
+def show(
+    result: Any, *, as_json: bool, at: object = None, also: str = "", text: str | None = None
+) -> None:
+    """Print a result.
+
+    Args:
+        result: Of a kind that `igpt.report.tables` has a table for, or else with `text`.
+        as_json: Print it as JSON instead of all that follows.
+        at: What the table is of, such as a file; it goes before it.
+        also: A line to print below it.
+        text: What to print in the table's stead.
+    """
+    if as_json:
+        print(json.dumps(to_dict(result), indent=2))
+        return
+    if text is None:
+        from igpt.report.tables import table  # brings all that measures
+
+        text = table(result)
+    print(text if at is None else f"{at}: {text}", *([also] if also else []), sep="\n")

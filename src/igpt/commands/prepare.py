@@ -1,0 +1,95 @@
+"""To begin with: the quickstart, the recipes, images to records, and their palette."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+from cyclopts.validators import Number
+
+from igpt.commands.options import Device, Json, Seed, show
+from igpt.data.config import StoreConfig
+from igpt.values import to_dict
+
+
+def quickstart(
+    *, out: Path = Path("runs/quickstart"), seed: Seed = 0, device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run the whole method on scikit-learn's digits, in minutes and without network.
+
+        igpt quickstart --out runs/quickstart
+
+    Args:
+        out: Folder for all of it; one that was stopped goes on.
+    """
+    from igpt.quickstart import quickstart, summary_table
+
+    summary = quickstart(out, device=device, seed=seed)
+    show(summary, as_json=as_json, text=summary_table(summary, out))
+
+
+def recipes(name: str | None = None, /) -> None:
+    """List the recipes, or print every setting of one.
+
+        igpt recipes cifar10-tiny
+
+    Args:
+        name: A recipe; all by default, a line each.
+    """
+    from igpt.runs.recipes import RECIPES, find_recipe
+
+    if name is not None:
+        print(json.dumps(to_dict(find_recipe(name)), indent=2))
+        return
+    for known, recipe in RECIPES.items():
+        print(f"{known:18} {recipe.model.parameters / 1e6:8.1f}M weights  {recipe.description}")
+
+
+def data_prepare(
+    source: str, /, *, out: Path, config: Annotated[StoreConfig, Parameter(name="*")],
+    palette: Path | None = None,
+) -> None:  # fmt: skip
+    """Read SOURCE once and store its images at one size.
+
+        igpt data prepare photos/ --image-size 32 --out data/photos
+
+    SOURCE is a folder of images (class folders are labels), a folder of parquet files in the hub's
+    layout, the name of a hub data set such as uoft-cs/cifar10, "digits", which ships with
+    scikit-learn, or, with --palette, the authors' token arrays: tokens/imagenet for
+    tokens/imagenet_trX.npy, imagenet_teX.npy and so on, with labels in imagenet_trY.npy.
+
+    Args:
+        source: Where the images are.
+        out: Folder of the new store.
+        palette: For token arrays: the palette they stand for.
+    """
+    from igpt.data.prepare import prepare_store
+
+    print(prepare_store(source, out, config, palette=palette).summary())
+
+
+def palette_fit(
+    store: Path, /, *, out: Path,
+    size: Annotated[int, Parameter(validator=Number(gte=2, lte=65536))] = 512, grey: bool = False,
+    image_size: PositiveInt | None = None, seed: Seed = 0, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Fit a palette to the train split of STORE, by k-means.
+
+        igpt palette fit data/photos --size 512 --out palette.npy
+
+    Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
+
+    Args:
+        store: Record store to read.
+        out: The palette file, .npy.
+        size: Number of colors.
+        grey: Levels of grey instead of colors.
+        image_size: Fit at this size, if not the store's own.
+    """
+    from igpt.runs.palette import fit_palette_file
+
+    report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
+    picture = f"{out.with_suffix('.png')}: originals above quantized"
+    show(report, as_json=as_json, at=out, also=picture)

@@ -1,0 +1,166 @@
+"""Training: `igpt pretrain`, `finetune`, `resume` and `search`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from igpt.commands.options import Device, FromScratch, Json, Run, Training, show
+from igpt.errors import ConfigError, nearest_name
+
+if TYPE_CHECKING:
+    from igpt.runs.recipes import FinetuneConfig, Recipe
+    from igpt.runs.run import RunFolder
+
+Palette = Annotated[Path, Parameter(help="Palette file.")]
+
+
+def pretrain(recipe: str, /, *, palette: Palette, training: Training) -> None:
+    """Pretrain a network by RECIPE.
+
+        igpt pretrain cifar10-tiny --data data/photos --palette palette.npy --out runs/a
+
+    A run that is stopped, by Ctrl-C or otherwise, loses nothing but the steps since its last
+    checkpoint: igpt resume RUN goes on.
+
+    Args:
+        recipe: Its name, as igpt recipes lists them.
+    """
+    from igpt.runs.pretrain import pretrain
+
+    run = pretrain(
+        _recipe(recipe, training.settings), name=recipe, data=training.data, palette=palette,
+        out=training.out, device=training.device, seconds=training.seconds,
+        fold_validation=training.fold_validation,
+    )  # fmt: skip
+    _show_run(run, training.as_json)
+
+
+def finetune(run: Run, /, *, training: Training, from_scratch: FromScratch = False) -> None:
+    """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights.
+
+        igpt finetune runs/a --data data/photos --out runs/a-ft
+
+    What can be set is the part "finetune" of a recipe: --set dropout=0.1
+    """
+    from igpt.runs.finetune import finetune
+
+    tuned = finetune(
+        run, data=training.data, out=training.out,
+        config=_finetuning(run, training.settings, from_scratch), device=training.device,
+        seconds=training.seconds, fold_validation=training.fold_validation,
+    )  # fmt: skip
+    _show_run(tuned, training.as_json)
+
+
+def resume(
+    run: Path, /, *, data: Path | None = None, seconds: float | None = None,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Go on with a RUN that was stopped, of pretraining or fine-tuning, as if nothing had been.
+
+        igpt resume runs/a
+
+    Args:
+        run: Its folder.
+        data: Where its record store is, if it has moved.
+        seconds: Stop again after so long.
+    """
+    from igpt.runs.resume import resume
+
+    _show_run(resume(run, data=data, device=device, seconds=seconds), as_json)
+
+
+def _read_rates(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
+    text = tokens[-1].value
+    try:
+        return tuple(float(rate) for rate in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ValueError(
+            f"expected learning rates from high to low, such as 0.01,0.003, got {text!r}"
+        ) from error
+
+
+def search(
+    start: Annotated[str, Parameter(name="RECIPE|RUN")], /, *, training: Training,
+    rates: Annotated[
+        tuple[float, ...] | None,
+        Parameter(converter=_read_rates, n_tokens=1, metavar="RATE,RATE,..."),
+    ] = None,
+    palette: Palette | None = None, from_scratch: FromScratch = False,
+) -> None:  # fmt: skip
+    """Train with one learning rate after another, until validation gets worse.
+
+        igpt search cifar10-tiny --data data/photos --palette palette.npy --out runs/rates
+        igpt search runs/a --data data/photos --out runs/a-rates
+
+    A recipe is pretrained so, and a run fine-tuned. Each rate has a run of its own in the folder.
+    The same command again goes on with a search that was stopped.
+
+    Args:
+        start: The name of a recipe, or else a run, a model folder or a name on the hub.
+        rates: From high to low, such as 0.01,0.003,0.001; the paper's by default.
+    """
+    from igpt.runs import search as searching
+    from igpt.runs.recipes import RECIPES
+
+    if any(setting.startswith("training.learning_rate=") for setting in training.settings):
+        raise ConfigError("a search decides training.learning_rate; leave out its --set")
+    if start in RECIPES:
+        if palette is None or from_scratch:
+            raise ConfigError("the search of a recipe takes --palette, and no --from-scratch")
+        result = searching.search_pretraining(
+            _recipe(start, training.settings), name=start, data=training.data, palette=palette,
+            out=training.out, rates=searching.PRETRAINING_RATES if rates is None else rates,
+            fold_validation=training.fold_validation, device=training.device,
+            seconds=training.seconds,
+        )  # fmt: skip
+    else:
+        run = Path(start)
+        if len(run.parts) == 1 and not run.exists():
+            raise ConfigError(f"there is no recipe or run {start!r}{nearest_name(start, RECIPES)}")
+        if palette is not None:
+            raise ConfigError(f"{run} has a palette of its own; leave out --palette")
+        result = searching.search_finetuning(
+            run, data=training.data, out=training.out,
+            config=_finetuning(run, training.settings, from_scratch),
+            rates=searching.FINETUNING_RATES if rates is None else rates,
+            fold_validation=training.fold_validation, device=training.device,
+            seconds=training.seconds,
+        )  # fmt: skip
+    outcome = f"{training.out / result.run}: the outcome" if result.run else ""
+    show(result, as_json=training.as_json, also=outcome)
+
+
+def _recipe(name: str, settings: Sequence[str]) -> "Recipe":
+    from igpt.runs.recipes import find_recipe, with_settings
+
+    if any(setting.startswith("model.colors=") for setting in settings):
+        raise ConfigError("model.colors follows the palette; fit one with --size instead")
+    return with_settings(find_recipe(name), settings)
+
+
+def _finetuning(run: Path, settings: Sequence[str], from_scratch: bool) -> "FinetuneConfig":
+    from igpt.runs.finetune import config_for
+    from igpt.runs.recipes import with_settings
+
+    for setting in settings:
+        if setting.startswith("finetune."):
+            plain = setting.removeprefix("finetune.")
+            raise ConfigError(f"leave out 'finetune.' here: --set {plain}")
+    if from_scratch:
+        settings = ("from_scratch=true", "pixel_coefficient=0", *settings)
+    return with_settings(config_for(run), settings)
+
+
+def _show_run(run: "RunFolder", as_json: bool) -> None:
+    """Print the accuracies of a fine-tuning, or as JSON the last step of a pretraining."""
+    from igpt.runs.finetune import FinetuneResult
+    from igpt.training.metrics import read_metrics
+
+    result = run.read("finetune.json", FinetuneResult)
+    if result is not None:
+        show(result, as_json=as_json, at=run.path)
+    elif as_json:
+        show(read_metrics(run.metrics)[-1], as_json=True)

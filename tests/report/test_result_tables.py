@@ -1,0 +1,140 @@
+"""What a terminal shows of each result."""
+
+import pytest
+
+from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
+from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.evaluation.masks import MasksResult
+from igpt.evaluation.outliers import ForeignSet, ImageSet, OutliersResult
+from igpt.evaluation.probe import JointProbe, LayerProbe, LayerProbes, ProbeFit
+from igpt.formats.convert import Converted
+from igpt.model.config import ModelConfig
+from igpt.report.tables import table
+from igpt.runs.along import Along, Snapshot
+from igpt.runs.finetune import FinetuneResult
+from igpt.runs.palette import PaletteReport
+from igpt.runs.search import SearchResult, Try
+
+
+def probes(solver="lbfgs", *, setting=1e-3, converged=True, **more):
+    layers = tuple(
+        LayerProbe(
+            layer=layer, setting=setting, validation_accuracy=0.5 + layer / 10, test_accuracy=0.5,
+            converged=converged,
+        )
+        for layer in range(2)
+    )  # fmt: skip
+    return LayerProbes(
+        solver=solver, best_layer=1, test_accuracy=0.5, layers=layers, records={}, **more
+    )
+
+
+def likelihood(objective, from_second):
+    return LikelihoodResult(
+        objective=objective, images=7, nats_per_pixel=2.0, bits_per_pixel=2.8854,
+        nats_per_pixel_from_second=from_second,
+    )  # fmt: skip
+
+
+def tuned(test, validation):
+    return FinetuneResult(
+        test_accuracy=test, validation_accuracy=validation, best_step=1, steps=2,
+        pixel_coefficient=1.0, layer=3, seconds=4.0,
+    )  # fmt: skip
+
+
+def few_labels(deviation, fine_tuned):
+    row = FewLabelsRow(
+        mean=0.5, standard_deviation=deviation, accuracies=(0.5,), labels_per_class=4,
+        penalties=(1e-3,), converged=True, fine_tuned=fine_tuned,
+    )  # fmt: skip
+    return FewLabelsResult(
+        layer=2, layer_chosen="given", test_images=9, subsets=1, seed=0, finetune_steps=0,
+        rows=(row,),
+    )  # fmt: skip
+
+
+def search(kind, *scores, **more):
+    tries = (Try(learning_rate=rate, score=s) for rate, s in zip((0.1, 0.01), scores, strict=True))
+    return SearchResult(kind=kind, settings={}, tries=tuple(tries), **more)
+
+
+def image_set(**more):
+    return {"images": 12, "nats_per_pixel": 1.0, "standard_deviation": 0.25, **more}
+
+
+RESULTS = [
+    (
+        PaletteReport(
+            mean_squared_error=9.0, psnr_db=38.5, colors_used=16, size=16, grey=False,
+            image_size=8, seed=0, split="validation", images=5,
+        ),
+        ["16 colors; on 5 images of validation", "38.50 dB"],
+    ),
+    (likelihood("autoregressive", 2.5), ["2.0000 nats, 2.8854 bits", "2.5000 nats over pixels 2"]),
+    (likelihood("masked", None), ["per pixel (hidden pixels) over 7 images"]),
+    (probes(), ["layer  validation    test  penalty", "60.00%  50.00%    1e-03", "validation: 1,"]),
+    (probes(converged=False), ["did not converge"]),
+    (probes("neighbors", setting=20.0, converged=None), ["test  neighbors", "50.00%         20"]),
+    (
+        probes("ridge", rank_correlation=0.9, concatenated=JointProbe(
+            layers=(0, 1), setting=1.0, validation_accuracy=0.5, test_accuracy=0.75)),
+        ["layers 0 to 1 as one  75.00%", "Spearman's 0.90"],
+    ),
+    (
+        probes(raw_pixels=ProbeFit(setting=1.0, validation_accuracy=0.1, test_accuracy=0.2)),
+        ["raw pixels         20.00%"],
+    ),
+    (
+        MasksResult(layer=3, penalty=None, seed=0, masks=5, modal=0.5, single=(0.25,),
+                    single_mean=0.25, unmasked=0.75),
+        ["layer 3, class head", "modal class of 5 masks  50.00%", "no mask                 75.00%"],
+    ),
+    (
+        Along(snapshots=(Snapshot(step=4, nats_per_pixel=1.5, best_layer=2,
+                                  validation_accuracy=0.5, test_accuracy=0.25, layers=(0.25,)),)),
+        ["      4  1.5000           2  25.00%"],
+    ),
+    (few_labels(None, None), ["layer 2, given", "             4  50.00 %\n"]),
+    (
+        few_labels(0.01, Accuracies(mean=0.25, standard_deviation=None, accuracies=(0.25,))),
+        ["50.00 +- 1.00 %, fine-tuned 25.00 %"],
+    ),
+    (tuned(0.5, 0.25), ["test accuracy 50.00%"]),
+    (tuned(None, 0.25), ["validation accuracy 25.00%"]),
+    (tuned(None, None), ["its search measures the outcome alone"]),
+    (search("pretrain", 3.0, 2.5), ["validation nats per pixel\n", "not finished; the same"]),
+    (
+        search("pretrain", None, 2.5, best=0.01, turned=False, run="final"),
+        ["diverged", "2.5000  best", "none was worse", "once more at the best"],
+    ),
+    (
+        search("finetune", 0.5, 0.25, best=0.1, turned=True, run="rate-0.1", test_accuracy=0.75),
+        ["validation accuracy\n", "50.00%  best", "test accuracy 75.00%"],
+    ),
+    (
+        OutliersResult(
+            seed=0, typical_nats_per_pixel=1.25, validation_images=3, own=ImageSet(**image_set()),
+            foreign=(ForeignSet(**image_set(name="flat", auroc_loss=0.1, auroc_typicality=0.9)),),
+        ),
+        ["own test images      12   1.0000 +- 0.2500\n", "0.100       0.900", "0.5 is chance",
+         "1.2500 nats of validation", "likelier than the run's own images: flat."],
+    ),
+    (
+        Converted(read="igpt", written="huggingface", model=ModelConfig(), classes=10,
+                  left_out=("the color head",)),
+        ["huggingface from igpt, autoregressive, 24 layers", "10 classes", "left out: the color"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("result", "texts"), RESULTS)
+def test_a_result_is_a_few_lines(result, texts):
+    printed = table(result)
+    for text in texts:
+        assert text in printed
+
+
+def test_what_has_no_table_is_our_mistake():
+    with pytest.raises(TypeError, match="no table for a int"):
+        table(3)
