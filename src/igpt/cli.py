@@ -677,7 +677,7 @@ def finetune(
 
 @_igpt.command()
 @click.argument("claim", required=False)
-@click.option("--list", "listed", is_flag=True, help="Tell what each claim costs on this machine.")
+@click.option("--list", "listed", is_flag=True, help="Print what each claim costs.")
 @click.option("--scale", default="tiny", show_default=True, help="tiny, small or paper.")
 @click.option("--data", type=_PATH, help="Record store to learn from; tiny has the digits.")
 @click.option(
@@ -698,7 +698,7 @@ def reproduce(claim: str | None, listed: bool, as_json: bool, device: str, **opt
     from igpt.claims import reproduce as reproduction
 
     if listed:
-        found = reproduction.costs(device)
+        found = reproduction.costs()
         _print([dataclasses.asdict(cost) for cost in found], as_json, page.costs_table(found))
         return
     if claim is None:
