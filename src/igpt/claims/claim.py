@@ -1,22 +1,74 @@
-"""What a claim is made of; each module beside this one holds one."""
+"""What a claim is, and what comes out of it; each module with a finding's name holds one.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+A claim is data: what the paper says, which networks that takes, how one seed is measured, and for
+each part of it one function from what was measured to one number. `igpt.claims.reproduce` runs it,
+`igpt.claims.verdict` judges it.
+"""
 
-import numpy as np
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
 from matplotlib.axes import Axes
 
+from igpt.claims.display import percent
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.scale import Scale
-from igpt.claims.verdict import Part
+from igpt.claims.verdict import Judgement, Verdict
+from igpt.runs.provenance import Provenance
 
-Measured = dict[str, Any]
-"""What was measured for one seed, as plain JSON values."""
+Measured = TypeVar("Measured")
+"""What is measured for one seed: of a type that the claim chooses, made of plain values."""
+
+Value = TypeVar("Value")
+
+Row = dict[str, str]
+"""Of a table for readers: texts by the column's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Assertion:
+    """One thing that the paper says."""
+
+    name: str
+    statement: str
+    """What it says, in our words."""
+    paper: str = "no figure given"
+    """The paper's figures for it."""
+    quantity: str
+    """What the number is that it is judged by."""
+    unit: Literal["points", "nats", "dB", ""] = "points"
+    """Percentage points, nats per pixel, decibels or none. Numbers in points are kept as shares,
+    so 0.01 is a point."""
+    equal_within: float | None = None
+    """Of an assertion that two things are equal: the margin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Assertion, Generic[Measured]):
+    """An assertion, and how its number is found."""
+
+    value: Callable[[Measured], float | None]
+    """One seed's number, positive where the paper is right; None if it could not be measured."""
+
+    @property
+    def assertion(self) -> Assertion:
+        """The words alone."""
+        names = [field.name for field in dataclasses.fields(Assertion)]
+        return Assertion(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartResult(Assertion, Judgement):
+    """An assertion, and what the rule says of it."""
+
+    values: tuple[float, ...]
+    """Of the seeds, in their order, for which it could be measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Generic[Measured]):
     """One finding of the paper, and how it is looked for."""
 
     name: str
@@ -25,55 +77,70 @@ class Claim:
     """Where the paper says so."""
     paper: str
     """What it says, in our words, with its figures."""
-    parts: tuple[Part, ...]
-    variants: Callable[[Scale], list[str]]
-    """The pretraining runs that are needed."""
+    networks: Callable[[Scale], Sequence[str]] = lambda _: ["base"]
+    """The scale's networks that it compares, by name."""
     finetuning_steps: Callable[[Scale], int] = lambda _: 0
     """How many steps of fine-tuning are needed beside them, at the most."""
     measure: Callable[[Laboratory, int], Measured]
     """Measures one seed."""
-    values: Callable[[Measured], dict[str, float]]
-    """One seed's number for each part, by the part's name; a part that is not there could not be
-    measured."""
-    table: Callable[[Sequence[Measured]], list[dict[str, str]]]
-    """Rows for a reader, over the seeds."""
-    draw: Callable[[Axes, Sequence[Measured]], None]
-    """Draws the figure in the paper's form."""
+    parts: tuple[Part[Measured], ...]
+    rows: Callable[[Measured], Mapping[Any, Any]]
+    """One seed's results for a reader, by name; each seed has the same: accuracies, as shares."""
+    head: str = "what"
+    """What the names are of."""
+    columns: Mapping[str, Callable[[list[Any]], str]] = field(
+        default_factory=lambda: {"test accuracy": percent}
+    )
+    """What the table says of a result in all seeds, by the column's heading."""
+    draw: Callable[[Axes, list[Measured]], None]
+    """Draws the figure of all seeds in the paper's form."""
+    below: str
+    """What stands under the figure: the name of its axis, the paper's figures."""
+
+    def table(self, seeds: list[Measured]) -> tuple[Row, ...]:
+        """Return the table of what was measured."""
+        by_seed = [self.rows(measured) for measured in seeds]
+        return tuple(
+            {self.head: str(name).replace("\n", " ")}
+            | {head: text([rows[name] for rows in by_seed]) for head, text in self.columns.items()}
+            for name in by_seed[0]
+        )
 
 
-def percent(values: Sequence[float]) -> str:
-    """Return the mean of shares as a percentage, with its standard deviation over the seeds."""
-    text = f"{100 * np.mean(values):.2f}"
-    if len(values) > 1:
-        text += f" ± {100 * np.std(values, ddof=1):.2f}"
-    return f"{text} %"
+@dataclass(frozen=True, kw_only=True)
+class ClaimResult:
+    """What a reproduction found: `depth.json` and the like."""
+
+    claim: str
+    title: str
+    source: str
+    scale: str
+    data: str
+    """What the images are called."""
+    paper: str
+    rule: str
+    """That the verdicts follow, in words."""
+    seeds: tuple[int, ...]
+    parts: tuple[PartResult, ...]
+    verdict: Verdict
+    table: tuple[Row, ...]
+    measured: tuple[Any, ...]
+    """By seed, in plain values; each claim has a type of its own."""
+    runs: tuple[str, ...]
+    """The networks that were compared, by name."""
+    seconds: float
+    """Of pretraining, in all runs that the claim needs."""
+    provenance: Provenance
 
 
-def nats(values: Sequence[float]) -> str:
-    """Return the mean of losses, with its standard deviation over the seeds."""
-    text = f"{np.mean(values):.4f}"
-    return f"{text} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else text
+def growth(quantity: Callable[[Value], float]) -> Callable[[Mapping[Any, Value]], float]:
+    """Return the function that says how much more the last of some networks has than the first.
 
+    For the `value` of a part of a claim whose networks rise in size or resolution.
+    """
 
-def bars(axes: Axes, names: Sequence[str], shares: Sequence[Sequence[float]], label: str) -> None:
-    """Draw the means over the seeds as bars, with the standard deviation and every seed's point."""
-    for place, values in enumerate(shares):
-        spread = np.std(values, ddof=1) if len(values) > 1 else 0
-        axes.bar(place, 100 * np.mean(values), yerr=100 * spread, color="#9dbcd8", width=0.65)
-        axes.plot([place] * len(values), 100 * np.array(values), "o", color="#1f4e79", ms=3)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel(label)
-    low = min(min(values) for values in shares)
-    axes.set_ylim(bottom=max(0, 100 * low - 10))
+    def value(networks: Mapping[Any, Value]) -> float:
+        first, *_, last = networks.values()
+        return quantity(last) - quantity(first)
 
-
-def lines(
-    axes: Axes,
-    places: Sequence[int] | Sequence[float],
-    curves: Sequence[Sequence[float]],
-    name: str,
-) -> None:
-    """Draw the mean curve over the seeds, and each seed's faintly."""
-    mean = axes.plot(places, 100 * np.mean(curves, axis=0), "o-", label=name)[0]
-    for curve in curves:
-        axes.plot(places, 100 * np.array(curve), color=mean.get_color(), alpha=0.25, lw=0.8)
+    return value

@@ -1,133 +1,119 @@
 """Table 3 and section 4.5: how to fine-tune, and what pretraining is worth then."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
-from igpt.claims.claim import Claim, Measured, bars, percent
+from igpt.claims.claim import Claim, Part
+from igpt.claims.display import bars, percent
 from igpt.claims.laboratory import Laboratory
-from igpt.claims.verdict import Part
-from igpt.runs.finetune import FinetuneResult
-from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
-_NAMES = {
-    "probe": "linear\nprobe",
-    "joint": "joint,\nlast layer",
-    "class_only": "class loss\nonly",
-    "best_layer": "joint,\nbest layer",
-    "scratch": "from\nscratch",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Test accuracies, and how soon they were reached."""
+
+    probe: float
+    """Of the best layer."""
+    joint: float
+    """Fine-tuned on both losses, the head on the last layer."""
+    class_only: float
+    """The same on the class loss alone."""
+    best_layer: float
+    """On both losses, the head on the layer that is best for the probe."""
+    best_is_last: bool
+    """Whether that is the last layer, and so nothing to compare."""
+    scratch: float
+    """On the class loss alone from fresh weights, with the dropout that is better on validation."""
+    scratch_by_dropout: dict[str, float]
+    scratch_steps: int
+    """After which its best weights were kept."""
+    steps_to_scratch: int | None
+    """After which `class_only` was as good on validation; None if never."""
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
+    recipe = laboratory.scale.recipe_of("base", seed)
+    config = recipe.finetune
+    alone = replace(config, pixel_coefficient=0.0)
+    # a fresh network takes the rate of pretraining rather than of fine-tuning
+    pace = replace(config.training, learning_rate=recipe.training.learning_rate)
+    fresh = replace(alone, from_scratch=True, training=pace)
+
     probe = laboratory.probe("base", seed)
-    joint = laboratory.finetuned("base", seed, "joint")
-    alone = laboratory.finetuned("base", seed, "class", ["pixel_coefficient=0"])
-    layer = f"layer={probe.best_layer}"
-    early = joint
-    if probe.best_layer < laboratory.scale.recipe_of("base").model.layers:
-        early = laboratory.finetuned("base", seed, "best-layer", [layer])
-    scratch = [
-        laboratory.finetuned(
-            "base",
-            seed,
-            f"scratch-{dropout}",
-            [
-                "from_scratch=true",
-                "pixel_coefficient=0",
-                f"dropout={dropout}",
-                # a fresh network takes the rate of pretraining rather than of fine-tuning
-                "training.learning_rate="
-                f"{laboratory.scale.recipe_of('base').training.learning_rate}",
-            ],
+    joint = early = laboratory.finetuned("base", seed, "joint")
+    if probe.best_layer < recipe.model.layers:
+        layer = replace(config, layer=probe.best_layer)
+        early = laboratory.finetuned("base", seed, "best-layer", layer)
+    class_only = laboratory.finetuned("base", seed, "class", alone)
+    scratch = {
+        dropout: laboratory.finetuned(
+            "base", seed, f"scratch-{dropout}", replace(fresh, dropout=dropout)
         )
         for dropout in laboratory.scale.dropouts
-    ]
-    results = [_result(run) for run in scratch]
-    best = max(results, key=lambda result: result.validation_accuracy or 0.0)
-    config = laboratory.scale.recipe_of("base").finetune.training
-    curve = [line for line in read_metrics(alone.metrics) if "validation_accuracy" in line]
-    reached = [
+    }
+    best = max(scratch.values(), key=lambda tuned: tuned.validation_accuracy)
+    reached = (
         line["step"] + 1
-        for line in curve
-        if line["validation_accuracy"] >= best.validation_accuracy
-    ]
-    return {
-        "probe": probe.test_accuracy,
-        "best_layer_number": probe.best_layer,
-        "layers": laboratory.scale.recipe_of("base").model.layers,
-        "joint": _result(joint).test_accuracy,
-        "class_only": _result(alone).test_accuracy,
-        "best_layer": _result(early).test_accuracy,
-        "scratch": best.test_accuracy,
-        "scratch_by_dropout": {
-            str(dropout): result.test_accuracy
-            for dropout, result in zip(laboratory.scale.dropouts, results, strict=True)
-        },
-        "scratch_steps": best.best_step,
-        "steps_to_reach_scratch": reached[0] if reached else None,
-        "batch_size": config.batch_size,
-    }
-
-
-def _result(run: RunFolder) -> FinetuneResult:
-    result = run.read("finetune.json", FinetuneResult)
-    assert result is not None
-    return result
-
-
-def _values(measured: Measured) -> dict[str, float]:
-    found = {
-        "joint": measured["joint"] - measured["class_only"],
-        "over-probe": measured["joint"] - measured["probe"],
-        "pretrained": measured["class_only"] - measured["scratch"],
-    }
-    if measured["best_layer_number"] < measured["layers"]:
-        found["head"] = measured["joint"] - measured["best_layer"]
-    reached = measured["steps_to_reach_scratch"]
-    found["sooner"] = -1.0 if reached is None else 1 - reached / measured["scratch_steps"]
-    return found
-
-
-def _table(seeds: Sequence[Measured]) -> list[dict[str, str]]:
-    rows = [
-        {
-            "what": label.replace("\n", " "),
-            "test accuracy": percent([measured[name] for measured in seeds]),
-        }
-        for name, label in _NAMES.items()
-    ]
-    steps = [str(measured["steps_to_reach_scratch"] or "never") for measured in seeds]
-    best = [str(measured["scratch_steps"]) for measured in seeds]
-    rows.append(
-        {
-            "what": "steps until pretrained, class loss only, is as good as from scratch",
-            "test accuracy": f"{', '.join(steps)} (from scratch itself: {', '.join(best)})",
-        }
+        for line in read_metrics(class_only.run.metrics)
+        if line.get("validation_accuracy", -1.0) >= best.validation_accuracy
     )
-    return rows
+    return Measured(
+        probe=probe.test_accuracy,
+        joint=joint.test_accuracy,
+        class_only=class_only.test_accuracy,
+        best_layer=early.test_accuracy,
+        best_is_last=early == joint,
+        scratch=best.test_accuracy,
+        scratch_by_dropout={str(rate): tuned.test_accuracy for rate, tuned in scratch.items()},
+        scratch_steps=best.best_step,
+        steps_to_scratch=next(reached, None),
+    )
 
 
-def _draw(axes: Axes, seeds: Sequence[Measured]) -> None:
-    shares = [[measured[name] for measured in seeds] for name in _NAMES]
-    bars(axes, list(_NAMES.values()), shares, "test accuracy (%)")
-    axes.set_xlabel("paper, ImageNet at 48x48: probe 65.2, fine-tuned 72.6, from scratch 53.2")
+def _head(measured: Measured) -> float | None:
+    return None if measured.best_is_last else measured.joint - measured.best_layer
 
 
-CLAIM = Claim(
+def _sooner(measured: Measured) -> float:
+    reached = measured.steps_to_scratch
+    return -1.0 if reached is None else 1 - reached / measured.scratch_steps
+
+
+def _rows(measured: Measured) -> dict[str, tuple[float, str]]:
+    """Return test accuracies, and the steps to the validation accuracy of learning from scratch."""
+    reached = str(measured.steps_to_scratch or "never")
+    return {
+        "linear\nprobe": (measured.probe, ""),
+        "joint,\nlast layer": (measured.joint, ""),
+        "class loss\nonly": (measured.class_only, reached),
+        "joint,\nbest layer": (measured.best_layer, ""),
+        "from\nscratch": (measured.scratch, str(measured.scratch_steps)),
+    }
+
+
+def _draw(axes: Axes, seeds: list[Measured]) -> None:
+    rows = [_rows(measured).items() for measured in seeds]
+    bars(axes, [{name: accuracy for name, (accuracy, _) in seed} for seed in rows])
+
+
+CLAIM = Claim[Measured](
     name="fine-tuning",
     title="Fine-tuning: joint loss, head at the end, pretrained start",
     source="table 3, sections 2.3 and 4.5",
     paper="Fine-tuning on both losses beats the class loss alone; a head on the last layer ends "
     "above one on the best probe layer; at 48x48 iGPT-L reaches 72.6 % on ImageNet, 7 points over "
     "its probe, and 53.2 % from scratch after 18 epochs, which the pretrained one reaches in one.",
+    finetuning_steps=lambda scale: (3 + len(scale.dropouts)) * scale.finetuning_steps,
+    measure=_measure,
     parts=(
         Part(
             name="joint",
             statement="the joint loss beats the class loss alone",
             paper="joint is better (section 2.3)",
             quantity="accuracy fine-tuned on both losses minus on the class loss alone",
+            value=lambda measured: measured.joint - measured.class_only,
         ),
         Part(
             name="head",
@@ -135,12 +121,14 @@ CLAIM = Claim(
             paper="the last layer eventually wins",
             quantity="accuracy with the head on the last layer minus on the best layer, where that "
             "is another",
+            value=_head,
         ),
         Part(
             name="over-probe",
             statement="fine-tuning beats the linear probe",
             paper="+6 to +7 (ImageNet), +2.7 (CIFAR-10)",
             quantity="accuracy fine-tuned on both losses minus that of the probe",
+            value=lambda measured: measured.joint - measured.probe,
         ),
         Part(
             name="pretrained",
@@ -148,6 +136,7 @@ CLAIM = Claim(
             paper="+19.4",
             quantity="accuracy on the class loss alone, pretrained minus from scratch (the better "
             "dropout by validation)",
+            value=lambda measured: measured.class_only - measured.scratch,
         ),
         Part(
             name="sooner",
@@ -155,12 +144,16 @@ CLAIM = Claim(
             paper="1 epoch instead of 18",
             quantity="share of the steps from scratch that are saved; -1 where it never gets there",
             unit="",
+            value=_sooner,
         ),
     ),
-    variants=lambda _: ["base"],
-    finetuning_steps=lambda scale: (3 + len(scale.dropouts)) * scale.finetuning_steps,
-    measure=_measure,
-    values=_values,
-    table=_table,
+    rows=_rows,
+    columns={
+        "test accuracy": lambda seeds: percent([accuracy for accuracy, _ in seeds]),
+        "steps until as good as from scratch": lambda seeds: ", ".join(
+            steps for _, steps in seeds if steps
+        ),
+    },
     draw=_draw,
+    below="paper, ImageNet at 48x48: probe 65.2, fine-tuned 72.6, from scratch 53.2",
 )

@@ -8,17 +8,15 @@ never train the same network, and a stopped reproduction goes on where it was:
     ├── data/             the digits, if no other data was given
     ├── palettes/         8-greys.npy ...
     ├── runs/             base-seed0, bert-seed0, base-seed0-joint ...: ordinary run folders
-    └── depth.json ...    the findings, by igpt.claims.reproduce
+    └── depth.json ...    the results, by igpt.claims.reproduce
 """
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
-from igpt.claims.scale import Scale
+from igpt.claims.scale import Colors, Scale
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore, StoreConfig
 from igpt.errors import ConfigError, DataError
@@ -26,16 +24,29 @@ from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json, write_json
-from igpt.runs import finetune, pretrain
 from igpt.runs.along import Along, along_run
-from igpt.runs.measure import Evaluation, evaluate_run, few_labels_run, masks_run, probe_run
-from igpt.runs.palette import fit_palette_file
-from igpt.runs.recipes import with_settings
-from igpt.runs.resume import resume
+from igpt.runs.finetune import FinetuneResult, finetune
+from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, probe_run
+from igpt.runs.palette import PaletteReport, fit_palette_file
+from igpt.runs.pretrain import pretrain
+from igpt.runs.recipes import FinetuneConfig
+from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, RunFolder
 from igpt.training.metrics import read_metrics
+from igpt.values import from_dict
 
 _PLACEMENTS = 3  # of each digit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """A finished fine-tuning run, and what is known of it."""
+
+    run: RunFolder
+    test_accuracy: float
+    validation_accuracy: float
+    best_step: int
+    """Updates after which the weights were kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,31 +90,30 @@ class Laboratory:
                     f"the scale {scale.name!r} is for {scale.description.partition(';')[0]}; give "
                     "a record store with --data (igpt data prepare makes one)"
                 )
-            size, grey = scale.digits
-            scale = dataclasses.replace(scale, palette_size=size, grey=grey)
+            scale = dataclasses.replace(scale, palette=scale.digits)
             data = path / "data"
             if not (data / "store.json").is_file():
-                side = max(scale.resolutions)
+                side = max(scale.recipe_of(name).model.image_size for name in scale.resolutions)
                 config = StoreConfig(image_size=side, placements=_PLACEMENTS)
                 prepare_store("digits", data, config)
         labelled = labelled or data
         for name in ("train", "validation", "test"):
             RecordStore.open(data).split(name)
             RecordStore.open(labelled).split(name).require_labels()
-        told = {
+        given = {
             "scale": scale.name,
             "settings": list(scale.settings),
             "data": DataIdentity.of(RecordStore.open(data), data).sha256,
             "labelled": DataIdentity.of(RecordStore.open(labelled), labelled).sha256,
         }
         file = path / "laboratory.json"
-        known = read_json(file) if file.is_file() else None
-        if known is None:
-            write_json(path / "laboratory.json", told)
-        elif known != told:
-            other = next(name for name in told if known.get(name) != told[name])
+        if not file.is_file():
+            write_json(file, given)
+        known = read_json(file)
+        other = [name for name in given if known.get(name) != given[name]]
+        if other:
             raise ConfigError(
-                f"{path} holds reproductions with other {other} than these; choose another --out"
+                f"{path} holds reproductions with other {other[0]} than these; choose another --out"
             )
         return cls(path=path, scale=scale, data=data, labelled=labelled, device=device)
 
@@ -118,120 +128,123 @@ class Laboratory:
         images = RecordStore.open(self.data).split("train").first(100).images
         return bool((images != images[..., :1]).any())
 
-    def palette(self, size: int, *, grey: bool, seed: int = 0) -> Path:
-        """Return the file of a palette of the training images; beside it, its distortion."""
-        name = f"{size}{'-greys' if grey else ''}{f'-seed{seed}' if seed else ''}.npy"
-        file = self.path / "palettes" / name
+    def palette(self, colors: Colors, *, seed: int = 0) -> Path:
+        """Return the file of a palette of the training images; beside it, its report."""
+        file = self.path / "palettes" / f"{colors.name}{f'-seed{seed}' if seed else ''}.npy"
         if not (file.exists() and file.with_suffix(".json").exists()):
-            fit_palette_file(self.data, file, size=size, grey=grey, seed=seed)
+            fit_palette_file(self.data, file, size=colors.size, grey=colors.grey, seed=seed)
         return file
 
-    def distortion(self, size: int, *, grey: bool, seed: int) -> float:
+    def distortion(self, colors: Colors, *, seed: int) -> float:
         """Return what a palette loses on held-out images, as a PSNR in decibels."""
-        file = self.palette(size, grey=grey, seed=seed)
-        return json.loads(file.with_suffix(".json").read_text())["psnr_db"]
+        file = self.palette(colors, seed=seed).with_suffix(".json")
+        return from_dict(PaletteReport, read_json(file), name=str(file)).psnr_db
 
-    def pretrained(self, variant: str, seed: int) -> RunFolder:
-        """Return the finished pretraining run of a variant.
+    def pretrained(self, network: str, seed: int) -> RunFolder:
+        """Return the finished pretraining run of a network.
 
         Raises:
             ConfigError: There is one by another recipe in its place.
         """
-        name = self.scale.same_as(variant)
-        path = self.path / "runs" / f"{name}-seed{seed}"
-        size, grey = self.scale.palette_size, self.scale.grey
-        if name.startswith("palette-"):
-            size, grey = self.scale.palettes[name.removeprefix("palette-")]
-        recipe = self.scale.recipe_of(name, seed)
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, colors=size))
-        with _alone(path):
-            if path.exists():
-                run = RunFolder.open(path)
-                if run.pretraining.recipe != recipe:
-                    raise ConfigError(
-                        f"{path} was made by another recipe than this igpt has for it; choose "
-                        "another --out"
-                    )
-                if (run.path / "evaluation.json").is_file() or (run.path / "probe.json").is_file():
-                    return run  # it was finished before it was measured
-                return resume(path, data=self.data, device=self.device)
-            return pretrain.pretrain(
-                recipe,
-                name=name,
-                data=self.data,
-                palette=self.palette(size, grey=grey),
-                out=path,
-                device=self.device,
+        path = self.path / "runs" / f"{network}-seed{seed}"
+        recipe = self.scale.recipe_of(network, seed)
+
+        def start() -> RunFolder:
+            palette = self.palette(self.scale.colors_of(network))
+            return pretrain(
+                recipe, name=network, data=self.data, palette=palette, out=path, device=self.device
             )
 
-    def seconds(self, variant: str, seed: int) -> float:
-        """Return how long a variant's finished run was trained."""
-        return read_metrics(self.pretrained(variant, seed).metrics)[-1]["seconds"]
+        with _alone(path):
+            if path.exists() and RunFolder.open(path).pretraining.recipe != recipe:
+                raise ConfigError(
+                    f"{path} was made by another recipe than this igpt has for it; choose "
+                    "another --out"
+                )
+            if any((path / name).is_file() for name in ("evaluation.json", "probe.json")):
+                return RunFolder.open(path)  # it was finished before it was measured
+            return ensure(path, start, data=self.data, device=self.device)
 
-    def probe(self, variant: str, seed: int) -> LayerProbes:
-        """Return `probe.json` of a variant's run."""
-        run = self.pretrained(variant, seed)
-        return run.read("probe.json", LayerProbes) or probe_run(
-            run.path,
+    def seconds(self, network: str, seed: int) -> float:
+        """Return how long a network's finished run was trained."""
+        return read_metrics(self.pretrained(network, seed).metrics)[-1]["seconds"]
+
+    def finetuned(
+        self, network: str, seed: int, name: str, config: FinetuneConfig | None = None
+    ) -> Finetuned:
+        """Return a finished fine-tuning run of a network, kept under this name.
+
+        Args:
+            network: The pretrained one.
+            seed: Of its run.
+            name: What tells the fine-tuning from others of the same network.
+            config: How; by default as the scale's recipe has it.
+        """
+        source = self.pretrained(network, seed)
+        path = source.path.with_name(f"{source.path.name}-{name}")
+        config = config or self.scale.recipe_of(network, seed).finetune
+        run = RunFolder(path)
+        with _alone(path):
+            result = run.read("finetune.json", FinetuneResult)
+            if result is None or result.test_accuracy is None:
+                ensure(
+                    path,
+                    lambda: finetune(
+                        source.path, data=self.labelled, out=path, config=config, device=self.device
+                    ),
+                    data=self.labelled,
+                    device=self.device,
+                )
+        result = run.require("finetune.json", FinetuneResult)
+        assert result.test_accuracy is not None
+        assert result.validation_accuracy is not None
+        return Finetuned(
+            run=run,
+            test_accuracy=result.test_accuracy,
+            validation_accuracy=result.validation_accuracy,
+            best_step=result.best_step,
+        )
+
+    def probe(self, network: str, seed: int) -> LayerProbes:
+        """Return the probes of a network's every layer; of the base, of several together too."""
+        layers = self.scale.recipe_of(network).model.layers + 1
+        return probe_run(
+            self.pretrained(network, seed).path,
             data=self.labelled,
-            concatenate=min(self.scale.concatenate, self.scale.recipe_of(variant).model.layers + 1),
+            concatenate=min(self.scale.concatenate, layers) if network == "base" else 1,
             raw=False,
             device=self.device,
+            reuse=True,
         )
 
-    def loss(self, variant: str, seed: int) -> float:
-        """Return the nats per pixel of a variant's run on the test images."""
-        run = self.pretrained(variant, seed)
-        known = (run.read("evaluation.json", Evaluation) or Evaluation()).splits.get("test")
-        measured = known or evaluate_run(run.path, data=self.data, device=self.device)
-        return measured.nats_per_pixel
+    def loss(self, network: str, seed: int) -> float:
+        """Return the nats per pixel of a network on the test images."""
+        path = self.pretrained(network, seed).path
+        return evaluate_run(path, data=self.data, device=self.device, reuse=True).nats_per_pixel
 
-    def along(self, variant: str, seed: int) -> Along:
-        """Return `along.json` of a variant's run, snapshot by snapshot."""
-        self.probe(variant, seed)  # of its end, which is then not measured twice
-        run = self.pretrained(variant, seed)
-        return along_run(run.path, data=self.labelled, held_out=self.data, device=self.device)
+    def along(self, network: str, seed: int) -> Along:
+        """Return the loss and the probes of a network, snapshot by snapshot."""
+        self.probe(network, seed)  # of its end, as the other claims have it
+        path = self.pretrained(network, seed).path
+        return along_run(path, data=self.labelled, held_out=self.data, device=self.device)
 
     def masks(self, run: RunFolder, seed: int) -> MasksResult:
-        """Return `masks.json` of a run, pretrained and probed or fine-tuned."""
-        return run.read("masks.json", MasksResult) or masks_run(
-            run.path, data=self.labelled, seed=seed, device=self.device
-        )
+        """Return the accuracies under masks of a BERT run, pretrained and probed or fine-tuned."""
+        return masks_run(run.path, data=self.labelled, seed=seed, device=self.device, reuse=True)
 
     def few_labels(self, seed: int) -> FewLabelsResult:
-        """Return `few-labels.json` of the base run."""
-        self.probe("base", seed)  # which tells the best layer
-        run = self.pretrained("base", seed)
-        return run.read("few-labels.json", FewLabelsResult) or few_labels_run(
-            run.path,
+        """Return what the base network makes of a handful of labels."""
+        self.probe("base", seed)  # which decides the layer
+        return few_labels_run(
+            self.pretrained("base", seed).path,
             data=self.labelled,
             labels_per_class=self.scale.labels_per_class,
             subsets=self.scale.subsets,
             finetune_steps=self.scale.few_label_steps,
             seed=seed,
             device=self.device,
+            reuse=True,
         )
-
-    def finetuned(
-        self, variant: str, seed: int, name: str, settings: Sequence[str] = ()
-    ) -> RunFolder:
-        """Return the finished fine-tuning run of a variant's run, kept under this name."""
-        source = self.pretrained(variant, seed)
-        path = source.path.with_name(f"{source.path.name}-{name}")
-        with _alone(path):
-            if path.exists():
-                run = RunFolder.open(path)
-                tuned = run.read("finetune.json", finetune.FinetuneResult)
-                if tuned is not None and tuned.test_accuracy is not None:
-                    return run
-                return resume(path, data=self.labelled, device=self.device)
-            return finetune.finetune(
-                source.path,
-                data=self.labelled,
-                out=path,
-                config=with_settings(self.scale.recipe_of(variant, seed).finetune, settings),
-                device=self.device,
-            )
 
 
 def _alone(run: Path) -> FileLock:

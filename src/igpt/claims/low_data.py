@@ -1,107 +1,91 @@
 """Table 4: a handful of labels a class."""
 
-from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
 
-import numpy as np
 from matplotlib.axes import Axes
 
-from igpt.claims.claim import Claim, Measured, lines, percent
-from igpt.claims.laboratory import Laboratory
-from igpt.claims.verdict import Part
+from igpt.claims.claim import Claim, Part
+from igpt.claims.display import ACCURACY, PAPER, curve, percent
+from igpt.evaluation.few_labels import FewLabelsResult, FewLabelsRow
 
 
-def _measure(laboratory: Laboratory, seed: int) -> Measured:
-    found = laboratory.few_labels(seed)
-    return {
-        "layer": found.layer,
-        "rows": [
-            {
-                "labels_per_class": row.labels_per_class,
-                "probe": row.mean,
-                "probe_deviation": row.standard_deviation,
-                "fine_tuned": row.fine_tuned and row.fine_tuned.mean,
-                "fine_tuned_deviation": row.fine_tuned and row.fine_tuned.standard_deviation,
-            }
-            for row in found.rows
-        ],
-    }
+def _rows(measured: FewLabelsResult) -> dict[int, FewLabelsRow]:
+    return {row.labels_per_class: row for row in measured.rows}
 
 
-def _values(measured: Measured) -> dict[str, float]:
-    probes = [row["probe"] for row in measured["rows"]]
-    fewest = measured["rows"][0]
-    deviations = [row["probe_deviation"] for row in measured["rows"]]
-    return {
-        "more-labels": float(min(np.diff(probes))),
-        "steadier": deviations[0] - deviations[-1],
-        "probe-wins": fewest["probe"] - fewest["fine_tuned"],
-    }
+def _deviation(row: FewLabelsRow) -> float:
+    return row.standard_deviation or 0.0
 
 
-def _table(seeds: Sequence[Measured]) -> list[dict[str, str]]:
-    rows = []
-    for place, first in enumerate(seeds[0]["rows"]):
-        found = [measured["rows"][place] for measured in seeds]
-        deviation = np.mean([row["probe_deviation"] for row in found])
-        rows.append(
-            {
-                "labels a class": str(first["labels_per_class"]),
-                "probe": percent([row["probe"] for row in found]),
-                "deviation over subsets": f"{100 * deviation:.2f}",
-                "fine-tuned": percent([row["fine_tuned"] for row in found]),
-            }
-        )
-    return rows
+def _fine_tuned(row: FewLabelsRow) -> float:
+    assert row.fine_tuned is not None
+    return row.fine_tuned.mean
 
 
-def _draw(axes: Axes, seeds: Sequence[Measured]) -> None:
-    counts = [row["labels_per_class"] for row in seeds[0]["rows"]]
-    for name, label in (("probe", "probe"), ("fine_tuned", "fine-tuned on the same labels")):
-        curves = [[row[name] for row in measured["rows"]] for measured in seeds]
-        lines(axes, counts, curves, label)
-    axes.plot(
-        [4, 25, 400], [73.2, 87.6, 94.3], "s--", color="#7b8794", label="paper, CIFAR-10, probe"
-    )
-    axes.plot([4], [42.1], "x", color="#7b8794", label="paper, fine-tuned")
+def _more_labels(measured: FewLabelsResult) -> float | None:
+    gains = [more.mean - fewer.mean for fewer, more in pairwise(measured.rows)]
+    return min(gains, default=None)
+
+
+def _steadier(measured: FewLabelsResult) -> float | None:
+    fewest, most = (measured.rows[end].standard_deviation for end in (0, -1))
+    return None if fewest is None or most is None else fewest - most
+
+
+def _draw(axes: Axes, seeds: list[FewLabelsResult]) -> None:
+    rows = [_rows(measured).items() for measured in seeds]
+    curve(axes, [{labels: row.mean for labels, row in seed} for seed in rows], name="probe")
+    tuned = [{labels: _fine_tuned(row) for labels, row in seed} for seed in rows]
+    curve(axes, tuned, name="fine-tuned on the same labels")
+    axes.plot([4, 25, 400], [73.2, 87.6, 94.3], "s--", color=PAPER, label="paper, CIFAR-10, probe")
+    axes.plot([4], [42.1], "x", color=PAPER, label="paper, fine-tuned")
     axes.set_xscale("log")
-    axes.set_xlabel("labels a class")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(ACCURACY)
     axes.legend(frameon=False)
 
 
-CLAIM = Claim(
+CLAIM = Claim[FewLabelsResult](
     name="low-data",
     title="A handful of labels a class is enough for good features",
     source="table 4, section 4.7",
     paper="Probes on iGPT-L's features of CIFAR-10, 5 random subsets: 73.2 ± 1.5 % with 4 labels a "
     "class, 87.6 ± 0.6 % with 25, 94.3 ± 0.1 % with 400; fine-tuning everything on 4 a class "
     "reaches 42.1 % only.",
+    finetuning_steps=lambda scale: (
+        len(scale.labels_per_class) * scale.subsets * scale.few_label_steps
+    ),
+    measure=lambda laboratory, seed: laboratory.few_labels(seed),
     parts=(
         Part(
             name="more-labels",
             statement="accuracy rises with the labels",
             paper="73.2, 87.6, 94.3 %",
             quantity="the smallest gain from one number of labels to the next",
+            value=_more_labels,
         ),
         Part(
             name="steadier",
             statement="and depends less on which labels they are",
             paper="deviations 1.5, 0.6, 0.1",
             quantity="standard deviation over subsets, fewest labels minus most",
+            value=_steadier,
         ),
         Part(
             name="probe-wins",
             statement="with the fewest labels, probing beats fine-tuning",
             paper="73.2 against 42.1 %",
             quantity="accuracy of the probe minus fine-tuned, fewest labels",
+            value=lambda measured: measured.rows[0].mean - _fine_tuned(measured.rows[0]),
         ),
     ),
-    variants=lambda _: ["base"],
-    finetuning_steps=lambda scale: (
-        len(scale.labels_per_class) * scale.subsets * scale.few_label_steps
-    ),
-    measure=_measure,
-    values=_values,
-    table=_table,
+    rows=_rows,
+    head="labels a class",
+    columns={
+        "probe": lambda seeds: percent([row.mean for row in seeds]),
+        "deviation over subsets": lambda seeds: f"{100 * fmean(map(_deviation, seeds)):.2f}",
+        "fine-tuned": lambda seeds: percent([_fine_tuned(row) for row in seeds]),
+    },
     draw=_draw,
+    below="labels a class",
 )

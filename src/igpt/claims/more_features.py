@@ -1,60 +1,38 @@
 """Table 2: several layers together are better features than the best one alone."""
 
-from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-
-from igpt.claims.claim import Claim, Measured, bars, percent
-from igpt.claims.laboratory import Laboratory
-from igpt.claims.verdict import Part
+from igpt.claims.claim import Claim, Part
+from igpt.claims.display import bars
+from igpt.evaluation.probe import LayerProbes
 
 
-def _measure(laboratory: Laboratory, seed: int) -> Measured:
-    probe = laboratory.probe("base", seed)
+def _together(probe: LayerProbes) -> float:
     assert probe.concatenated is not None
-    return {
-        "best_layer": probe.best_layer,
-        "alone": probe.test_accuracy,
-        "layers": list(probe.concatenated.layers),
-        "together": probe.concatenated.test_accuracy,
-    }
+    return probe.concatenated.test_accuracy
 
 
-def _table(seeds: Sequence[Measured]) -> list[dict[str, str]]:
-    count = len(seeds[0]["layers"])
-    return [
-        {"what": "best layer", "test accuracy": percent([seed["alone"] for seed in seeds])},
-        {
-            "what": f"{count} layers around it",
-            "test accuracy": percent([seed["together"] for seed in seeds]),
-        },
-    ]
+def _accuracies(probe: LayerProbes) -> dict[str, float]:
+    assert probe.concatenated is not None
+    several = f"{len(probe.concatenated.layers)} layers around it"
+    return {"best layer": probe.test_accuracy, several: _together(probe)}
 
 
-def _draw(axes: Axes, seeds: Sequence[Measured]) -> None:
-    names = ["best layer", f"{len(seeds[0]['layers'])} layers together"]
-    shares = [[seed["alone"] for seed in seeds], [seed["together"] for seed in seeds]]
-    bars(axes, names, shares, "linear probe, test accuracy (%)")
-    axes.set_xlabel("paper, iGPT-XL on ImageNet: 68.7 and 72.0 (5 layers)")
-
-
-CLAIM = Claim(
+CLAIM = Claim[LayerProbes](
     name="more-features",
     title="Several layers together beat the best one",
     source="table 2, section 4.4",
     paper="Five layers of iGPT-XL, centered on the best one, as one feature: 72.0 % against 68.7 % "
     "on ImageNet.",
+    measure=lambda laboratory, seed: laboratory.probe("base", seed),
     parts=(
         Part(
             name="together",
             statement="layers around the best one, taken together, are better features",
             paper="+3.3",
             quantity="accuracy of the layers together minus that of the best layer",
+            value=lambda probe: _together(probe) - probe.test_accuracy,
         ),
     ),
-    variants=lambda _: ["base"],
-    measure=_measure,
-    values=lambda measured: {"together": measured["together"] - measured["alone"]},
-    table=_table,
-    draw=_draw,
+    rows=_accuracies,
+    draw=lambda axes, seeds: bars(axes, [_accuracies(probe) for probe in seeds]),
+    below="paper, iGPT-XL on ImageNet: 68.7 and 72.0 (5 layers)",
 )

@@ -4,14 +4,20 @@
     small   CIFAR-10 at 32x32; minutes a run on one GPU
     paper   ImageNet and the paper's own settings; a cluster's work
 
-A variant is the scale's base recipe with settings changed, by a name that runs are kept under, so
-that claims which need the same network share it.
+A scale has a base recipe, of the network "base"; its other networks are that recipe with settings
+changed. Each has one name, under which its runs are kept, so that claims share what they have in
+common.
 """
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.runs.recipes import Recipe, find_recipe, with_settings
+
+BERT = ("model.causal=false",)
+"""What makes the network "bert" of the base."""
 
 ABLATIONS = {
     "beta2-0.999": ("training.beta2=0.999",),
@@ -20,15 +26,25 @@ ABLATIONS = {
     "non-zero-heads": ("model.zero_heads=false",),
     "sparse-initialization": ("model.initialization=sparse-transformer",),
 }
-"""Appendix A.1's on the autoregressive network, by the name of the variant."""
+"""Appendix A.1's on the autoregressive network, by the network's name."""
 
-SNAPSHOTS = 4
-"""Of every run on its way, as in the paper's figure 3."""
+MASKS = {f"mask-{rate}": (*BERT, f"mask_probability={rate}") for rate in (0.2, 0.35)}
+"""BERT networks that hide another share of the pixels than 0.15 (section 2.1, appendix A.1)."""
 
 _DECIDED = ("snapshots", "training.seed", "finetune.training.seed", "model.colors")
 
-MASK_RATES = (0.2, 0.35)
-"""Beside 0.15 (section 2.1 and appendix A.1)."""
+
+@dataclass(frozen=True)
+class Colors:
+    """A kind of palette, found by k-means in the training images."""
+
+    size: int
+    grey: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as `64` or `64-greys`."""
+        return f"{self.size}-greys" if self.grey else f"{self.size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +55,18 @@ class Scale:
     description: str
     recipe: str
     """Base recipe: an autoregressive network."""
-    bert: tuple[str, ...]
-    """What else is set for the BERT network."""
-    sizes: dict[str, tuple[str, ...]]
-    """Networks from the smallest to the largest by name; the base is among them."""
-    resolutions: dict[int, tuple[str, ...]]
-    """Input resolutions, rising, and what is set for each; the base's is among them."""
-    palettes: dict[str, tuple[int, bool]]
-    """Palettes that networks are trained with, by name: colors, and whether they are greys."""
+    networks: dict[str, tuple[str, ...]]
+    """Networks of other sizes and resolutions, by name, and what is set for each."""
+    sizes: tuple[str, ...]
+    """Networks to compare by size, from the smallest on, by name; the base is among them."""
+    resolutions: tuple[str, ...]
+    """Networks to compare by input resolution, from the lowest on; the base is among them."""
+    palette: Colors
+    """Of every network, but those that are compared by palette."""
+    palettes: tuple[Colors, ...]
+    """To compare networks by: colors, from the fewest on, then greys, as many as one has colors."""
     distortions: tuple[int, ...] = (8, 64, 512, 4096)
     """Sizes of palettes whose distortion alone is measured."""
-    palette_size: int
-    grey: bool = False
     labels_per_class: tuple[int, ...]
     subsets: int = 5
     few_label_steps: int
@@ -59,11 +75,15 @@ class Scale:
     """Layers taken together as one feature."""
     dropouts: tuple[float, ...] = (0.0, 0.1)
     """Tried for the network from scratch; the better on validation counts."""
+    snapshots: int = 4
+    """Of every run on its way, as in the paper's figure 3."""
     bfloat16: bool = True
     """Whether to try bfloat16 beside float32; on a CPU it would only be slow."""
-    digits: tuple[int, bool] | None = None
+    digits: Colors | None = None
     """Palette for scikit-learn's digits, which are used where no data is given; None to want it."""
-    settings: tuple[str, ...] = field(default=())
+    flops_per_second: float
+    """At which the machine of the description trains, to reckon times by."""
+    settings: tuple[str, ...] = ()
     """Settings given by the user, which every run of the scale has."""
 
     @property
@@ -71,50 +91,58 @@ class Scale:
         """Steps of one fine-tuning run that does not stop early."""
         return self.recipe_of("base").finetune.training.steps
 
-    def variants(self) -> dict[str, tuple[str, ...]]:
-        """Return every variant's settings by its name; the base is "base"."""
-        found = {"base": (), "bert": self.bert}
-        found |= {f"size-{name}": settings for name, settings in self.sizes.items()}
-        found |= {f"resolution-{side}": what for side, what in self.resolutions.items()}
-        found |= {f"palette-{name}": () for name in self.palettes}
-        found |= ABLATIONS
-        found |= {f"mask-{rate}": (*self.bert, f"mask_probability={rate}") for rate in MASK_RATES}
-        if self.bfloat16:
-            found["float32"] = ("training.precision=float32",)
-        return found
+    def with_palette(self, colors: Colors) -> str:
+        """Return the name of the base network trained with a palette."""
+        return "base" if colors == self.palette else f"palette-{colors.name}"
 
-    def same_as(self, variant: str) -> str:
-        """Return the name under which a variant's run is kept: that of the first equal one."""
-        wanted = self.recipe_of(variant)
-        if variant.startswith("palette-"):
-            size, grey = self.palettes[variant.removeprefix("palette-")]
-            return "base" if (size, grey) == (self.palette_size, self.grey) else variant
-        names = [name for name in self.variants() if not name.startswith("palette-")]
-        return next(name for name in names if self.recipe_of(name) == wanted)
+    def colors_of(self, network: str) -> Colors:
+        """Return the kind of palette that a network is trained with."""
+        compared = {self.with_palette(colors): colors for colors in self.palettes}
+        return compared.get(network, self.palette)
 
-    def recipe_of(self, variant: str, seed: int = 0) -> Recipe:
-        """Return the recipe of a variant.
+    def settings_by_network(self) -> dict[str, tuple[str, ...]]:
+        """Return what is set for each network, by its name."""
+        float32 = {"float32": ("training.precision=float32",)} if self.bfloat16 else {}
+        palettes = {self.with_palette(colors): () for colors in self.palettes}
+        named = {"base": (), "bert": BERT}
+        return named | self.networks | palettes | ABLATIONS | MASKS | float32
+
+    def recipe_of(self, network: str, seed: int = 0) -> Recipe:
+        """Return the recipe of a network.
 
         Raises:
-            ConfigError: There is no such variant, or a setting cannot be.
+            ConfigError: There is no such network, or a setting cannot be.
         """
-        variants = self.variants()
-        if variant not in variants:
-            raise ConfigError(f"there is no variant {variant!r}{nearest_name(variant, variants)}")
+        known = self.settings_by_network()
+        if network not in known:
+            raise ConfigError(f"there is no network {network!r}{nearest_name(network, known)}")
         for setting in self.settings:
             if setting.partition("=")[0] in _DECIDED:
                 raise ConfigError(
                     f"a reproduction decides {setting.partition('=')[0]} itself; leave out "
                     f"--set {setting}"
                 )
-        common = (
-            f"snapshots={SNAPSHOTS}",
+        decided = (
+            f"snapshots={self.snapshots}",
             f"training.seed={seed}",
             f"finetune.training.seed={seed}",
+            f"model.colors={self.colors_of(network).size}",
         )
-        return with_settings(
-            find_recipe(self.recipe), [*self.settings, *variants[variant], *common]
-        )
+        return with_settings(find_recipe(self.recipe), [*self.settings, *known[network], *decided])
+
+    def check_different(self, networks: Sequence[str]) -> None:
+        """See that the user's settings leave some difference between these networks.
+
+        Raises:
+            ConfigError: Two have the same recipe and palette, or a setting cannot be.
+        """
+        made = {name: (self.recipe_of(name), self.colors_of(name)) for name in networks}
+        for one, other in itertools.combinations(networks, 2):
+            if made[one] == made[other]:
+                raise ConfigError(
+                    f"with these settings two networks that the claim compares are the same, {one} "
+                    f"and {other}; leave out the --set that makes them so"
+                )
 
 
 SCALES: dict[str, Scale] = {
@@ -122,65 +150,63 @@ SCALES: dict[str, Scale] = {
         name="tiny",
         description="scikit-learn's digits on 11x11 pixels; two cores",
         recipe="claims-tiny",
-        bert=("model.causal=false",),
-        sizes={
+        networks={
             "small": ("model.layers=3", "model.width=32"),
-            "base": (),
             "large": ("model.layers=6", "model.width=80"),
+            "6x6": ("model.image_size=6",),
+            "8x8": ("model.image_size=8",),
         },
-        resolutions={6: ("model.image_size=6",), 8: ("model.image_size=8",), 11: ()},
-        palettes={"8": (8, False), "64": (64, False), "64-greys": (64, True)},
+        sizes=("small", "base", "large"),
+        resolutions=("6x6", "8x8", "base"),
+        palette=Colors(64),
+        palettes=(Colors(8), Colors(64), Colors(64, grey=True)),
         distortions=(2, 8, 32, 128, 512),
-        palette_size=64,
         labels_per_class=(4, 25, 100),
         few_label_steps=60,
         concatenate=3,
         bfloat16=False,
-        digits=(8, True),
+        digits=Colors(8, grey=True),
+        flops_per_second=2.4e10,  # two and a half minutes a network on one of the cores
     ),
     "small": Scale(
         name="small",
         description="CIFAR-10 on 32x32 pixels; one GPU, some ten minutes a run",
         recipe="cifar10",
-        bert=("model.causal=false",),
-        sizes={
+        networks={
             "small": ("model.layers=6", "model.width=128", "model.heads=4"),
-            "base": (),
             "large": ("model.layers=16", "model.width=384", "model.heads=8"),
+            "16x16": ("model.image_size=16",),
+            "24x24": ("model.image_size=24",),
         },
-        resolutions={16: ("model.image_size=16",), 24: ("model.image_size=24",), 32: ()},
-        palettes={
-            "8": (8, False), "64": (64, False), "512": (512, False), "64-greys": (64, True),
-        },
-        palette_size=512,
+        sizes=("small", "base", "large"),
+        resolutions=("16x16", "24x24", "base"),
+        palette=Colors(512),
+        palettes=(Colors(8), Colors(64), Colors(512), Colors(64, grey=True)),
         labels_per_class=(4, 25, 400),
         few_label_steps=500,
+        flops_per_second=1.5e14,
     ),
     "paper": Scale(
         name="paper",
-        description="ImageNet and the published sizes; a cluster",
+        description="ImageNet and the published sizes; a cluster, times are of one H200",
         recipe="igpt-l",
-        bert=("model.causal=false",),
-        sizes={
+        networks={
             "igpt-s": ("model.layers=24", "model.width=512", "model.heads=8",
                        "training.learning_rate=0.003"),
             "igpt-m": ("model.layers=36", "model.width=1024", "model.heads=8",
                        "training.learning_rate=0.003"),
-            "igpt-l": (),
+            "48x48": ("model.image_size=48", "training.learning_rate=0.01"),
+            "64x64": ("model.image_size=64", "model.layers=60", "model.width=3072",
+                      "model.heads=24", "training.learning_rate=0.0003",
+                      "training.steps=2000000", "training.batch_size=64"),
         },
-        resolutions={
-            32: (),
-            48: ("model.image_size=48", "training.learning_rate=0.01"),
-            64: ("model.image_size=64", "model.layers=60", "model.width=3072", "model.heads=24",
-                 "training.learning_rate=0.0003", "training.steps=2000000",
-                 "training.batch_size=64"),
-        },
-        palettes={
-            "64": (64, False), "512": (512, False), "4096": (4096, False), "64-greys": (64, True),
-        },
-        palette_size=512,
+        sizes=("igpt-s", "igpt-m", "base"),
+        resolutions=("base", "48x48", "64x64"),
+        palette=Colors(512),
+        palettes=(Colors(64), Colors(512), Colors(4096), Colors(64, grey=True)),
         labels_per_class=(4, 25, 400),
         few_label_steps=2000,
+        flops_per_second=3.8e14,  # of iGPT-S, measured
     ),
 }  # fmt: skip
 

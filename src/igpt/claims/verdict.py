@@ -24,24 +24,6 @@ RULE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One thing that a claim says."""
-
-    name: str
-    statement: str
-    """What the paper says, in our words."""
-    paper: str
-    """The paper's figures for it."""
-    quantity: str
-    """What the number is."""
-    unit: Literal["points", "nats", "dB", ""] = "points"
-    """Percentage points, nats per pixel, decibels or none. Numbers in points are kept as shares,
-    so 0.01 is a point."""
-    equal_within: float | None = None
-    """For a part that says two things are equal: the margin."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What the rule says of a part."""
 

@@ -41,7 +41,7 @@ def reproduce(
 
     Args:
         claim: Its name, or "all".
-        costs: List the claims instead, and what each costs on this machine.
+        costs: List the claims instead, and what each costs.
         scale: tiny, small or paper. Tiny has the digits, the others need --data.
         labelled: Record store for probes and fine-tuning, if not --data.
         seeds: How many.
@@ -51,7 +51,7 @@ def reproduce(
     from igpt.claims import reproduce as reproduction
 
     if costs:
-        known = reproduction.costs(device)
+        known = reproduction.costs()
         show(known, as_json=as_json, text=page.costs_table(known))
         return
     if claim is None:
