@@ -32,14 +32,14 @@ def sets(*settings):
 
 
 NETWORK = ("model.layers=4", "model.width=8", "model.heads=2", "snapshots=1")
-TRAINING = ("training.steps=4", "training.batch_size=8", "training.validate_every=2",
+TRAINING = ("training.steps=4", "training.batch_size=8", "training.validate_every=4",
             "training.warmup_steps=1")  # fmt: skip
 MORE = {
     "pretrain": sets(*NETWORK, *TRAINING),
     "search cifar10-tiny": sets(*NETWORK, *TRAINING),
     "search": sets(*TRAINING),
     "finetune": sets(*TRAINING),
-    "reproduce": ["--data=data/photos", *sets(*TRAINING)],
+    "reproduce": ["--data=data/photos", *sets("model.width=8", "model.heads=2", *TRAINING)],
 }
 SIZES = {"--image-size": "12", "--size": "16", "--seeds": "1"}
 ELSEWHERE = re.compile(r"openai/|someone/|uoft-cs/|--scale small|^igpt quickstart")

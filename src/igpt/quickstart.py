@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.report.page import write_report

@@ -17,8 +17,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from igpt.claims.scale import Colors, Scale
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.masks import MasksResult

@@ -9,8 +9,9 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from igpt.errors import ConfigError
+from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
-from igpt.model.sampling import SamplingConfig, continue_tokens
+from igpt.model.sampling import continue_tokens
 from igpt.randomness import Stream, stream_seed
 
 _NOT_GIVEN = 128  # the grey of rows that are not shown

@@ -16,8 +16,8 @@ from igpt.evaluation.likelihood import surprise_maps
 from igpt.evaluation.outliers import ComparedLosses
 from igpt.files import written_aside
 from igpt.formats.load import load
+from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
-from igpt.model.sampling import SamplingConfig
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import image_grid, read_image, square, write_png
 from igpt.processes import choose_device
