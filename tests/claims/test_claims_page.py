@@ -55,7 +55,7 @@ def test_a_text_says_verdict_and_numbers_of_every_part():
         "  decay changes nothing: cannot be told at this scale",
         "    with minus without",
         "    ours not measured; paper no figure given",
-        "  CANNOT BE TOLD AT THIS SCALE (tiny, digits, 2 seeds, 2 minutes of pretraining)",
+        "  CANNOT BE TOLD AT THIS SCALE (tiny, digits, seeds: 2, pretraining: 2 min)",
     ]
 
 

@@ -1,13 +1,17 @@
-"""Results of reproductions for readers: some lines on a terminal, and one page about all."""
+"""Results of reproductions for readers: some lines on a terminal, and one page about all.
+
+`page.jinja` has the page's words.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from igpt.claims.claim import ClaimResult, PartResult, Row
+from igpt.claims.claim import ClaimResult, PartResult
 from igpt.claims.reproduce import CLAIMS, Cost
 from igpt.claims.scale import SCALES
 from igpt.errors import ConfigError, DataError
 from igpt.files import read_json, written_aside
+from igpt.report.templates import template
 from igpt.values import from_dict
 
 _UNITS = {
@@ -38,9 +42,8 @@ def result_text(result: ClaimResult) -> str:
         lines.append(f"    {part.quantity}")
         lines.append(f"    ours {part_value(part)}; paper {part.paper}")
     lines.append(
-        f"  {result.verdict.upper()} ({result.scale}, {result.data}, "
-        f"{_count(len(result.seeds), 'seed')}, {_count(round(result.seconds / 60), 'minute')} of "
-        "pretraining)"
+        f"  {result.verdict.upper()} ({result.scale}, {result.data}, seeds: {len(result.seeds)}, "
+        f"pretraining: {_minutes(result)} min)"
     )
     return "\n".join(lines)
 
@@ -68,11 +71,7 @@ def _duration(minutes: float) -> str:
     for size, unit in ((60 * 24 * 365, "years"), (60 * 24, "days"), (60, "hours")):
         if minutes >= size:
             return f"{minutes / size:,.1f} {unit}"
-    return _count(round(minutes), "minute")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+    return f"{minutes:.0f} minutes"
 
 
 def read_result(file: Path) -> ClaimResult:
@@ -100,10 +99,10 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         ConfigError: The figures' folder holds something else.
         DataError: There is no result in the folders, or one is damaged.
     """
-    pictures = out.with_name(f"{out.stem}-figures")
-    if pictures.exists() and any(file.suffix != ".png" for file in pictures.iterdir()):
+    figures = out.with_name(f"{out.stem}-figures")
+    if figures.exists() and any(file.suffix != ".png" for file in figures.iterdir()):
         raise ConfigError(
-            f"{pictures} would be replaced, but holds more than figures; choose another --out"
+            f"{figures} would be replaced, but holds more than figures; choose another --out"
         )
     files = [folder / f"{name}.json" for folder in folders for name in CLAIMS]
     files = [file for file in files if file.is_file()]
@@ -112,83 +111,34 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         raise DataError(
             f"no claim's result in {', '.join(map(str, folders))}; run igpt reproduce first"
         )
-    names = [_picture(result) for result in results]
+    names = [_figure(result) for result in results]
     if len(set(names)) < len(names):
         raise DataError(
             f"two of the folders hold results of the same claim, scale and data "
             f"({max(names, key=names.count)}); give one of them"
         )
-    with written_aside(pictures) as aside:
+    page = template("page.jinja", escape=False, folder="claims").render(
+        results=results,
+        figures=figures.name,
+        figure=_figure,
+        anchor=_anchor,
+        minutes=_minutes,
+        part_value=part_value,
+    )
+    with written_aside(figures) as aside:
         aside.mkdir()
         for name, file in zip(names, files, strict=True):
             (aside / name).write_bytes(file.with_suffix(".png").read_bytes())
     with written_aside(out) as aside:
-        aside.write_text(_page(results, pictures.name))
+        aside.write_text(page + "\n")
 
 
-def _picture(result: ClaimResult) -> str:
+def _figure(result: ClaimResult) -> str:
     return f"{result.scale}-{result.data}-{result.claim}.png"
 
 
-def _page(results: Sequence[ClaimResult], pictures: str) -> str:
-    summary = [
-        {
-            "claim": f"[{result.title}](#{_anchor(result)})",
-            "scale, data": f"{result.scale}, {result.data}",
-            "seeds": f"{len(result.seeds)}",
-            "pretraining": f"{result.seconds / 60:.0f} min",
-            "verdict": result.verdict,
-        }
-        for result in results
-    ]
-    paragraphs = [
-        "# The paper's claims",
-        "Written by `igpt claims` from what `igpt reproduce` measured; do not edit. The paper is "
-        "Chen et al. 2020.",
-        f"**The rule**, fixed before the runs: {results[0].rule}",
-        _table(summary),
-    ]
-    for result in results:
-        made = result.provenance
-        parts = [
-            {
-                "the paper says": part.statement,
-                "its figures": part.paper,
-                "measured here": part.quantity + _margin(part),
-                "ours": part_value(part),
-                "verdict": part.verdict,
-            }
-            for part in result.parts
-        ]
-        paragraphs += [
-            f"## {result.claim}: {result.scale}, {result.data}",
-            f"**{result.title}** ({result.source}): {result.verdict}.",
-            f"The paper: {result.paper}",
-            _table(parts),
-            _table(result.table),
-            f"![{result.title}]({pictures}/{_picture(result)})",
-            f"`{made.command}`, commit {made.commit}, {made.processor}, "
-            f"{_count(made.threads, 'thread')}, PyTorch {made.libraries['torch']}; "
-            f"{result.seconds / 60:.0f} minutes of pretraining in {len(result.seeds)} seeds of "
-            f"{', '.join(result.runs)}.",
-        ]
-    paragraphs.append(
-        "Ours are means over the seeds, in the parts with the standard error of the mean, in the "
-        "tables with the standard deviation. Networks are shared between claims, so the minutes "
-        "overlap."
-    )
-    return "\n\n".join(paragraphs) + "\n"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """Return rows with the same columns in Markdown."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _margin(part: PartResult) -> str:
-    margin = part.equal_within
-    return "" if margin is None else f" (equal within {100 * margin:g} point)"
+def _minutes(result: ClaimResult) -> str:
+    return f"{result.seconds / 60:.0f}"
 
 
 def _anchor(result: ClaimResult) -> str:

@@ -26,7 +26,7 @@ from igpt.claims import (
     palette,
     resolution,
     size,
-)
+)  # fmt: skip
 from igpt.claims.claim import Claim, ClaimResult, Measured, PartResult
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.scale import SCALES, Scale, find_scale
@@ -42,18 +42,10 @@ from igpt.values import to_dict
 CLAIMS: dict[str, Claim[Any]] = {
     module.CLAIM.name: module.CLAIM
     for module in (
-        depth,
-        loss_and_probe,
-        objectives,
-        fine_tuning,
-        low_data,
-        more_features,
-        palette,
-        resolution,
-        size,
-        ablations,
+        depth, loss_and_probe, objectives, fine_tuning, low_data, more_features, palette,
+        resolution, size, ablations,
     )
-}
+}  # fmt: skip
 """The claims by name, in the paper's order."""
 
 

@@ -1,4 +1,4 @@
-"""The templates of the page and of the model card, and how figures are written in both.
+"""The templates of pages and of the model card, and how figures are written in all of them.
 
     template("page.jinja", escape=True).render(runs=runs)
 
@@ -15,15 +15,16 @@ import jinja2
 from igpt.values import to_dict
 
 
-def template(name: str, *, escape: bool) -> jinja2.Template:
-    """Return one of the templates beside this file.
+def template(name: str, *, escape: bool, folder: str = "report") -> jinja2.Template:
+    """Return one of igpt's templates.
 
     Args:
         name: Its file name.
         escape: Whether what comes into it is escaped, as HTML needs it.
+        folder: Where in igpt it lies.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("igpt", "report"),
+        loader=jinja2.PackageLoader("igpt", folder),
         autoescape=escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
