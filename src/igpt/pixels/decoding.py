@@ -28,10 +28,11 @@ _TILE = 2**20  # pixels that are worked on at once
 _WARNS_ABOVE = 2**26  # pixels from which on Pillow warns in the middle of a TIFF, rounded down
 _WHITE = 65535
 
-# Bytes that Pillow and the decoder take for a pixel at their peak, measured with 20 million pixels.
-_BYTES_A_PIXEL = 8  # decoded, and once more turned or in RGB
-_BYTES_A_PIXEL_OF = {"WEBP": 24, "AVIF": 24, "HEIF": 24, "JPEG2000": 24, "TIFF": 16, "PSD": 12}
-_BYTES_A_COEFFICIENT_PIXEL = 8  # what comes in several scans is kept until the last of them
+# Bytes that Pillow and the decoder take for a pixel at their peak: measured with 20 million pixels,
+# and rounded up. With MAX_PIXELS no image takes more than the 2 GiB of a budget.
+_BYTES_A_PIXEL = 10  # 4 as decoded, and 4 once more in RGB or turned
+_BYTES_A_PIXEL_OF = {"WEBP": 24, "AVIF": 16, "HEIF": 24, "JPEG2000": 24, "TIFF": 16}
+_BYTES_A_COEFFICIENT_PIXEL = 8  # of what comes in several scans, kept until the last of them
 
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +50,7 @@ class DecodingBudget:
     """Memory for the images that are decoded at the same time, over all threads that share it."""
 
     def __init__(self, limit: int = 2**31) -> None:
-        """Allow `limit` bytes for all of them, or one image alone that takes more."""
+        """Allow `limit` bytes for all of them together, or one alone that takes more."""
         self._limit = limit
         self._held = 0
         self._changed = threading.Condition()

@@ -216,6 +216,7 @@ def _heif(name: str) -> Callable:
 
 _SIGNATURE = 8  # bytes before the first chunk
 _OF_THE_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTED_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 _MOST_TEXT = 2**20  # bytes that Pillow reads of one
 _Piece = tuple[int, int]
@@ -240,7 +241,7 @@ def png_without_extras(file: io.BufferedIOBase) -> io.BufferedIOBase:
         if kind == b"IEND" or not kind.isalpha():
             data.append((start, size - start))
             break
-        if kind in _OF_THE_PICTURE or (kind[1:] in (b"EXt", b"TXt") and _is_oriented(file, length)):
+        if kind in _OF_THE_PICTURE or (kind in _TEXTS and _is_oriented(file, kind, length)):
             if kind != b"IDAT" and data:
                 complete = False  # it has to be moved before the pixels
             (data if kind == b"IDAT" else head).append(piece)
@@ -251,23 +252,25 @@ def png_without_extras(file: io.BufferedIOBase) -> io.BufferedIOBase:
     return file if complete else io.BufferedReader(_Pieces(file, head + data))
 
 
-def _is_oriented(file: io.BufferedIOBase, length: int) -> bool:
+def _is_oriented(file: io.BufferedIOBase, kind: bytes, length: int) -> bool:
     """Return whether the text of a PNG that begins here may say how the camera was held."""
     if length > _MOST_TEXT:
         return False
-    text = file.read(length)
-    keyword, _, rest = text.partition(b"\0")
+    keyword, _, text = file.read(length).partition(b"\0")
     if keyword not in _ORIENTED_TEXTS:
         return False
-    try:  # as it lies there, or compressed, in one of two kinds of chunk
-        for packed in (rest[1:], rest[2:].split(b"\0", 2)[-1]):
-            if packed[:1] == b"\x78":
-                unpacking = zlib.decompressobj()
-                unpacking.decompress(packed, _MOST_TEXT)
-                return not unpacking.unconsumed_tail
+    if kind == b"zTXt":
+        packed = text[1:]
+    elif kind == b"iTXt" and text[:1] == b"\1":
+        packed = text[2:].split(b"\0", 2)[-1]  # behind two names
+    else:
+        return True
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed, _MOST_TEXT)
     except zlib.error:
         return False
-    return True
+    return not unpacking.unconsumed_tail
 
 
 class _Pieces(io.RawIOBase):
