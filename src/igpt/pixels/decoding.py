@@ -8,7 +8,9 @@ Other modes than RGB (indexed colors, transparency, CMYK, levels of 16 bits and 
 tile by tile, so that a picture takes 4 bytes a pixel once or twice and no more.
 """
 
+import ctypes
 import math
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,6 +29,7 @@ SHRUNK_ABOVE = 2**25
 _TILE = 2**20  # pixels that are worked on at once
 _WARNS_ABOVE = 2**26  # pixels from which on Pillow warns in the middle of a TIFF, rounded down
 _WHITE = 65535
+_GIVEN_BACK = 2**26  # bytes of an image from which on its memory is not kept for the next
 
 # Bytes that Pillow and the decoder take for a pixel at their peak: measured with 20 million pixels,
 # and rounded up. With MAX_PIXELS no image takes more than the 2 GiB of a budget.
@@ -64,9 +67,19 @@ class DecodingBudget:
         try:
             yield
         finally:
+            if size >= _GIVEN_BACK:
+                _give_memory_back()
             with self._changed:
                 self._held -= size
                 self._changed.notify_all()
+
+
+def _give_memory_back() -> None:
+    """Let the system have what was freed: glibc keeps a hundred megabytes for every thread."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def is_jpeg(image: ImageFile.ImageFile) -> bool:

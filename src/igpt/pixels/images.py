@@ -167,7 +167,7 @@ class OpenedImage:
         Raises:
             SkippedImage: The file is broken or too large.
         """
-        shrink = shrink_of_large(self._image, min(self.height, self.width), size)
+        shrink = shrink_of_large(self._image, float(min(self.height, self.width)), size)
         return _middle(self._decoded(shrink), size, filter)
 
     def crops(
@@ -192,7 +192,7 @@ class OpenedImage:
         Raises:
             SkippedImage: The file is broken or too large.
         """
-        side = (boxes[:, 2:] - boxes[:, :2]).min()
+        side = float((boxes[:, 2:] - boxes[:, :2]).min())
         shrink = shrink_of_large(self._image, side, size)
         if self._fast_jpeg:
             shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
@@ -240,8 +240,8 @@ def _middle(
     """Return what `square` does of an RGB image.
 
     It is resized whole and then cut, as ever, unless it is so long a strip that this would take
-    much memory. Then the middle is cut first, with all that the filter sees, which differs by no
-    more than rounding.
+    much memory. Then the middle is cut first, with all that the filter sees of it, which differs by
+    rounding.
     """
     shorter = min(image.size)
     if shorter != size:
