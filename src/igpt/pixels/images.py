@@ -111,7 +111,9 @@ def opened_image(
                 held.enter_context(budget.holding(decoding_size(image, name, shrink, max_pixels)))
                 return decoded_upright(image, name, shrink, levels)
 
-        yield OpenedImage(image, decode, fast_jpeg=fast_jpeg)
+        with refusals(name):
+            opened = OpenedImage(image, decode, fast_jpeg=fast_jpeg)
+        yield opened
 
 
 class OpenedImage:

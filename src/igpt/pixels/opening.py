@@ -114,7 +114,8 @@ def without_warnings() -> Iterator[None]:
 def image_orientation(image: Image.Image) -> int:
     """Return how the camera was held, from 1 to 8, as Exif or XMP has it."""
     # PngImageFile.getexif would decode a picture that has none.
-    return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _read_exif(image: ImageFile.ImageFile) -> None:
