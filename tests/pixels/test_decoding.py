@@ -1,6 +1,8 @@
 import io
+import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.pixels.test_images import encoded, random_pixels
+from tests.pixels.test_opening import chunk
 
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.images import opened_image, read_image, read_square, square
@@ -238,10 +241,32 @@ def test_the_highest_level_of_sixteen_bits_is_known(array, highest):
         assert image.highest_level == highest
 
 
+def sixteen_bit_color(level):
+    """Return a PNG of one pixel whose three channels have this level."""
+    png = encoded(Image.new("RGB", (1, 1)))
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + struct.pack(">3H", *[level] * 3)))]
+    return png[:8] + b"".join(chunk(*parts) for parts in [*chunks, (b"IEND", b"")])
+
+
+def test_the_levels_of_sixteen_bit_color_are_looked_at_and_not_scaled():
+    with opened_image(sixteen_bit_color(4_000)) as image:
+        assert image.pixels().tolist() == [[[15, 15, 15]]]
+        assert image.highest_level == 4095
+    with opened_image(sixteen_bit_color(65_535)) as image:
+        assert image.pixels().tolist() == [[[255, 255, 255]]]
+        assert image.highest_level == 65535
+    with (
+        pytest.raises(SkippedImage, match=r"16-bit color.*convert it to 8 bits"),
+        opened_image(sixteen_bit_color(4_000), levels=4095) as image,
+    ):
+        image.pixels()
+
+
 def test_a_note_says_that_sixteen_bits_hold_twelve():
     assert "levels up to 3,911 of 65,535" in levels_note(3911)
-    assert levels_note(3911).endswith("say --levels 4095")
-    assert levels_note(1023).endswith("say --levels 1023")
+    assert levels_note(3911).count("say --levels 4095 ")
+    assert levels_note(1023).count("say --levels 1023 ")
     assert levels_note(4096) is None
 
 

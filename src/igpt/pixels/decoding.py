@@ -93,10 +93,10 @@ def shrink_of_large(image: ImageFile.ImageFile, side: float, size: int) -> int:
     It is the least that brings it below, as long as `side` pixels of it, of which `size` are
     wanted, keep twice that.
     """
-    pixels = math.prod(image.size)
-    allowed = [1, *(shrink for shrink in (2, 4, 8) if side >= shrink * 2 * size)]
     if not is_jpeg(image):
         return 1
+    pixels = math.prod(image.size)
+    allowed = [1, *(shrink for shrink in (2, 4, 8) if side >= shrink * 2 * size)]
     return next((shrink for shrink in allowed if pixels <= SHRUNK_ABOVE * shrink**2), allowed[-1])
 
 
@@ -137,6 +137,7 @@ def decoded_upright(
     """
     if is_jpeg(image):
         image.draft(None, (max(1, image.width // shrink), max(1, image.height // shrink)))
+    halved = any(";16" in str(tile) for tile in image.tile)  # 16-bit color becomes 8-bit in Pillow
     large = math.prod(image.size) > _WARNS_ABOVE and image.format == "TIFF"
     with without_warnings() if large else nullcontext():
         image.load()
@@ -144,6 +145,8 @@ def decoded_upright(
     if image.mode.startswith(("I", "F")):
         rgb, highest = _rgb_of_levels(image, name, levels)
     else:
+        if halved:
+            highest = _highest_of_color(image, name, levels)
         rgb = _rgb(image, name)
     turned = _TURNED.get(image_orientation(image))
     if turned is not None:
@@ -173,7 +176,7 @@ def levels_note(highest: int) -> str | None:
     levels = 2 ** max(highest.bit_length(), 1) - 1
     return (
         f"the 16-bit images have levels up to {highest:,} of 65,535, so they are nearly black; if "
-        f"{levels} is white in them, say --levels {levels}"
+        f"{levels} is white in them, say --levels {levels} (or scale them first, if in color)"
     )
 
 
@@ -215,9 +218,7 @@ def _rgb_of_levels(
         if low >= 0 and np.isfinite(high):
             way_on += f", or let `igpt data prepare` take {math.ceil(high)} for white with --levels"
         raise SkippedImage(
-            f"{name} has grey levels from {low:g} to {high:g}, where {white} is white; {way_on}"
-            if floats
-            else f"{name} has grey levels from {low} to {high}, where {white} is white; {way_on}",
+            f"{name} has grey levels from {low:g} to {high:g}, where {white} is white; {way_on}",
             "levels out of range",
         )
     rgb = Image.new("RGB", image.size)
@@ -229,6 +230,18 @@ def _rgb_of_levels(
             scaled = (part.astype(np.int64) * 255 + white // 2) // white
         rgb.paste(Image.fromarray(scaled.astype(np.uint8)).convert("RGB"), box)
     return rgb, None if floats else int(high)
+
+
+def _highest_of_color(image: Image.Image, name: str, levels: int | None) -> int:
+    """Return the highest level that 16-bit color may have, of which Pillow keeps the upper half."""
+    if levels is not None:
+        raise SkippedImage(
+            f"{name} holds 16-bit color, of which only 8 bits are read, where --levels {levels} is "
+            "for grey; convert it to 8 bits, or leave out --levels",
+            "levels out of range",
+        )
+    highest = np.reshape(image.getextrema(), (-1, 2))[:3].max()  # of red, green and blue
+    return 256 * int(highest) + 255
 
 
 def _comes_in_scans(image: ImageFile.ImageFile) -> bool:

@@ -88,12 +88,8 @@ def picture_file(source: Path | bytes, *, name: str) -> Iterator[ImageFile.Image
         SkippedImage: The file is missing or broken, or of no format that is read.
     """
     with refusals(name):
-        if (
-            isinstance(source, Path)
-            and source.exists()
-            and not (source.is_file() or source.is_dir())
-        ):
-            raise SkippedImage(f"{name} is no regular file; give a file of an image", "unreadable")
+        if isinstance(source, Path) and source.is_fifo():  # nobody may ever write to it
+            raise SkippedImage(f"{name} is a pipe; give a file of an image", "unreadable")
         file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with file:
         with refusals(name), without_warnings():
@@ -190,10 +186,12 @@ def _formats_by_name(name: str) -> Iterator[str]:
 def _accepts(kind: str, prefix: bytes) -> bool:
     """Return whether a file of this format may begin so."""
     accepts = Image.OPEN[kind][1]
-    try:  # in words it says that Pillow was built without the format
-        return accepts is None or accepts(prefix) is True
+    try:
+        answer = accepts is None or accepts(prefix)
     except (IndexError, struct.error):  # too short for it
         return False
+    # In words it says that Pillow was built without the format.
+    return bool(answer) and not isinstance(answer, str)
 
 
 def _opened(factory: Callable, file: io.BufferedIOBase) -> ImageFile.ImageFile:
