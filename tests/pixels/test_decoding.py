@@ -63,11 +63,12 @@ def test_the_limit_is_on_pixels_and_can_be_raised():
 
 
 def test_more_pixels_than_pillow_opens_can_be_asked_for(monkeypatch, recwarn):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # it refuses from twice that on
-    assert read_image(encoded(Image.fromarray(random_pixels(11, 11)))).shape == (11, 11, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2**20)  # it refuses from twice that on
+    assert read_image(encoded(Image.new("L", (1_500, 1_500)))).shape == (1_500, 1_500, 3)
     for options in ({}, {"compression": "tiff_lzw"}):
-        data = encoded(Image.fromarray(random_pixels(9, 9)), "TIFF", **options)
-        assert read_image(data).shape == (9, 9, 3)
+        data = encoded(Image.new("L", (1_200, 1_200)), "TIFF", **options)
+        assert read_image(data).shape == (1_200, 1_200, 3)
+    assert not recwarn
 
 
 def test_jpegs_of_up_to_33_million_pixels_keep_their_very_pixels():
@@ -81,7 +82,7 @@ def test_a_larger_jpeg_is_shrunk_while_it_is_decoded(orientation):
     exif[0x0112] = orientation
     data = encoded(blurred(6_500, 5_500), "JPEG", exif=exif)
     shrunk = []
-    assert peak_of(lambda: shrunk.append(read_square(data, 32))) < 60 * MIB
+    assert peak_of(lambda: shrunk.append(read_square(data, 32))) < 100 * MIB  # not 286
     difference = shrunk[0].astype(int) - square(read_image(data), 32)
     assert 0 < abs(difference).max() <= 4
 

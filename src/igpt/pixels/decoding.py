@@ -27,7 +27,6 @@ SHRUNK_ABOVE = 2**25
 """Pixels from which on a JPEG is shrunk while it is decoded, where it is much too large anyway."""
 
 _TILE = 2**20  # pixels that are worked on at once
-_WARNS_ABOVE = 2**26  # pixels from which on Pillow warns in the middle of a TIFF, rounded down
 _WHITE = 65535
 _GIVEN_BACK = 2**26  # bytes of an image from which on its memory is not kept for the next
 
@@ -138,8 +137,9 @@ def decoded_upright(
     if is_jpeg(image):
         image.draft(None, (max(1, image.width // shrink), max(1, image.height // shrink)))
     halved = any(";16" in str(tile) for tile in image.tile)  # 16-bit color becomes 8-bit in Pillow
-    large = math.prod(image.size) > _WARNS_ABOVE and image.format == "TIFF"
-    with without_warnings() if large else nullcontext():
+    # Of large pictures Pillow warns when it opens them, but of a TIFF when it decodes it.
+    warns = image.format == "TIFF" and math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf)
+    with without_warnings() if warns else nullcontext():
         image.load()
     highest = None
     if image.mode.startswith(("I", "F")):
