@@ -47,6 +47,13 @@ def test_a_color_that_occurs_more_often_pulls_its_center():
     assert sorted(palette.rgb.tolist()) == [[2, 0, 0], [255, 255, 255]]
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_images_of_one_color_are_said_to_be_flat(grey):
+    flat = np.full((6, 8, 8, 3), 7, np.uint8)
+    with pytest.raises(DataError, match=r"have one color only, #070707.*at least 2; look at"):
+        fit_palette(flat, 512, grey=grey)
+
+
 def test_the_same_seed_gives_the_same_palette_and_another_seed_another():
     images = smooth_images()
     first, again, other = (fit_palette(images, 16, sample=70, seed=seed) for seed in (0, 0, 1))

@@ -3,38 +3,45 @@
 Everything above this module sees one thing only, pixels: an array of bytes, (height, width, 3).
 Orientation, grey levels, transparency, 16 bits and the rest of what a file may hold end here.
 
-    pixels = square(read_image(Path("cat.jpg")), 32)  # (32, 32, 3)
+    pixels = read_square(Path("cat.jpg"), 32)  # (32, 32, 3)
     write_png(Path("cat-32.png"), image_grid(pixels[None, None], scale=8))
     with opened_image(Path("cat.jpg")) as image:
         crops = image.crops(boxes, 32)  # parts of it, resampled once each
 
 Transparent parts are laid on white, 16-bit levels are scaled to 8 bits, animations give their
 first frame, and color profiles are ignored. A file that cannot be read in full is refused: half a
-picture would be learned from like a whole one.
+picture would be learned from like a whole one. Which files open is said in `igpt.pixels.opening`,
+what they may take of the memory in `igpt.pixels.decoding`.
 """
 
 import io
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
 
-from igpt.errors import DataError
 from igpt.files import written_aside
+from igpt.pixels.decoding import (
+    MAX_PIXELS,
+    DecodingBudget,
+    decoded_upright,
+    decoding_size,
+    is_jpeg,
+    shrink_of_large,
+    tiles,
+)
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.pixels.opening import image_orientation, picture_file, refusals
 
 GREY_WEIGHTS = (19595, 38470, 7471)
 """Red, green and blue in the luminance of ITU-R 601, in 65,536ths, as in Pillow's mode L."""
 
-_AS_THEY_ARE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"}
-
-# Pillow warns through Python's global filters, and those cannot be set for one thread alone.
-_OPENING = threading.Lock()
+_RESIZED_WHOLE = 2**21  # pixels; a strip that would become longer is cut before it is resized
+_REACH = 3  # of the widest filter, in pixels of the smaller image
 
 
 def read_image(
@@ -47,60 +54,123 @@ def read_image(
         name: What errors call an image given as bytes.
 
     Raises:
-        DataError: The file is missing, broken, larger than Pillow's limit, or no image.
+        SkippedImage: The file is missing, broken, too large or no image that can be read.
     """
     with opened_image(source, name=name) as image:
         return image.pixels()
 
 
+def read_square(
+    source: Path | bytes,
+    size: int,
+    filter: ResamplingFilter = DEFAULT_FILTER,
+    *,
+    name: str = "the image",
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Return the middle of an image file as a square of `size` pixels; see `OpenedImage.square`.
+
+    Raises:
+        SkippedImage: As `read_image`.
+    """
+    with opened_image(source, name=name) as image:
+        return image.square(size, filter)
+
+
 @contextmanager
 def opened_image(
-    source: Path | bytes, *, name: str = "the image", fast_jpeg: bool = False
+    source: Path | bytes,
+    *,
+    name: str = "the image",
+    fast_jpeg: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    levels: int | None = None,
+    budget: DecodingBudget | None = None,
 ) -> Iterator["OpenedImage"]:
-    """Open an image file, to see how large it is before parts of it are chosen.
+    """Open an image file, to see how large it is before it, or parts of it, are decoded.
 
     Args:
         source: The file, or what is in it.
         name: What errors call an image given as bytes.
         fast_jpeg: Let the JPEG decoder shrink what `OpenedImage.crops` are cut from.
+        max_pixels: How many are decoded at most, after the decoder has shrunk the image.
+        levels: The grey level that is white in files of 16 bits or more and of floats; by default
+            65535, and 1.0 in floats. Files of 8 bits are as they are.
+        budget: What bounds the memory of all images that are decoded at the same time; an image
+            holds its share of it until it is closed. A thread may have one such image open.
 
     Raises:
-        DataError: As `read_image`.
+        SkippedImage: As `read_image`.
     """
     if isinstance(source, Path):
         name = str(source)
-    with _refusals(name), _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file)  # reads the header, where the size is checked
-    with image:
-        with _refusals(name):
-            opened = OpenedImage(image, name, fast_jpeg=fast_jpeg)
+    budget = budget or DecodingBudget()
+    with ExitStack() as held, picture_file(source, name=name) as image:
+
+        def decode(shrink: int) -> tuple[Image.Image, int | None]:
+            with refusals(name):
+                held.enter_context(budget.holding(decoding_size(image, name, shrink, max_pixels)))
+                return decoded_upright(image, name, shrink, levels)
+
+        with refusals(name):
+            opened = OpenedImage(image, decode, fast_jpeg=fast_jpeg)
         yield opened
 
 
 class OpenedImage:
-    """An image file that is open, upright; `opened_image` opens one."""
+    """An image file that is open, upright; `opened_image` opens one.
+
+    Its pixels are asked for once, since a decoder that has shrunk an image does not give it back
+    in full.
+    """
 
     height: int
     width: int
+    highest_level: int | None
+    """Of a file of 16 bits or more, when it is decoded; what `levels_note` judges."""
 
-    def __init__(self, image: Image.Image, name: str, *, fast_jpeg: bool) -> None:
-        # Only an image that the camera did not turn has the size that stands in its header.
-        self._undecoded = fast_jpeg and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        self._image = image if self._undecoded else _upright_rgb(image, name)
-        self.name = name
-        self.width, self.height = self._image.size
+    def __init__(
+        self,
+        image: ImageFile.ImageFile,
+        decode: Callable[[int], tuple[Image.Image, int | None]],
+        *,
+        fast_jpeg: bool,
+    ) -> None:
+        orientation = image_orientation(image)
+        # Pillow turns a TIFF by itself, in its header too.
+        lies = orientation >= 5 and image.format != "TIFF"
+        self.width, self.height = reversed(image.size) if lies else image.size
+        self.highest_level = None
+        self._image = image
+        self._decode = decode
+        self._fast_jpeg = fast_jpeg and is_jpeg(image) and orientation == 1
+        self._is_decoded = False
 
     def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
         """Return all of it.
 
         Raises:
-            DataError: The file is broken.
+            SkippedImage: The file is broken or too large.
         """
-        with _refusals(self.name):
-            return np.array(self._decoded())
+        image = self._decoded(1)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for left, top, right, bottom in tiles(image.size):
+            part = image.crop((left, top, right, bottom))
+            pixels[top:bottom, left:right] = np.asarray(part)
+        return pixels
+
+    def square(
+        self, size: int, filter: ResamplingFilter = DEFAULT_FILTER
+    ) -> UInt8[np.ndarray, "{size} {size} 3"]:
+        """Return the middle of it as a square of `size` pixels, in its own proportions.
+
+        These are the pixels of `square`, unless it is a JPEG of more than 33 million pixels (2^25):
+        of such a one the decoder leaves out detail that is not needed.
+
+        Raises:
+            SkippedImage: The file is broken or too large.
+        """
+        shrink = shrink_of_large(self._image, float(min(self.height, self.width)), size)
+        return _middle(self._decoded(shrink), size, filter)
 
     def crops(
         self,
@@ -113,8 +183,8 @@ class OpenedImage:
         With `fast_jpeg` the decoder shrinks a JPEG by 2, 4 or 8, as long as the smallest box keeps
         twice `size`. Pixels then differ (benchmarks/RESULTS.md, row 11): 31 dB PSNR with the box
         filter, which takes a pixel wholly or not at all, and 44 or more with others. Other formats,
-        and images that the camera turned, are decoded in full. Call it once, since a decoder that
-        has shrunk an image does not give it back in full.
+        and images that the camera turned, are decoded in full. A JPEG of more than 33 million
+        pixels is shrunk as far as it takes to get below, with the option or not.
 
         Args:
             boxes: Top, left, bottom and right of each part, in pixels and fractions of them.
@@ -122,67 +192,20 @@ class OpenedImage:
             filter: How pixels are averaged.
 
         Raises:
-            DataError: The file is broken.
+            SkippedImage: The file is broken or too large.
         """
-        assert self._image.size == (self.width, self.height), "the decoder has shrunk it already"
-        with _refusals(self.name):
-            if self._undecoded:
-                side = (boxes[:, 2:] - boxes[:, :2]).min()
-                shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
-                drafted = self._image.draft(None, (self.width // shrink, self.height // shrink))
-                if drafted is not None:  # a JPEG file, of now width / shrink pixels, rounded up
-                    boxes = boxes / shrink
-            image = self._decoded()
-            return np.stack([_resampled(image, size, size, filter, box) for box in boxes])
+        side = float((boxes[:, 2:] - boxes[:, :2]).min())
+        shrink = shrink_of_large(self._image, side, size)
+        if self._fast_jpeg:
+            shrink = next((shrink for shrink in (8, 4, 2) if side >= shrink * 2 * size), 1)
+        image = self._decoded(shrink)
+        return np.stack([_resampled(image, size, size, filter, box / shrink) for box in boxes])
 
-    def _decoded(self) -> Image.Image:
-        return _upright_rgb(self._image, self.name) if self._undecoded else self._image
-
-
-@contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """Turn whatever is wrong with the image file of this name into one line for the user."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{name} has more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are read at most; "
-            "make it smaller first"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{name} is not an image in a format that can be read; convert it to PNG or JPEG"
-        ) from error
-    except Exception as error:  # a decoder may fail in any way on a broken file
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"could not read {name}: {error.strerror}; check the path") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} is broken ({reason}); export or download it again") from error
-
-
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Decode the image and return it in RGB; the very same one, if it is so in the file."""
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise DataError(
-                f"{name} has grey levels from {levels.min()} to {levels.max()}, where 16 bits "
-                "hold 0 to 65535; scale them first"
-            )
-        grey = ((levels + 128) // 257).astype(np.uint8)  # 65535 -> 255, to the nearest
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    elif image.mode not in _AS_THEY_ARE:
-        raise DataError(
-            f"{name} holds pixels of Pillow's mode {image.mode}, which have no fixed meaning in "
-            "RGB; convert it to 8-bit RGB first"
-        )
-    return image if image.mode == "RGB" else image.convert("RGB")
+    def _decoded(self, shrink: int) -> Image.Image:
+        assert not self._is_decoded, "an opened image gives its pixels once"
+        self._is_decoded = True
+        image, self.highest_level = self._decode(shrink)
+        return image
 
 
 def resize_images(
@@ -210,12 +233,45 @@ def square(
 
     Source: Chen et al. 2020, section 3.1, as it prepares images for evaluation.
     """
-    shorter = min(pixels.shape[:2])
+    return _middle(Image.fromarray(pixels), size, filter)
+
+
+def _middle(
+    image: Image.Image, size: int, filter: ResamplingFilter
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Return what `square` does of an RGB image.
+
+    It is resized whole and then cut, as ever, unless it is so long a strip that this would take
+    much memory. Then the middle is cut first, with all that the filter sees of it, which differs by
+    rounding.
+    """
+    shorter = min(image.size)
     if shorter != size:
-        height, width = (round(side * size / shorter) for side in pixels.shape[:2])
-        pixels = _resampled(Image.fromarray(pixels), height, width, filter)
-    top, left = ((side - size) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + size, left : left + size]
+        width, height = (round(side * size / shorter) for side in image.size)
+        if width * height > _RESIZED_WHOLE:
+            return _middle_of_strip(image, size, filter)
+        image = image.resize((width, height), Image.Resampling[filter.upper()])
+    left, top = ((side - size) // 2 for side in image.size)
+    return np.array(image.crop((left, top, left + size, top + size)))
+
+
+def _middle_of_strip(
+    image: Image.Image, size: int, filter: ResamplingFilter
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    shorter = min(image.size)
+    reach = math.ceil(_REACH * max(1, shorter / size)) + 1
+    box, cut = [], []
+    for side in image.size:
+        resized = round(side * size / shorter)
+        start = (resized - size) // 2 * side / resized
+        stop = start + size * side / resized
+        first, last = max(0, math.floor(start) - reach), min(side, math.ceil(stop) + reach)
+        box.append((start - first, min(stop, last) - first))
+        cut.append((first, last))
+    (left, right), (top, bottom) = cut
+    part = image.crop((left, top, right, bottom))
+    (left, right), (top, bottom) = box
+    return _resampled(part, size, size, filter, np.array([top, left, bottom, right]))
 
 
 def _resampled(

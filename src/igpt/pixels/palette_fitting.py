@@ -56,7 +56,7 @@ def fit_palette(
 
     Raises:
         ConfigError: No palette has so many colors, or so few.
-        DataError: There are fewer distinct colors than `size`.
+        DataError: There are fewer distinct colors than `size`, or there is one only.
     """
     if not 2 <= size <= MOST_COLORS:
         raise ConfigError(f"a palette has 2 to {MOST_COLORS} colors, got --size {size}")
@@ -67,6 +67,12 @@ def fit_palette(
     generator = stream(Stream.PALETTE, seed)
     pixels = to_grey(images.reshape(-1, 3)) if grey else images.reshape(-1, 3)
     all_colors = distinct, counts = _count_colors(pixels)
+    if len(distinct) == 1:
+        color = "#" + bytes(unpack_colors(distinct)[0]).hex()
+        raise DataError(
+            f"these images have one color only, {color}, and a palette has at least 2; look at "
+            "some of them, and prepare others if they should not be flat"
+        )
     if len(distinct) < size:
         raise DataError(
             f"asked for {size} colors but these images have only {len(distinct)}; "

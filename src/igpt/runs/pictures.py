@@ -19,7 +19,7 @@ from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
-from igpt.pixels.images import image_grid, read_image, square, write_png
+from igpt.pixels.images import image_grid, read_square, write_png
 from igpt.processes import choose_device
 from igpt.randomness import Stream, stream
 from igpt.runs.run import RunFolder
@@ -103,7 +103,7 @@ def _read(
 ) -> UInt8[np.ndarray, "image size size 3"]:
     """Return the images in some files, at the network's size."""
     size = pretrained.model.config.image_size
-    return np.stack([square(read_image(file), size, filter) for file in files])
+    return np.stack([read_square(file, size, filter) for file in files])
 
 
 def _drawn(
