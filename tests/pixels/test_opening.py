@@ -102,6 +102,15 @@ def test_every_reason_is_told_apart(tmp_path):
     assert reasons == ["unreadable", "broken", "broken", "unreadable"]
 
 
+def test_a_file_is_called_by_its_path_or_as_is_said(tmp_path):
+    path = tmp_path / "gone.png"
+    with pytest.raises(SkippedImage, match=f"could not read {path}:"):
+        read_image(path)
+    assert str(refusal(path, "cats/gone.png")).startswith("could not read cats/gone.png:")
+    with pytest.raises(SkippedImage, match="the image is empty"):
+        read_image(b"")
+
+
 def test_a_refusal_can_cross_to_another_process():
     error = pickle.loads(pickle.dumps(SkippedImage("too small", "too small")))
     assert (str(error), error.reason) == ("too small", "too small")

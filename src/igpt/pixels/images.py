@@ -45,13 +45,13 @@ _REACH = 3  # of the widest filter, in pixels of the smaller image
 
 
 def read_image(
-    source: Path | bytes, *, name: str = "the image"
+    source: Path | bytes, *, name: str | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return the pixels of an image file, upright.
 
     Args:
         source: The file, or what is in it.
-        name: What errors call an image given as bytes.
+        name: What errors call it, if not by its path.
 
     Raises:
         SkippedImage: The file is missing, broken, too large or no image that can be read.
@@ -65,7 +65,7 @@ def read_square(
     size: int,
     filter: ResamplingFilter = DEFAULT_FILTER,
     *,
-    name: str = "the image",
+    name: str | None = None,
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Return the middle of an image file as a square of `size` pixels; see `OpenedImage.square`.
 
@@ -80,7 +80,7 @@ def read_square(
 def opened_image(
     source: Path | bytes,
     *,
-    name: str = "the image",
+    name: str | None = None,
     fast_jpeg: bool = False,
     max_pixels: int = MAX_PIXELS,
     levels: int | None = None,
@@ -90,7 +90,7 @@ def opened_image(
 
     Args:
         source: The file, or what is in it.
-        name: What errors call an image given as bytes.
+        name: What errors call it, if not by its path.
         fast_jpeg: Let the JPEG decoder shrink what `OpenedImage.crops` are cut from.
         max_pixels: How many are decoded at most, after the decoder has shrunk the image.
         levels: The grey level that is white in files of 16 bits or more and of floats; by default
@@ -101,8 +101,8 @@ def opened_image(
     Raises:
         SkippedImage: As `read_image`.
     """
-    if isinstance(source, Path):
-        name = str(source)
+    if name is None:
+        name = str(source) if isinstance(source, Path) else "the image"
     budget = budget or DecodingBudget()
     with ExitStack() as held, picture_file(source, name=name) as image:
 
