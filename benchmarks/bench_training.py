@@ -78,7 +78,7 @@ class Turns:
         self.steps = 1  # the first turn is one step, the warm-up
         self.clocks = time.perf_counter(), time.process_time()
 
-    def __call__(self, done: loop.StepDone | None = None) -> bool:
+    def __call__(self) -> bool:
         self.steps -= 1
         if self.steps:
             return False
@@ -138,14 +138,15 @@ def our_steps(job: Work, turns: Turns) -> None:
     if not job.keep_memory:
         unset = mock.patch.object(loop, "keep_freed_memory")
     with unset:
-        loop.train(
+        for _ in loop.train(
             model,
             build_optimizer(model, config),
             objective=autoregressive if job.model.causal else masked,
             batch_at=lambda step: batch,
             config=config,
-            after_step=turns,
-        )
+        ):
+            if turns():
+                break
 
 
 def peer_steps(job: Work, turns: Turns) -> None:
