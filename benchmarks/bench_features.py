@@ -89,7 +89,7 @@ def features_row(config: ModelConfig, images: int, rounds: int, device: str, nam
 
 def pixel_features(data: str, records: int) -> tuple[np.ndarray, np.ndarray]:
     """Return CIFAR-10's images at 13x13 as features in [-1, 1], (records, 507), and labels."""
-    split = open_source(data)["train"]
+    split = open_source(data).splits["train"]
     assert split.labels is not None
     images = np.stack([square(split.image(index).read()[0], 13) for index in range(records)])
     return images.reshape(records, -1) / 127.5 - 1, split.labels[:records]

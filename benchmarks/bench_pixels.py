@@ -38,7 +38,7 @@ TOGETHER = 4  # crops of an image, where there are several
 def load_images(data: str | None, count: int) -> tuple[str, np.ndarray]:
     """Return what the images are, and (count, 32, 32, 3) bytes."""
     if data is not None:
-        split = open_source(data)["train"]
+        split = open_source(data).splits["train"]
         count = min(count, len(split))
         return "CIFAR-10", np.stack([split.image(index).read()[0] for index in range(count)])
     generator = np.random.default_rng(0)

@@ -5,7 +5,8 @@
     ├── DataError         images, labels, palettes and stores
     └── CheckpointError   runs, model folders and saved states
 
-Each message says what was wanted, what came and what to try. All are `ValueError`s, so library
+Each message says what was wanted, what came and what to try, in one line whatever the names of
+files in it hold. All are `ValueError`s, so library
 users may catch them as such. What only we can get wrong is an `assert`, not one of these.
 """
 
@@ -15,6 +16,10 @@ from collections.abc import Iterable
 
 class IgptError(ValueError):
     """Something the user can put right; the message says how."""
+
+    def __str__(self) -> str:
+        """Return the message as one line that can be printed."""
+        return printable(super().__str__())
 
 
 class ConfigError(IgptError):
@@ -27,6 +32,17 @@ class DataError(IgptError):
 
 class CheckpointError(IgptError):
     """A run, model folder or saved state that is missing, broken or of another kind."""
+
+
+def printable(text: str) -> str:
+    """Return a text with its line ends, control characters and broken bytes written as escapes.
+
+    Names of files may hold any of them, and would break the line or stop the printing.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str:

@@ -52,6 +52,8 @@ class Stream(IntEnum):
     """Foreign images that are made up."""
     COMPARED = 18
     """Which images are compared with foreign ones."""
+    SAMPLE = 19
+    """Records that stand for all."""
 
 
 def stream(name: Stream, seed: int, *numbers: int) -> np.random.Generator:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from igpt.data.digits import placed_digits
-from igpt.data.sources import open_source
+from igpt.data.sources import SourceConfig, open_source
 from igpt.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def test_no_digit_is_in_both_splits_and_each_split_has_its_share_of_every_kind()
 
 
 def test_placements_of_a_digit_show_it_in_different_places():
-    train = open_source("digits", image_size=16, placements=3, seed=0)["train"]
+    train = open_source("digits", SourceConfig(placements=3), image_size=16).splits["train"]
     assert (len(train), train.copies) == (1437, 3)
     assert train.image(0).read().shape == (3, 16, 16, 3)
     first, second, _ = train.image(0).read()
@@ -44,4 +44,4 @@ def test_digits_depend_on_the_seed_alone():
 @pytest.mark.parametrize(("image_size", "placements"), [(7, 1), (8, 0)])
 def test_digits_that_have_no_place_are_refused(image_size, placements):
     with pytest.raises(ConfigError, match="at least 8 and at least 1 placement"):
-        open_source("digits", image_size=image_size, placements=placements)
+        open_source("digits", SourceConfig(placements=placements), image_size=image_size)

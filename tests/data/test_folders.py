@@ -10,7 +10,7 @@ def shades(split: SourceSplit) -> list[int]:
 
 
 def test_class_folders_are_the_labels_in_the_order_of_their_names(class_folders):
-    splits = open_source(str(class_folders))
+    splits = open_source(str(class_folders)).splits
     assert list(splits) == ["train"]
     train = splits["train"]
     assert train.class_names == ("cat", "dog")
@@ -23,7 +23,7 @@ def test_class_folders_are_the_labels_in_the_order_of_their_names(class_folders)
 def test_images_beside_each_other_have_no_labels(tmp_path, save_image):
     for shade in range(3):
         save_image(tmp_path / f"{shade}.png", shade)
-    train = open_source(str(tmp_path))["train"]
+    train = open_source(str(tmp_path)).splits["train"]
     assert train.labels is None
     assert train.class_names is None
     assert shades(train) == [0, 1, 2]
@@ -34,8 +34,7 @@ def test_folders_named_for_splits_are_splits(tmp_path, save_image, validation):
     for shade, folder in enumerate(["train", validation, "test"]):
         for kind in ("cat", "dog"):
             save_image(tmp_path / folder / kind / "nested" / "a.png", shade)
-    save_image(tmp_path / "extra" / "a.png")
-    splits = open_source(str(tmp_path))
+    splits = open_source(str(tmp_path)).splits
     assert {name: shades(split) for name, split in splits.items()} == {
         "train": [0, 0], "validation": [1, 1], "test": [2, 2]
     }  # fmt: skip
@@ -48,8 +47,8 @@ def test_only_image_files_are_images_whatever_the_case_of_their_ending(tmp_path,
     (tmp_path / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "README.md").write_text("not an image")
     (tmp_path / "empty").mkdir()
-    train = open_source(str(tmp_path))["train"]
-    assert [train.image(index).name.rsplit("/", 2)[1:] for index in range(len(train))] == [
+    train = open_source(str(tmp_path)).splits["train"]
+    assert [train.image(index).name.split("/") for index in range(len(train))] == [
         ["cat", "a.PNG"], ["dog", "b.JPeG"]
     ]  # fmt: skip
     assert train.class_names == ("cat", "dog")
@@ -58,7 +57,7 @@ def test_only_image_files_are_images_whatever_the_case_of_their_ending(tmp_path,
 def test_a_broken_file_is_refused_only_when_it_is_read(tmp_path, save_image):
     save_image(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_text("not an image")
-    train = open_source(str(tmp_path))["train"]
+    train = open_source(str(tmp_path)).splits["train"]
     assert train.image(0).read().shape == (1, 8, 8, 3)
     with pytest.raises(DataError, match=r"b\.jpg"):
         train.image(1).read()
@@ -66,7 +65,7 @@ def test_a_broken_file_is_refused_only_when_it_is_read(tmp_path, save_image):
 
 def test_images_beside_class_folders_are_refused(class_folders, save_image):
     save_image(class_folders / "stray.png")
-    with pytest.raises(DataError, match=r"images of its own \(stray.png\).*\(cat/\)"):
+    with pytest.raises(DataError, match=r"of its own \(stray.png\).*\(cat/\).*--no-labels"):
         open_source(str(class_folders))
 
 
@@ -75,5 +74,5 @@ def test_a_folder_without_images_is_refused(tmp_path, files):
     for file in files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("not an image")
-    with pytest.raises(DataError, match=r"holds no images; looked for files that end in \.bmp"):
+    with pytest.raises(DataError, match=r"holds no images; looked for files that end in \.apng"):
         open_source(str(tmp_path))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import igpt.data.prepare
-from igpt.data.prepare import holdout, prepare_store, random_crops
+from igpt.data.prepare import prepare_store, random_crops
 from igpt.data.sources import SourceImage
 from igpt.data.store import RecordStore, StoreConfig
 from igpt.errors import ConfigError, DataError
@@ -131,7 +131,7 @@ def test_each_training_image_becomes_several_crops_and_no_other_does(broken_fold
     assert store.split("train").cropped
     assert not store.split("test").cropped
     assert "3 crops of each training image" in store.summary()
-    assert store.skipped == plain.skipped == 3  # a broken file counts once
+    assert store.account.images_skipped == plain.account.images_skipped == 3  # once each
     assert counts(store) == counts(plain) | {"train": 3 * counts(plain)["train"]}
     assert store.splits["test"] == plain.splits["test"]
     train = store.split("train")
@@ -157,8 +157,8 @@ def test_crops_are_the_same_whenever_they_are_made_and_whatever_is_held_out(tmp_
 
 
 def test_crops_smaller_than_a_record_are_refused(class_folders, tmp_path):
-    message = r"00\.png is 8x8, and the smallest crop, 224/384 of .* less than --image-size 5; "
-    with pytest.raises(ConfigError, match=message):
+    message = r"png is too small \(8x8, and the smallest crop, 224/384 of .* --image-size 5\); "
+    with pytest.raises(DataError, match=message):
         prepare(class_folders, tmp_path / "store", image_size=5, crops=1, test_fraction=0.0)
     assert not (tmp_path / "store").exists()
 
@@ -198,33 +198,16 @@ def test_crops_reach_both_ends_of_the_longer_side(tmp_path):
     assert crops[:, :, -1].max() > 249
 
 
-# What is held out
-
-
-@pytest.mark.parametrize(
-    ("records", "fraction", "count"),
-    [(50_000, 0.1, 5_000), (20, 0.1, 2), (3, 0.1, 1), (1, 0.1, 0), (2, 0.9, 1), (20, 0.0, 0)],
-)
-def test_exactly_the_fraction_is_held_out(records, fraction, count):
-    kept, held = holdout(records, fraction, seed=0)
-    assert len(held) == count
-    assert sorted([*kept, *held]) == list(range(records))
-
-
-def test_what_is_held_out_depends_on_the_seed_alone():
-    assert holdout(100, 0.1, seed=0)[1].tolist() == holdout(100, 0.1, seed=0)[1].tolist()
-    assert holdout(100, 0.1, seed=0)[1].tolist() != holdout(100, 0.1, seed=1)[1].tolist()
-
-
 # Images that cannot be used
 
 
 def test_broken_files_are_skipped_and_counted(broken_folders, tmp_path):
     store = prepare(broken_folders, tmp_path / "store")
-    assert store.skipped == 3
-    assert sum(counts(store).values()) == 20
-    for name, message in zip(("00a", "05a", "19a"), sorted(store.first_skipped), strict=True):
-        assert name in message
+    assert store.account.images_skipped == 3
+    assert store.account.read == sum(counts(store).values()) == 20
+    examples = sorted(example for kind in store.account.skipped for example in kind.examples)
+    for name, message in zip(("cat/00a", "cat/05a", "dog/19a"), examples, strict=True):
+        assert message.startswith(name)
     for name in store.splits:
         split = store.split(name)
         assert (split.require_labels() == (np.array(shades(split)) >= 10)).all()
@@ -249,10 +232,10 @@ def test_a_source_of_broken_files_alone_is_refused(tmp_path):
         prepare(tmp_path / "source", tmp_path / "store")
 
 
-def test_images_smaller_than_a_record_are_refused_unless_enlarged(tmp_path, save_image):
+def test_a_source_of_images_smaller_than_a_record_is_refused_unless_enlarged(tmp_path, save_image):
     save_image(tmp_path / "source" / "a.png", 7, width=20, height=30)
-    message = r"a\.png is 20x30, and its shorter side is less than --image-size 32; "
-    with pytest.raises(ConfigError, match=message):
+    message = r"a\.png is too small \(20x30, and its shorter side .*\); .* or --enlarge"
+    with pytest.raises(DataError, match=message):
         prepare(tmp_path / "source", tmp_path / "store", image_size=32)
     store = prepare(tmp_path / "source", tmp_path / "store", image_size=32, enlarge=True)
     assert (store.split("train").images == 7).all()

@@ -1,14 +1,33 @@
+import unicodedata
+
 import pytest
 
-from igpt.data.sources import open_source
-from igpt.errors import DataError
+from igpt.data.sources import SourceConfig, open_source, split_meaning
+from igpt.errors import ConfigError, DataError
 
 
-def test_a_label_that_only_one_split_has_is_named(tmp_path, save_image):
-    for place in ("train/cat", "train/dog", "test/cat"):
+def test_a_held_out_split_may_lack_a_class(tmp_path, save_image):
+    for place in ("train/ant", "train/bee", "test/bee"):
         save_image(tmp_path / place / "a.png")
-    with pytest.raises(DataError, match="train has the label 'dog' and test has not"):
+    test = open_source(str(tmp_path)).splits["test"]
+    assert (test.class_names, test.labels.tolist()) == (("ant", "bee"), [1])
+
+
+def test_a_class_that_train_lacks_is_named(tmp_path, save_image):
+    for place in ("train/cat", "test/cat", "test/dog"):
+        save_image(tmp_path / place / "a.png")
+    with pytest.raises(
+        DataError, match=r"test has the class 'dog' and train has not;.*--no-labels"
+    ):
         open_source(str(tmp_path))
+
+
+def test_classes_are_compared_in_one_way_of_writing_accents(tmp_path, save_image):
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        save_image(tmp_path / split / unicodedata.normalize(form, "caf\u00e9") / "a.png")
+        save_image(tmp_path / split / "b" / "a.png")
+    splits = open_source(str(tmp_path)).splits
+    assert splits["train"].class_names == splits["test"].class_names == ("b", "caf\u00e9")
 
 
 def test_two_folders_for_one_split_are_refused(tmp_path, save_image):
@@ -20,8 +39,43 @@ def test_two_folders_for_one_split_are_refused(tmp_path, save_image):
 
 def test_a_source_without_a_training_split_is_refused(tmp_path, save_image):
     save_image(tmp_path / "test" / "a.png")
-    with pytest.raises(DataError, match=r"no training split \(only test\)"):
+    with pytest.raises(DataError, match=r"no training split \(only test\).*--split train=test"):
         open_source(str(tmp_path))
+
+
+def test_a_split_may_be_chosen_by_name_and_is_then_no_other(tmp_path, save_image):
+    for shade, split in enumerate(["train", "val", "test"]):
+        save_image(tmp_path / split / "a.png", shade)
+    splits = open_source(str(tmp_path), SourceConfig(splits={"test": "validation"})).splits
+    shades = {name: split.image(0).read()[0, 0, 0, 0] for name, split in splits.items()}
+    assert shades == {"train": 0, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "message"),
+    [
+        ({"tset": "val"}, ConfigError, "no split 'tset'; did you mean 'test'"),
+        ({"test": "val", "train": "val"}, ConfigError, "one split cannot be two"),
+        ({"test": "vel"}, DataError, "no split 'vel'; did you mean 'val'"),
+    ],
+)
+def test_a_split_that_cannot_be_chosen_is_refused(tmp_path, save_image, splits, error, message):
+    for split in ("train", "val"):
+        save_image(tmp_path / split / "a.png")
+    with pytest.raises(error, match=message):
+        open_source(str(tmp_path), SourceConfig(splits=splits))
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("Train", ("train", "*")), ("dev", ("validation", "*")), ("seg_test", ("test", "seg_*")),
+        ("train2017", ("train", "*2017")), ("images-val", ("validation", "images-*")),
+        ("trained", None), ("contest", None), ("boat", None),
+    ],
+)  # fmt: skip
+def test_split_names_are_words_not_parts_of_words(name, meaning):
+    assert split_meaning(name) == meaning
 
 
 def test_a_missing_folder_is_refused(tmp_path):
@@ -30,5 +84,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 def test_a_file_that_is_no_data_set_is_refused(tmp_path, save_image):
-    with pytest.raises(DataError, match=r"is not a folder of images or a \.parquet file"):
+    with pytest.raises(
+        DataError, match=r"is not a folder of images or a \.parquet, \.zip or \.tar"
+    ):
         open_source(str(save_image(tmp_path / "a.png")))

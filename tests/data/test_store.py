@@ -64,7 +64,7 @@ def test_a_filter_that_pillow_lacks_is_refused():
 
 
 @pytest.mark.parametrize("kept", [0, 40, 128, 2000])
-@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "names.npy"])
 def test_a_truncated_file_is_refused(store, name, kept):
     path = store.path / "train" / name
     whole = path.read_bytes()
@@ -85,19 +85,19 @@ def test_a_file_that_contradicts_the_description_is_refused(store):
         RecordStore.open(store.path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 3}', "\udcff"])
 def test_a_damaged_description_is_refused(store, text):
     (store.path / "store.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=r"store\.json is damaged"):
         RecordStore.open(store.path)
 
 
-@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("version", [2, 99])
 def test_a_store_of_another_format_is_refused(store, version):
     description = json.loads((store.path / "store.json").read_text())
     (store.path / "store.json").write_text(json.dumps(description | {"format": version}))
     with pytest.raises(
-        DataError, match=rf"format {version}, and this igpt reads format 2; prepare it again"
+        DataError, match=rf"format {version}, and this igpt reads format 3; prepare it again"
     ):
         RecordStore.open(store.path)
 

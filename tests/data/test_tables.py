@@ -7,7 +7,7 @@ from PIL import Image
 from igpt.data.prepare import random_crops
 from igpt.data.sources import SourceSplit, open_source
 from igpt.data.store import StoreConfig
-from igpt.errors import ConfigError, DataError
+from igpt.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def save_parquet(path, *, image="img", label="label", labels=(0, 1, 0), kind=Non
 def test_a_folder_laid_out_like_the_hub_gives_its_splits(tmp_path):
     for split in ("train", "test"):
         save_parquet(tmp_path / "set" / "plain_text" / f"{split}-00000-of-00001.parquet")
-    splits = open_source(str(tmp_path / "set"))
+    splits = open_source(str(tmp_path / "set")).splits
     assert list(splits) == ["train", "test"]
     for split in splits.values():
         assert shades(split) == [0, 1, 2]
@@ -63,7 +63,7 @@ def test_a_folder_laid_out_like_the_hub_gives_its_splits(tmp_path):
 )
 def test_columns_are_found_by_name_and_type(tmp_path, image, label, labels, kind, class_names):
     save_parquet(tmp_path / "a.parquet", image=image, label=label, labels=labels, kind=kind)
-    train = open_source(str(tmp_path / "a.parquet"))["train"]
+    train = open_source(str(tmp_path / "a.parquet")).splits["train"]
     assert shades(train) == [0, 1, 2]
     assert train.class_names == class_names
     if class_names is not None:
@@ -74,7 +74,7 @@ def test_columns_are_found_by_name_and_type(tmp_path, image, label, labels, kind
 def test_labels_that_are_withheld_make_a_split_unlabelled(tmp_path):
     save_parquet(tmp_path / "set" / "train.parquet")
     save_parquet(tmp_path / "set" / "test.parquet", labels=[-1, -1, -1])
-    splits = open_source(str(tmp_path / "set"))
+    splits = open_source(str(tmp_path / "set")).splits
     assert splits["train"].labels is not None
     assert splits["test"].labels is None
 
@@ -127,8 +127,8 @@ def test_a_name_the_hub_does_not_know_is_one_line(monkeypatch):
 
 def test_crops_of_parquet_files_are_named_in_what_is_wrong_with_them(tmp_path):
     save_parquet(tmp_path / "train.parquet")
-    train = open_source(str(tmp_path / "train.parquet"))["train"]
+    train = open_source(str(tmp_path / "train.parquet")).splits["train"]
     image = train.image(1)
     assert (random_crops(image, 1, StoreConfig(image_size=4, crops=2)) == 1).all()
-    with pytest.raises(ConfigError, match="train record 1 is 8x8, and the smallest crop"):
+    with pytest.raises(DataError, match=r"record 1 is too small \(8x8, and the smallest crop"):
         random_crops(image, 1, StoreConfig(image_size=5, crops=2))

@@ -126,7 +126,7 @@ class Laboratory:
     @property
     def colorful(self) -> bool:
         """Whether the images have colors."""
-        images = RecordStore.open(self.data).split("train").first(100).images
+        images = RecordStore.open(self.data).split("train").sample(100).images
         return bool((images != images[..., :1]).any())
 
     def palette(self, colors: Colors, *, seed: int = 0) -> Path:

@@ -1,18 +1,49 @@
-"""What a record store is to be like: the options of `igpt data prepare`.
+"""How images are read and what a record store is to be like: the options of `igpt data prepare`.
 
 No NumPy here, so that the command line can list them at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, kw_only=True)
-class StoreConfig:
-    """What a store is to be like, whatever it is made from."""
+class SourceConfig:
+    """How a source is read."""
+
+    no_labels: bool = False
+    """Leave all labels out, whatever there is."""
+    image_column: str | None = None
+    """Of a table: the column with the images; found by its type and name by default."""
+    label_column: str | None = None
+    """Of a table or `metadata.csv`: the column with the labels; found likewise."""
+    config_name: str | None = None
+    """Of a data set on the hub: which of its configurations."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """For train, validation or test: the name of the source's split that it is to be, where that is
+    not its own name. No other split is then made of that one."""
+    placements: int = 4
+    """Records made of each of the "digits"."""
+    seed: int = 0
+    """Chooses what is held out, what `limit` keeps, where "digits" are placed, and crops."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        for split in self.splits:
+            if split not in SPLITS:
+                raise ConfigError(f"there is no split {split!r}{nearest_name(split, SPLITS)}")
+        if len(set(self.splits.values())) < len(self.splits):
+            raise ConfigError(f"one split cannot be two, got {self.splits}; choose one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig(SourceConfig):
+    """What a store is to be like, and how the source is read that it is made from."""
 
     image_size: int
     """Side of a record, in pixels."""
@@ -23,16 +54,12 @@ class StoreConfig:
     The paper's for CIFAR-10; 0.04 for ImageNet (section 3.1)."""
     test_fraction: float = 0.1
     """The same for the test split, which is held out first."""
-    seed: int = 0
-    """Chooses what is held out, what `limit` keeps, where "digits" are placed, and crops."""
     strict: bool = False
     """Refuse the source at its first broken image, rather than skip it."""
     enlarge: bool = False
     """Accept images smaller than a record."""
     limit: int | None = None
     """Use at most this many images of each split of the source, drawn at random."""
-    placements: int = 4
-    """Records made of each of the "digits"."""
     crops: int = 0
     """Make this many random crops of each whole training image, as the paper sees them in training,
     rather than its centered square. Train on them with augmentation=none."""
@@ -43,6 +70,7 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
+        super().__post_init__()
         if self.image_size < 1 or (self.limit is not None and self.limit < 1):
             raise ConfigError(
                 f"image_size and limit must be at least 1, got {self.image_size} and {self.limit}"

@@ -7,15 +7,19 @@ training images become several records each, random crops of the whole image as 
 in training, where squares to crop from later would take a hundred times the space (384x384 against
 32x32). Images stream from a pool of threads into the file in the order of the source, so memory
 does not grow with the collection, and the folder gets its name only when it is whole. A validation
-split is held out from the training images, as the paper does to choose hyperparameters.
+split is held out from the training images, as the paper does to choose hyperparameters; which
+images are, `igpt.data.holdouts` says. An image of no use is skipped and counted, never the end of
+hours of work, and `igpt.data.account` holds what became of all.
 """
 
+import dataclasses
 import os
 import shutil
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,27 +29,29 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
+from igpt.data.account import Account, count_classes, skipped_by_reason
 from igpt.data.augment import CROP, LONGEST, crop_boxes
-from igpt.data.sources import SourceImage, SourceSplit, open_source
+from igpt.data.holdouts import hold_out, same_files
+from igpt.data.sources import SPLITS, Source, SourceImage, SourceSplit, open_source
 from igpt.data.store import (
     FORMAT,
-    SPLITS,
     RecordStore,
     StoreConfig,
     StoreDescription,
     StoredSplit,
 )  # fmt: skip
-from igpt.errors import ConfigError, DataError
+from igpt.errors import ConfigError, DataError, printable
 from igpt.files import remove_abandoned, write_json, written_aside
 from igpt.pixels.images import opened_image, square
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream
 from igpt.values import to_dict
 
-_FIRST_SKIPPED = 5
+_LONGEST_NAME = 255  # bytes of a record's name, the last ones, so that names.npy stays small
 _CHUNK = 8  # images a thread takes at a time: small ones are read faster than they are handed out
 
 _ImageRecords = UInt8[np.ndarray, "copy size size 3"]
+_Read = tuple[str, _ImageRecords | DataError]  # of an image: its name, and records or what is wrong
 
 
 def prepare_store(
@@ -61,63 +67,53 @@ def prepare_store(
 
     Raises:
         ConfigError: A setting that cannot work for these images.
-        DataError: The source cannot be used, or `out` cannot be written.
+        DataError: The source cannot be used, none of its training images can, or `out` cannot be
+            written.
     """
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
     colors = None if palette is None else Palette.load(palette)
-    source = open_source(
-        location,
-        image_size=config.image_size,
-        placements=config.placements,
-        seed=config.seed,
-        palette=colors,
-    )
-    if config.crops and not all(split.files for split in source.values()):
+    source = open_source(location, config, image_size=config.image_size, palette=colors)
+    if config.crops and not all(split.files for split in source.splits.values()):
         raise ConfigError(
             f"crops are cut from image files, and {location} has none; leave out --crops"
         )
     remove_abandoned(out.parent, out.name)
-    splits: dict[str, StoredSplit] = {}
-    skipped: list[DataError] = []
+    if config.strict and source.skipped:
+        raise DataError(f"{source.skipped[0][1]}; leave out --strict to skip such files")
     with written_aside(out) as aside:
-        for name, (split, images) in _plan(source, config).items():
-            stored, broken = _write_split(aside / name, split, images, config)
-            skipped += broken
-            if stored.records:
-                splits[name] = stored
-            else:
-                shutil.rmtree(aside / name)
-        if "train" in source and "train" not in splits:
-            raise DataError(
-                f"no training image of {location} could be read; the first: {skipped[0]}"
-            )
+        written = _write_splits(aside, source, config)
+        if "train" not in written.splits and (config.test_fraction or config.validation_fraction):
+            # Of a few images, those held out may be the only ones that can be read.
+            shutil.rmtree(aside)
+            nothing_held = dataclasses.replace(config, test_fraction=0.0, validation_fraction=0.0)
+            written = _write_splits(aside, source, nothing_held)
+        if "train" in source.splits and "train" not in written.splits:
+            first = written.skipped[0][1] if written.skipped else "there is none"
+            raise DataError(f"no training image of {location} could be read; the first: {first}")
+        skipped = [*source.skipped, *written.skipped]
+        names = (split.class_names for split in source.splits.values())
+        class_names = next(filter(None, names), None)
+        account = Account(
+            read=written.planned - len(written.skipped),
+            skipped=skipped_by_reason(skipped),
+            ignored=source.ignored,
+            left_out=sum(map(len, source.splits.values())) - written.planned,
+            notes=(*source.notes, *written.notes),
+            classes=count_classes(class_names, written.labels),
+        )
         description = StoreDescription(
             source=location,
             config=config,
             token_palette=None if colors is None else colors.fingerprint,
-            class_names=next(iter(source.values())).class_names,
-            splits=splits,
-            skipped=len(skipped),
-            first_skipped=tuple(str(error) for error in skipped[:_FIRST_SKIPPED]),
+            class_names=class_names,
+            splits=written.splits,
+            account=account,
             made_with={name: version(name) for name in ("igpt", "numpy", "pillow")},
         )
         write_json(aside / "store.json", {"format": FORMAT, **to_dict(description)})
     return RecordStore.open(out)
-
-
-def holdout(
-    records: int, fraction: float, seed: int
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
-    """Return the numbers of the records to keep and of those to hold out, each in rising order.
-
-    `fraction` of the records are held out, rounded, but at least one of them is unless `fraction`
-    is 0, and at least one is kept. A pure function of its arguments.
-    """
-    count = min(max(round(records * fraction), 1 if fraction else 0), records - 1)
-    shuffled = stream(Stream.HOLDOUT, seed).permutation(records)
-    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 
 def random_crops(
@@ -134,9 +130,8 @@ def random_crops(
         config: How many crops, of what size, how resampled and by which seed.
 
     Raises:
-        ConfigError: The smallest crop there may be is smaller than a record, and `config.enlarge`
-            is not set.
-        DataError: The file is missing or broken.
+        DataError: The file is missing or broken, or the smallest crop there may be is smaller than
+            a record, and `config.enlarge` is not set.
     """
     assert not isinstance(source.content, np.ndarray), "crops are cut from files"
     with opened_image(source.content, name=source.name, fast_jpeg=config.fast_jpeg) as image:
@@ -147,38 +142,93 @@ def random_crops(
 
 
 def _plan(
-    source: dict[str, SourceSplit], config: StoreConfig
-) -> dict[str, tuple[SourceSplit, list[int]]]:
-    """Return for each split of the store which images of which split of the source it gets."""
-    images = {name: np.arange(len(split)) for name, split in source.items()}
+    source: Source, config: StoreConfig
+) -> tuple[dict[str, tuple[SourceSplit, list[int]]], list[str]]:
+    """Return for each split of the store which images of which split of the source it gets.
+
+    With them come notes on what was decided.
+    """
+    images = {name: np.arange(len(split)) for name, split in source.splits.items()}
     if config.limit is not None:
-        for name, split in source.items():
+        for name, split in source.splits.items():
             wanted = max(config.limit // split.copies, 1)
             if wanted < len(split):
-                images[name] = holdout(len(split), wanted / len(split), config.seed)[1]
-    origin = dict(source)
+                images[name] = hold_out(images[name], None, wanted / len(split), config.seed)[1]
+    origin, notes = dict(source.splits), []
     fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
-    for name, fraction in fractions.items():
-        if name not in source and "train" in source:
-            kept, held = holdout(len(images["train"]), fraction, config.seed)
-            origin[name] = source["train"]
-            images[name], images["train"] = images["train"][held], images["train"][kept]
-    return {name: (origin[name], images[name].tolist()) for name in SPLITS if name in origin}
+    to_hold_out = [name for name in fractions if name not in origin and fractions[name]]
+    for name in fractions:
+        if name in origin:
+            notes.append(
+                f"the source has a {name} split of its own, so --{name}-fraction has no use"
+            )
+    if "train" in origin and to_hold_out:
+        train, of_train = origin["train"], images["train"]
+        groups = same_files(train, of_train)
+        if copies := len(groups) - len(np.unique(groups)):
+            notes.append(f"{copies:,} training images are copies of others; they stay together")
+        for name in to_hold_out:
+            labels = None if train.labels is None else train.labels[of_train]
+            kept, held = hold_out(groups, labels, fractions[name], config.seed)
+            what = f"{len(held):,} images" + ("" if labels is None else ", a share of each class")
+            if not len(held):
+                what = (
+                    "none, since no two can be told apart"
+                    if labels is None
+                    else ("none, since every class keeps one; --no-labels leaves the classes aside")
+                )
+            notes.append(f"held out from train for {name}: {what}")
+            origin[name], images[name] = train, of_train[held]
+            of_train, groups = of_train[kept], groups[kept]
+        images["train"] = of_train
+    return {name: (origin[name], images[name].tolist()) for name in SPLITS if name in origin}, notes
+
+
+@dataclass(kw_only=True)
+class _Written:
+    """What became of the images of a source."""
+
+    planned: int
+    notes: list[str]
+    splits: dict[str, StoredSplit] = field(default_factory=dict)
+    labels: dict[str, Int64[np.ndarray, " record"]] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """Names of images and what is wrong with them."""
+
+
+def _write_splits(folder: Path, source: Source, config: StoreConfig) -> _Written:
+    """Write all splits that have any records to a folder."""
+    plan, notes = _plan(source, config)
+    written = _Written(planned=sum(len(images) for _, images in plan.values()), notes=notes)
+    for name, (split, images) in plan.items():
+        stored, labels, skipped = _write_split(folder / name, split, images, config)
+        written.skipped += skipped
+        if not stored.records:
+            shutil.rmtree(folder / name)
+            continue
+        written.splits[name] = stored
+        if labels is not None:
+            written.labels[name] = labels
+    return written
 
 
 def _write_split(
     folder: Path, split: SourceSplit, images: list[int], config: StoreConfig
-) -> tuple[StoredSplit, list[DataError]]:
-    """Write the records to `folder`; return what is known of them, and why images were skipped.
+) -> tuple[StoredSplit, Int64[np.ndarray, " record"] | None, list[tuple[str, str]]]:
+    """Write the records to `folder`.
 
     The file is written front to back rather than through a memory map: on a full disk, writing to
     a map kills the process. Its header is put right when the number of records is known.
+
+    Returns:
+        What is known of the split, its labels, and names and messages of images that were skipped.
     """
     folder.mkdir(parents=True)
     cropped = config.crops > 0 and folder.name == "train"
     copies, side = config.crops if cropped else split.copies, config.image_size
     kept: list[int] = []
-    skipped: list[DataError] = []
+    names: list[bytes] = []
+    skipped: list[tuple[str, str]] = []
     checksum = 0
     with (
         (folder / "images.npy").open("wb") as file,
@@ -187,40 +237,46 @@ def _write_split(
         _write_header(file, (len(images) * copies, side, side, 3))
         start_of_records = file.tell()
         read = partial(_read, split, config, cropped)
-        for image, records in zip(images, _read_ahead(read, images), strict=True):
+        for image, (name, records) in zip(images, _read_ahead(read, images), strict=True):
             if isinstance(records, DataError):
-                skipped.append(records)
+                skipped.append((name, str(records)))
             else:
                 file.write(pixels := records.tobytes())
                 checksum = zlib.crc32(pixels, checksum)
                 kept.append(image)
+                names.append(name.encode(errors="surrogateescape")[-_LONGEST_NAME:])
             progress.update()
         file.seek(0)
         _write_header(file, (len(kept) * copies, side, side, 3))
         assert file.tell() == start_of_records
-    labels = split.labels
+    labels = None if split.labels is None else split.labels[kept].repeat(copies)
     if labels is not None:
-        np.save(folder / "labels.npy", labels[kept].repeat(copies))
+        np.save(folder / "labels.npy", labels)
+    np.save(folder / "names.npy", np.array(names, np.bytes_).repeat(copies))
     count = len(kept) * copies
-    return StoredSplit(records=count, labelled=labels is not None, checksum=checksum), skipped
+    stored = StoredSplit(records=count, labelled=labels is not None, checksum=checksum)
+    return stored, labels, skipped
 
 
-def _read(
-    split: SourceSplit, config: StoreConfig, cropped: bool, number: int
-) -> _ImageRecords | DataError:
-    """Return the records of an image, or why it has to be skipped."""
+def _read(split: SourceSplit, config: StoreConfig, cropped: bool, number: int) -> _Read:
+    """Return the name and the records of an image, or why it has to be skipped."""
+    image = None
     try:
         image = split.image(number)
         if cropped:
-            return random_crops(image, number, config)
+            return image.name, random_crops(image, number, config)
         copies = image.read()
         height, width = copies.shape[1:3]
         _require_size(image, height, width, config)
-        return np.stack([square(pixels, config.image_size, config.filter) for pixels in copies])
+        squares = [square(pixels, config.image_size, config.filter) for pixels in copies]
+        return image.name, np.stack(squares)
     except DataError as error:
         if config.strict:
             raise DataError(f"{error}; leave out --strict to skip such files") from error
-        return error
+        if image is None:
+            return f"record {number}", error
+        path = printable(str(image.content)) if isinstance(image.content, Path) else image.name
+        return image.name, DataError(str(error).replace(path, image.name))
 
 
 def _require_size(
@@ -230,23 +286,22 @@ def _require_size(
     part, whole = (CROP, LONGEST) if cropped else (1, 1)
     if min(height, width) * part < config.image_size * whole and not config.enlarge:
         smallest = f"the smallest crop, {part}/{whole} of its shorter side,"
-        raise ConfigError(
-            f"{image.name} is {width}x{height}, and {smallest if cropped else 'its shorter side'} "
-            f"is less than --image-size {config.image_size}; choose a smaller size, or --enlarge"
+        raise DataError(
+            f"{image.name} is too small ({width}x{height}, and "
+            f"{smallest if cropped else 'its shorter side'} is less than --image-size "
+            f"{config.image_size}); choose a smaller size, or --enlarge"
         )
 
 
-def _read_ahead(
-    read: Callable[[int], _ImageRecords | DataError], images: list[int]
-) -> Iterator[_ImageRecords | DataError]:
+def _read_ahead(read: Callable[[int], _Read], images: list[int]) -> Iterator[_Read]:
     """Yield `read(image)` for each image in order, with a bounded number of them under way."""
     workers = os.cpu_count() or 1
 
-    def read_chunk(start: int) -> list[_ImageRecords | DataError]:
+    def read_chunk(start: int) -> list[_Read]:
         return [read(image) for image in images[start : start + _CHUNK]]
 
     with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[list[_ImageRecords | DataError]]] = deque()
+        under_way: deque[Future[list[_Read]]] = deque()
         for start in range(0, len(images), _CHUNK):
             under_way.append(pool.submit(read_chunk, start))
             if len(under_way) > 4 * workers:

@@ -1,6 +1,7 @@
 """Sources: labelled images from wherever they are, one `SourceSplit` for each split.
 
     open_source("photos/")                       folders of image files, class folders as labels
+    open_source("photos.zip")                    the same in a zip or tar file, or WebDataset shards
     open_source("shared/cifar10")                a folder with parquet files, as the hub lays it out
     open_source("more-images.parquet")           one parquet file, or a pattern of several
     open_source("uoft-cs/cifar10")               a data set on the Hugging Face hub
@@ -11,27 +12,31 @@ Here stands what a source is, and which kind is at a location; each kind has a m
 Images stay undecoded until `SourceImage.read`, so that one broken file costs one record and not the
 whole set. What is made of an image, and of which images, is `igpt.data.prepare`'s business.
 
-Only splits that mean training, validation or test are opened (`val`, `valid` and `dev` are
-validation); others, such as STL-10's `unlabeled`, are left alone.
+Splits are known by their names, which mean training, validation or test (`val`, `valid` and `dev`
+are validation). Others, such as STL-10's `unlabeled`, are counted as ignored, unless
+`SourceConfig.splits` says what they are for.
 """
 
+import dataclasses
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from igpt.errors import ConfigError, DataError
+from igpt.data.config import SPLITS, SourceConfig
+from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
+_MEANING = {
+    "train": "train", "training": "train",
+    "validation": "validation", "val": "validation", "valid": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_SPLIT_NAME = re.compile(rf"((?:.*[^a-z])?)({'|'.join(_MEANING)})((?:[^a-z].*)?)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class SourceImage:
     """One image of a source, not yet decoded."""
 
     name: str
-    """What messages call it: its file name, or its number."""
+    """What messages and stores call it: its path in the source, or its number."""
     content: Path | bytes | UInt8[np.ndarray, "copy height width 3"]
     """Its file, or what is in that; or else the pixels of every record that it becomes."""
 
@@ -74,36 +79,51 @@ class SourceSplit:
         return self.images
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is at a location."""
+
+    splits: dict[str, SourceSplit]
+    """Those of "train", "validation" and "test" that there are."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """How many files, folders and records are no part of them, by ending or kind."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Names of images that are known to be of no use, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What was decided that somebody might have expected otherwise."""
+
+
 def open_source(
     location: str,
+    config: SourceConfig | None = None,
     *,
     image_size: int = 32,
-    placements: int = 4,
-    seed: int = 0,
     palette: Palette | None = None,
-) -> dict[str, SourceSplit]:
-    """Return the splits found at `location`: "train", and "validation" and "test" if it has them.
+) -> Source:
+    """Return what is at `location`: a split "train", and "validation" and "test" if it has them.
 
     Token arrays may also be of a validation or test split alone.
 
     Args:
-        location: A folder, a parquet file, a hub name such as "uoft-cs/cifar10", or "digits".
+        location: A folder, a zip, tar or parquet file, a hub name such as "uoft-cs/cifar10", or
+            "digits".
+        config: How it is read.
         image_size: Side of the canvas on which "digits" are placed, and of images of tokens.
-        placements: Records made of each of the "digits".
-        seed: Chooses the test digits and the placements; other sources do not use it.
         palette: What token arrays stand for; other sources have no use for it.
 
     Raises:
-        ConfigError: A palette for images, or none for tokens.
-        DataError: There is nothing there, no images, no training split, labels for some records
-            only, splits with different classes, or a hub that cannot be reached.
+        ConfigError: A palette for images, or none for tokens, or a setting without use here.
+        DataError: There is nothing there, no images, no training split, a folder that cannot be
+            read, labels for some records only, a class that train lacks, or a hub that cannot be
+            reached.
     """
     # Each kind builds on what stands above, so this function is all that knows of them.
     from igpt.data.digits import placed_digits
-    from igpt.data.folders import open_folder
+    from igpt.data.folders import open_archive, open_folder
     from igpt.data.tables import open_tables
     from igpt.data.token_arrays import open_tokens, token_files
 
+    config = config or SourceConfig()
     path = Path(location)
     tokens = token_files(path)
     if bool(tokens) != (palette is not None):
@@ -115,56 +135,112 @@ def open_source(
             "and images need no palette here; leave out --palette"
         )
     if palette is not None:
-        return open_tokens(tokens, palette, image_size=image_size)
-    if location == "digits":
-        splits = placed_digits(image_size, placements=placements, seed=seed)
-    elif location.endswith(".parquet"):
-        splits = open_tables(location)
+        source = Source(splits=open_tokens(tokens, palette, image_size=image_size))
+    elif location == "digits":
+        digits = placed_digits(image_size, placements=config.placements, seed=config.seed)
+        source = Source(splits=digits)
     elif path.is_dir():
-        has_parquet = next(path.rglob("*.parquet"), None) is not None
-        splits = open_tables(location) if has_parquet else open_folder(path)
+        source = open_folder(path, config)
+    elif path.is_file() and path.suffix.lower() in (".zip", ".tar"):
+        source = open_archive(path, config)
+    elif location.endswith(".parquet"):
+        source = open_tables(location, config)
     elif path.exists():
-        raise DataError(f"{location} is not a folder of images or a .parquet file")
+        raise DataError(
+            f"{location} is not a folder of images or a .parquet, .zip or .tar file; unpack it "
+            "into a folder, or put images into one"
+        )
     elif re.fullmatch(r"\w[\w.-]*/[\w.-]+", location):
-        splits = open_tables(location)
+        source = open_tables(location, config)
     else:
         raise DataError(
-            f"there is no folder {location}; give a folder of images, a .parquet file, a hub name "
-            "such as uoft-cs/cifar10, or digits"
+            f"there is no folder {location}; give a folder of images, a .parquet, .zip or .tar "
+            "file, a hub name such as uoft-cs/cifar10, or digits"
         )
-    if "train" not in splits:
-        there = f"only {', '.join(splits)}" if splits else "none of train, validation and test"
-        raise DataError(f"{location} has no training split ({there}); name a folder in it train/")
-    _require_same_classes(location, splits)
-    return splits
+    if "train" not in source.splits and not tokens:
+        there = f"only {', '.join(source.splits)}" if source.splits else "none of train and test"
+        raise DataError(
+            f"{location} has no training split ({there}); name a folder in it train/, or say which "
+            "split to train on, such as --split train=test"
+        )
+    splits = source.splits
+    if config.no_labels:
+        splits = {
+            name: dataclasses.replace(split, labels=None, class_names=None)
+            for name, split in splits.items()
+        }
+    return dataclasses.replace(source, splits=_with_common_classes(location, splits))
 
 
-def split_names(names: Iterable[str]) -> dict[str, str]:
+def split_meaning(name: str) -> tuple[str, str] | None:
+    """Return which split a name means, and what else there is to it.
+
+    "val" gives validation and "*", and "seg_train" gives train and "seg_*".
+    """
+    match = _SPLIT_NAME.fullmatch(name.lower())
+    return (_MEANING[match[2]], f"{match[1]}*{match[3]}") if match else None
+
+
+def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
     """Return which of `names`, of folders or files, is the train, validation and test split.
 
+    Names such as "seg_train" and "seg_test" are those of splits if all such names have the rest in
+    common. `config.splits` goes before everything.
+
     Raises:
-        DataError: Two of them mean the same split.
+        DataError: Two of them mean the same split, or one of `config.splits` is not there.
     """
+    names = list(names)
+    series: dict[str, list[tuple[str, str]]] = {}
+    for name in names:
+        if meaning := split_meaning(name):
+            series.setdefault(meaning[1], []).append((meaning[0], name))
+    usual = series.get("*") or (next(iter(series.values())) if len(series) == 1 else [])
     chosen: dict[str, str] = {}
-    for split, aliases in _SPLIT_NAMES.items():
-        matching = [name for name in names if name.lower() in aliases]
+    for split, wanted in config.splits.items():
+        same = [name for meaning, name in usual if meaning == _MEANING.get(wanted)]
+        if wanted not in names and not same:
+            raise DataError(f"there is no split {wanted!r}{nearest_name(wanted, names)}")
+        chosen[split] = wanted if wanted in names else same[0]
+    taken = set(chosen.values())
+    for split in SPLITS:
+        matching = [name for meaning, name in usual if meaning == split and name not in taken]
+        if split in chosen:
+            continue
         if len(matching) > 1:
-            raise DataError(f"{' and '.join(matching)} both mean {split}; leave one of them")
+            raise DataError(
+                f"{' and '.join(matching)} both mean {split}; leave one of them, or choose with "
+                f"--split {split}={matching[0]}"
+            )
         if matching:
             chosen[split] = matching[0]
-    return chosen
+    return {split: chosen[split] for split in SPLITS if split in chosen}
 
 
-def _require_same_classes(location: str, splits: dict[str, SourceSplit]) -> None:
-    train = splits["train"]
-    for name, split in splits.items():
-        if train.class_names is None or split.class_names in (None, train.class_names):
+def _with_common_classes(
+    location: str, splits: Mapping[str, SourceSplit]
+) -> dict[str, SourceSplit]:
+    """Number the classes of every split as the training split does, or else the first with labels.
+
+    A split may lack a class, but may have none that is unknown.
+    """
+    known_by = next((name for name, split in splits.items() if split.class_names), "train")
+    names = splits[known_by].class_names if known_by in splits else None
+    if names is None:
+        return dict(splits)
+    number = {name: index for index, name in enumerate(names)}
+    common = {}
+    for key, split in splits.items():
+        if split.labels is None or split.class_names in (None, names):
+            common[key] = split
             continue
-        odd = sorted(set(train.class_names) ^ set(split.class_names or ()))
-        if not odd:
-            raise DataError(f"{location}: train and {name} number the same classes differently")
-        has, lacks = ("train", name) if odd[0] in train.class_names else (name, "train")
-        raise DataError(
-            f"{location}: {has} has the label {odd[0]!r} and {lacks} has not; every split needs "
-            "the same classes"
-        )
+        own = split.class_names or ()
+        used = np.unique(split.labels).tolist()
+        if unknown := [own[index] for index in used if own[index] not in number]:
+            raise DataError(
+                f"{location}: {key} has the class {unknown[0]!r} and {known_by} has not; give "
+                f"every class a folder or a label in {known_by}, or use --no-labels"
+            )
+        numbers = np.array([number.get(name, -1) for name in own], np.int64)
+        common[key] = dataclasses.replace(split, labels=numbers[split.labels], class_names=names)
+    return common

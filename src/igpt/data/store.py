@@ -10,6 +10,7 @@ palette may change:
     store.json                  what was asked for, and what came of it: `StoreDescription`
     train/images.npy            uint8 (record, size, size, 3), memory-mapped when read
     train/labels.npy            int64 (record), if the split is labelled
+    train/names.npy             UTF-8 bytes (record), which file each was made of
     validation/..., test/...
 
 "train+validation" folds the held-out records back into those of training.
@@ -20,18 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
-from igpt.data.config import StoreConfig
+from igpt.data.account import Account
+from igpt.data.config import SPLITS, StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.randomness import Stream, stream
 from igpt.values import from_dict
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever an older igpt could not read a store any more, or this one not an older store."""
 
-SPLITS = ("train", "validation", "test")
 FOLDED = "train+validation"
 """The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
 
@@ -59,10 +61,8 @@ class StoreDescription:
     class_names: tuple[str, ...] | None
     splits: dict[str, StoredSplit]
     """Those of "train", "validation" and "test" that there are."""
-    skipped: int
-    """Images of the source that could not be read."""
-    first_skipped: tuple[str, ...]
-    """What was wrong with the first few of them."""
+    account: Account
+    """What became of every file of the source."""
     made_with: dict[str, str]
     """Versions of the libraries that shape the pixels."""
 
@@ -76,9 +76,11 @@ class Records:
     path: Path | None = None
     """Folder of the store, for messages; None if they were made up."""
     images: UInt8[np.ndarray, "record size size 3"]
-    """Memory-mapped from the disk, unless two splits were put together."""
+    """Memory-mapped from the disk, unless two splits were put together or some were chosen."""
     labels: Int64[np.ndarray, " record"] | None
     class_names: tuple[str, ...] | None
+    encoded_names: Shaped[np.ndarray, " record"] | None = None
+    """`names` as UTF-8 bytes, memory-mapped from the disk."""
     filter: ResamplingFilter = DEFAULT_FILTER
     """How the images were resampled, and are when they have to be made smaller still."""
     token_palette: str | None = None
@@ -95,14 +97,30 @@ class Records:
         """What messages call them."""
         return f"{self.name} records" + (f" of {self.path}" if self.path else "")
 
-    def chosen(self, numbers: slice | Int64[np.ndarray, " chosen"]) -> "Records":
-        """Return the records of these numbers, in their order."""
-        labels = None if self.labels is None else self.labels[numbers]
-        return dataclasses.replace(self, images=self.images[numbers], labels=labels)
+    @property
+    def names(self) -> list[str]:
+        """What each record was made of: a path in the source, or a number; empty if made up."""
+        encoded = () if self.encoded_names is None else self.encoded_names.tolist()
+        return [name.decode(errors="surrogateescape") for name in encoded]
 
-    def first(self, count: int | None) -> "Records":
-        """Return the first `count` records, or all of them."""
-        return self.chosen(slice(count))
+    def chosen(self, numbers: Int64[np.ndarray, " chosen"]) -> "Records":
+        """Return the records of these numbers, in their order."""
+        labels, names = (
+            None if array is None else array[numbers] for array in (self.labels, self.encoded_names)
+        )
+        return dataclasses.replace(
+            self, images=self.images[numbers], labels=labels, encoded_names=names
+        )
+
+    def sample(self, count: int | None, seed: int = 0) -> "Records":
+        """Return `count` records drawn by `seed`, in the order of drawing, or all in their own.
+
+        Stores are often sorted by class, so the first few records stand for one class only. A
+        smaller sample is the beginning of a larger one.
+        """
+        if count is None or count >= len(self):
+            return self
+        return self.chosen(stream(Stream.SAMPLE, seed).permutation(len(self))[:count])
 
     def require_labels(self) -> Int64[np.ndarray, " record"]:
         """Return the labels.
@@ -152,16 +170,14 @@ class RecordStore(StoreDescription):
         return store
 
     def summary(self) -> str:
-        """Return what the store holds, in a line or two."""
+        """Return what the store holds, and the account of what it was made from."""
         counts = ", ".join(f"{split.records:,} {name}" for name, split in self.splits.items())
         kind = f"{len(self.class_names)} classes" if self.class_names else "no labels"
         size = f"{self.config.image_size}x{self.config.image_size}"
         text = f"{self.path}: {counts} images of {size} pixels, {kind}"
         if self.config.crops:
             text += f"; {self.config.crops} crops of each training image"
-        if self.skipped:
-            text += f"\n{self.skipped:,} files skipped, such as: {'; '.join(self.first_skipped)}"
-        return text
+        return f"{text}\n{self.account.text()}"
 
     def split(self, name: str) -> Records:
         """Return the records of "train", "validation", "test" or "train+validation".
@@ -176,11 +192,13 @@ class RecordStore(StoreDescription):
         if len(parts) == 1:
             return parts[0]
         labels = [part.labels for part in parts if part.labels is not None]
+        names = [part.encoded_names for part in parts if part.encoded_names is not None]
         return dataclasses.replace(
             parts[0],
             name=name,
             images=np.concatenate([part.images for part in parts]),
             labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+            encoded_names=np.concatenate(names) if len(names) == len(parts) else None,
         )
 
     def _load(self, name: str) -> Records:
@@ -198,6 +216,7 @@ class RecordStore(StoreDescription):
             images=_map_array(self.path / name / "images.npy", shape, np.uint8),
             labels=labels,
             class_names=self.class_names,
+            encoded_names=_map_array(self.path / name / "names.npy", (known.records,), np.bytes_),
             filter=self.config.filter,
             token_palette=self.token_palette,
             cropped=name == "train" and self.config.crops > 0,
@@ -219,7 +238,7 @@ def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         raise DataError(
             f"{path} is missing or damaged ({error}); prepare the store again"
         ) from error
-    if array.shape != shape or array.dtype != dtype:
+    if array.shape != shape or not np.issubdtype(array.dtype, dtype):
         raise DataError(
             f"{path} should hold {np.dtype(dtype)} {shape} but holds {array.dtype} {array.shape}; "
             "prepare the store again"

@@ -1,72 +1,121 @@
-"""Tables of images, in parquet files or on the Hugging Face hub, as `datasets` reads them."""
+"""Tables of images, in parquet files or on the Hugging Face hub, as `datasets` reads them.
 
+An image is in the table itself. A row that names a file instead is a record without image, since a
+table made by others could name any file of this machine; only the hub's folders of images, of which
+`datasets` makes the table here, are files.
+"""
+
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int64
+from igpt.data.labels import LABEL_COLUMNS, read_labels
+from igpt.data.sources import Source, SourceConfig, SourceImage, SourceSplit, choose_splits
+from igpt.errors import DataError, IgptError, nearest_name
 
-from igpt.data.sources import SourceImage, SourceSplit, split_names
-from igpt.errors import DataError
-
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+_IMAGE_COLUMNS = ("image", "img", "jpg", "png")
 
 
-def open_tables(location: str) -> dict[str, SourceSplit]:
+def open_tables(location: str, config: SourceConfig) -> Source:
     """Read a parquet file, a folder of them in the hub's layout, or a data set on the hub.
 
     Raises:
-        DataError: There is no such data set, it cannot be read or has no images, or the hub cannot
-            be reached.
+        DataError: There is no such data set or column, it cannot be read or has no images, or the
+            hub cannot be reached.
     """
     import datasets
 
-    files = {"train": location} if location.endswith(".parquet") else None
-    with _quiet():
-        try:
-            opened = datasets.load_dataset("parquet" if files else location, data_files=files)
-        except ConnectionError as error:
-            raise DataError(
-                f"{location} is not a folder here, and the Hugging Face hub could not be reached "
-                "to look for a data set of that name; check the name and the network"
-            ) from error
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"could not read {location} as a data set: {reason}") from error
-    names = split_names([str(name) for name in opened])
-    return {name: _open_table(location, key, opened[key]) for name, key in names.items()}
+    with _quiet(), _refusals(location):
+        if location.endswith(".parquet"):
+            opened = datasets.load_dataset("parquet", data_files={"train": location})
+        elif Path(location).is_dir() and not Path(location, "README.md").is_file():
+            # Seen as parquet whatever else lies there; a README may say which files are which.
+            opened = datasets.load_dataset("parquet", config.config_name, data_dir=location)
+        else:
+            opened = datasets.load_dataset(location, config.config_name)
+        names = choose_splits(map(str, opened), config)
+        notes: list[str] = []
+        splits = {
+            split: _open_table(location, name, opened[name], config, notes)
+            for split, name in names.items()
+        }
+    ignored = {
+        f"records of the split {name}": len(opened[name])
+        for name in map(str, opened)
+        if name not in names.values()
+    }
+    return Source(splits=splits, ignored=ignored, notes=tuple(dict.fromkeys(notes)))
 
 
-def _open_table(location: str, split: str, table: Any) -> SourceSplit:
+def table_rows(name: str, content: Path | bytes) -> list[dict[str, Any]]:
+    """Return the rows of a parquet file that holds no images.
+
+    Raises:
+        DataError: It is broken.
+    """
+    import pyarrow.parquet
+
+    with _refusals(name):
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        return pyarrow.parquet.read_table(file).to_pylist()
+
+
+def _open_table(
+    location: str, split: str, table: Any, config: SourceConfig, notes: list[str]
+) -> SourceSplit:
     import datasets
 
+    shown = f"{location} ({split})"
     features = table.features
-    image = _column(_IMAGE_COLUMNS, features, datasets.Image)
+    image = _column(config.image_column, _IMAGE_COLUMNS, features, datasets.Image)
     if image is None:
-        raise DataError(
-            f"{location} has no column of images; its columns are {', '.join(features)}"
-        )
-    label = _column(_LABEL_COLUMNS, features, datasets.ClassLabel)
+        raise DataError(f"{shown} has no column of images; its columns are {', '.join(features)}")
+    images = table.data.column(image)
+    label = None
+    if not config.no_labels:
+        label = _column(config.label_column, LABEL_COLUMNS, features, datasets.ClassLabel)
     labels, class_names = None, None
     if label is not None:
         names = getattr(features[label], "names", None)
-        labels, class_names = _read_labels(f"{location} ({split})", table.data.column(label), names)
-    undecoded = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        column = table.data.column(label).to_pylist()
+        labels, class_names = read_labels(f"{shown}, column {label},", column, names)
+        kinds = (name for name in features if isinstance(features[name], datasets.ClassLabel))
+        if others := [name for name in kinds if name != label]:
+            notes.append(
+                f"the labels are those of the column {label}; --label-column chooses another of "
+                f"{', '.join(others)}"
+            )
+    files = table.info.builder_name == "imagefolder"  # its paths are those of `datasets`
 
     def image_at(index: int) -> SourceImage:
-        name, value = f"{location} {split} record {index}", undecoded[index][image]
-        if value is None:
-            raise DataError(f"{name} has no image")
-        return SourceImage(value["path"] or name, value["bytes"] or Path(value["path"]))
+        value = images[index].as_py()
+        value = value if isinstance(value, dict) else {"bytes": value}
+        content, path = value.get("bytes"), value.get("path")
+        name = f"{path}" if path and not files else f"{split} record {index}"
+        if isinstance(content, bytes):
+            return SourceImage(name, content)
+        if files and isinstance(path, str) and Path(path).is_file():
+            return SourceImage(Path(path).name, Path(path))
+        elsewhere = f", only the path {path}, which is not looked at" if path else ""
+        raise DataError(f"{split} record {index} has no image (in the table{elsewhere})")
 
     return SourceSplit(images=len(table), image=image_at, labels=labels, class_names=class_names)
 
 
-def _column(usual_names: tuple[str, ...], features: Any, kind: type) -> str | None:
-    """Return the column of this kind, the usual names first, or else one with a usual name."""
+def _column(
+    wanted: str | None, usual_names: tuple[str, ...], features: Any, kind: type
+) -> str | None:
+    """Return the wanted column, or that of this kind, the usual names first, or by name alone.
+
+    Raises:
+        DataError: The wanted one is not there.
+    """
+    if wanted is not None:
+        if wanted not in features:
+            raise DataError(f"there is no column {wanted!r}{nearest_name(wanted, features)}")
+        return wanted
     of_kind = [name for name in features if isinstance(features[name], kind)]
     for names in (of_kind, list(features)):
         for name in usual_names:
@@ -75,28 +124,23 @@ def _column(usual_names: tuple[str, ...], features: Any, kind: type) -> str | No
     return of_kind[0] if of_kind else None
 
 
-def _read_labels(
-    shown: str, column: Any, names: list[str] | None
-) -> tuple[Int64[np.ndarray, " record"] | None, tuple[str, ...] | None]:
-    """Return class numbers and names; the hub marks labels that are withheld as null or -1."""
-    from pyarrow import types
-
-    if not types.is_integer(column.type) and not types.is_string(column.type):
-        raise DataError(f"{shown} has labels of type {column.type}; they must be numbers or words")
-    missing = -1 if types.is_integer(column.type) else ""
-    values = np.array([missing if value is None else value for value in column.to_pylist()])
-    withheld = values == missing
-    if withheld.all():
-        return None, None
-    if withheld.any():
+@contextmanager
+def _refusals(location: str) -> Iterator[None]:
+    """Turn whatever is wrong with a table into one line for the user."""
+    try:
+        yield
+    except IgptError:
+        raise
+    except ConnectionError as error:
         raise DataError(
-            f"{shown} has labels for {np.count_nonzero(~withheld):,} of its {len(values):,} "
-            "records; label all of them, or none"
-        )
-    if names is None:  # plain numbers or words, not declared as classes
-        classes, values = np.unique(values, return_inverse=True)
-        names = [str(name) for name in classes]
-    return values.astype(np.int64), tuple(names)
+            f"{location} is not a folder here, and the Hugging Face hub could not be reached "
+            "to look for a data set of that name; check the name and the network"
+        ) from error
+    except Exception as error:  # a reader of tables may fail in any way on a broken file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        advice = "; choose one with --config" if "onfig name is missing" in str(error) else ""
+        listed = " ".join(str(error).split()) if advice else reason
+        raise DataError(f"could not read {location} as a data set: {listed}{advice}") from error
 
 
 @contextmanager

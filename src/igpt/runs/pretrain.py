@@ -185,8 +185,8 @@ def go_on(
 
 def _online_probe(pretrained: Pretrained, store: RecordStore, recipe: Recipe) -> dict[str, float]:
     """Return which layer's features a ridge probe reads best just now, and how well."""
-    train = store.split("train").first(recipe.online_probe_images)
-    held_out = store.split("validation").first(recipe.training.validation_images)
+    train = store.split("train").sample(recipe.online_probe_images)
+    held_out = store.split("validation").sample(recipe.training.validation_images)
     features = [extract_features(pretrained, records) for records in (train, held_out)]
     labels = [records.require_labels() for records in (train, held_out)]
     accuracies = []

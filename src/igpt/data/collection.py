@@ -1,0 +1,277 @@
+"""Collections: the files of a folder, a zip or tar file, sorted into a tree of images and the rest.
+
+    collection = folder_files(Path("photos"))
+    collection.root.folders["cat"].files        # images, undecoded
+    collection.ignored                          # {".txt": 2, "@eaDir/": 1}
+
+Here stands which files are images at all. What the tree's folders mean, splits or classes, is for
+`igpt.data.folders`. Hidden files and what systems drop into folders are passed over at any depth;
+each real folder is read once, wherever links to it lie. Nothing of an archive is written to disk.
+"""
+
+import os
+import tarfile
+import unicodedata
+import zipfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from igpt.data.sources import split_meaning
+from igpt.errors import DataError
+
+LARGEST_MEMBER = 2**27
+"""Bytes of an archive's file that are read at most; an image of them is broken or a trap."""
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+_DROPPINGS = {
+    "@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+}  # fmt: skip
+_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+
+Content = Path | Callable[[], bytes]
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """Return the endings of files that may be images, such as ".png"."""
+    endings = Image.registered_extensions()  # loads all of Pillow's formats
+    return frozenset(
+        ending
+        for ending, kind in endings.items()
+        if kind in Image.OPEN and kind not in _NO_PICTURES
+    )
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a collection."""
+
+    name: str
+    """Its path in the collection, with slashes."""
+    content: Content
+
+    def read(self) -> Path | bytes:
+        """Return its path on the disk, or what is in it.
+
+        Raises:
+            DataError: It cannot be read from its archive.
+        """
+        return self.content if isinstance(self.content, Path) else self.content()
+
+    @property
+    def key(self) -> str:
+        """Its name with accents written in one way, for lists made on other systems."""
+        return unicodedata.normalize("NFC", self.name)
+
+
+@dataclass
+class Folder:
+    """Images and folders of them; folders without any image at any depth are left out."""
+
+    name: str = ""
+    files: list[File] = field(default_factory=list)
+    folders: dict[str, "Folder"] = field(default_factory=dict)
+
+    def all_files(self) -> list[File]:
+        """Return the images at any depth, in the order of their paths."""
+        files, folders = list(self.files), list(self.folders.values())
+        while folders:
+            folder = folders.pop()
+            files += folder.files
+            folders += folder.folders.values()
+        return sorted(files, key=lambda file: file.name.split("/"))
+
+
+@dataclass
+class Collection:
+    """What lies in a folder or an archive."""
+
+    shown: str
+    """What messages call it."""
+    root: Folder = field(default_factory=Folder)
+    ignored: Counter[str] = field(default_factory=Counter)
+    """How many files and folders are not looked at, by ending or kind."""
+    metadata: list[File] = field(default_factory=list)
+    """Lists of file names with labels."""
+    keyed: dict[str, File] = field(default_factory=dict)
+    """WebDataset's labels: files by the path that they have in common with their image."""
+    others: dict[str, list[Path]] = field(default_factory=lambda: {".parquet": [], ".tar": []})
+    """Files on the disk that are collections themselves, by ending."""
+
+    def add(self, parts: Sequence[str], file: File, *, keyed: bool = False) -> None:
+        """Sort in a file that lies in the folders `parts` of the tree."""
+        name = file.name.rpartition("/")[2]
+        ending = os.path.splitext(name)[1].lower()
+        if dropping := next((kind for part in (*parts, name) if (kind := passed_over(part))), None):
+            self.ignored[dropping] += 1
+        elif name in METADATA:
+            self.metadata.append(file)
+        elif keyed and ending in (".cls", ".json"):
+            self.keyed[webdataset_key(file.name) + ending] = file
+        elif ending in image_endings():
+            folder = self.root
+            for part in parts:
+                part = unicodedata.normalize("NFC", part)
+                folder = folder.folders.setdefault(part, Folder(part))
+            folder.files.append(file)
+        elif ending in self.others and isinstance(file.content, Path):
+            self.others[ending].append(file.content)
+        else:
+            self.ignored[ending or "without an ending"] += 1
+
+
+def passed_over(name: str) -> str | None:
+    """Return the kind of a file or folder that is hidden or a system's own; None for others."""
+    if name.lower() in _DROPPINGS:
+        return name.strip()
+    return "hidden" if name.startswith(".") else None
+
+
+def folder_files(root: Path) -> Collection:
+    """Return the files of a folder; links are followed, each real folder is read once.
+
+    Real folders go first, so that a folder is known by its own name rather than by a link's.
+
+    Raises:
+        DataError: A folder in it cannot be read.
+    """
+    collection = Collection(str(root))
+    waiting: deque[tuple[tuple[str, ...], Path]] = deque([((), root)])
+    links: deque[tuple[tuple[str, ...], Path]] = deque()
+    seen: set[tuple[int, int]] = set()
+    while waiting or links:
+        parts, path = waiting.popleft() if waiting else links.popleft()
+        with _refusals(str(path), "make it readable, or move it out of the collection"):
+            known = os.stat(path)
+            if (known.st_dev, known.st_ino) in seen:
+                collection.ignored["links to folders that are read already"] += 1
+                continue
+            seen.add((known.st_dev, known.st_ino))
+            with os.scandir(path) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            inner, linked = (*parts, entry.name), entry.is_symlink()
+            is_folder, is_file = entry.is_dir, entry.is_file
+            if linked:  # the entry's own methods raise where a link leads back to itself
+                is_folder, is_file = Path(entry.path).is_dir, Path(entry.path).is_file
+            if is_folder():
+                if dropping := passed_over(entry.name):
+                    collection.ignored[f"{dropping}/"] += 1
+                else:
+                    (links if linked else waiting).append((inner, Path(entry.path)))
+            elif is_file() or (linked and not os.path.exists(entry.path)):
+                collection.add(parts, File("/".join(inner), Path(entry.path)))
+            else:
+                collection.ignored["pipes, sockets and devices"] += 1
+    return collection
+
+
+def zip_files(path: Path) -> Collection:
+    """Return the files of a zip file, each read when asked for.
+
+    Raises:
+        DataError: It is no whole zip file.
+    """
+    collection = Collection(str(path))
+    with _refusals(str(path), "download it again"):
+        archive = zipfile.ZipFile(path)
+        members = archive.infolist()
+    for member in members:
+        if not member.is_dir():
+            parts = _safe_parts(member.filename)
+            name = "/".join(parts)
+            read = _zip_reader(archive, member, f"{path}: {name}")
+            collection.add(parts[:-1], File(name, read))
+    return collection
+
+
+def tar_files(paths: Sequence[Path], root: Path | None = None) -> Collection:
+    """Return the files of tar files, WebDataset shards or others, each read when asked for.
+
+    Args:
+        paths: The tar files. If they are named for splits, such as train-000.tar, those are folders
+            of the tree.
+        root: The folder in which they lie, if there are several.
+
+    Raises:
+        DataError: One is no whole tar file, or is compressed.
+    """
+    collection = Collection(str(root or paths[0]))
+    meanings = [split_meaning(path.stem) for path in paths]
+    for path, meaning in zip(paths, meanings, strict=True):
+        shard = path.relative_to(root).with_suffix("").as_posix() if root else ""
+        above = Path(shard).parent.parts
+        if meaning or any(meanings):
+            above = (*above, meaning[0] if meaning else path.stem)
+        for name, offset, size in _tar_members(path):
+            parts = _safe_parts(name)
+            name = "/".join([shard, *parts] if shard else parts)
+            read = _tar_reader(path, offset, size, f"{path}: {name}")
+            collection.add((*above, *parts[:-1]), File(name, read), keyed=True)
+    return collection
+
+
+def webdataset_key(name: str) -> str:
+    """Return what the files of one record have in common: the path up to the first dot."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _zip_reader(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
+) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with _refusals(name, "make the archive again"), archive.open(member) as file:
+            return _bounded(file.read(LARGEST_MEMBER + 1), name)
+
+    return read
+
+
+def _tar_reader(path: Path, offset: int, size: int, name: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with _refusals(name, "make the archive again"), path.open("rb") as file:
+            file.seek(offset)
+            return _bounded(file.read(min(size, LARGEST_MEMBER + 1)), name)
+
+    return read
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each regular file in a tar file, and where and how long it is."""
+    advice = "download it again; a compressed one has to be unpacked first"
+    with _refusals(str(path), advice), tarfile.open(path, "r:") as archive:
+        for member in archive:
+            if member.isreg() and not member.issparse():
+                yield member.name, member.offset_data, member.size
+
+
+def _bounded(content: bytes, name: str) -> bytes:
+    if len(content) > LARGEST_MEMBER:
+        raise DataError(f"{name} is more than {LARGEST_MEMBER:,} bytes; leave it out")
+    return content
+
+
+def _safe_parts(name: str) -> list[str]:
+    """Return the folders and the file that a path in an archive names, never one above."""
+    parts = name.replace("\\", "/").split("/")
+    return [part for part in parts if part not in ("", ".", "..")] or ["nameless"]
+
+
+@contextmanager
+def _refusals(name: str, advice: str) -> Iterator[None]:
+    """Turn whatever is wrong with a folder or an archive into one line for the user."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # the readers of archives fail in any way on broken ones
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"could not read {name} ({' '.join(reason.split())}); {advice}") from error
