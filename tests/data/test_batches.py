@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_crops_are_not_cropped_again(tokenizer):
     TokenBatches(crops, tokenizer, batch_size=4, seed=0, augmentation="flip")
     with pytest.raises(ConfigError, match=r"random crops already.*set augmentation=none"):
         TokenBatches(crops, tokenizer, batch_size=4, seed=0, augmentation="random-resize-crop")
+
+
+@pytest.mark.parametrize(("size", "fits"), [(6, False), (7, True)])
+def test_crops_that_would_have_to_be_enlarged_are_refused(tokenizer, size, fits):
+    records = made_up_records(12, size=size)  # a crop of 7 pixels is at least 4 * 224 / 384 = 4.08
+    refused = pytest.raises(ConfigError, match=r"6x6 .*224/384.*less than the model's 4;.*size 7 ")
+    with contextlib.nullcontext() if fits else refused:
+        TokenBatches(records, tokenizer, batch_size=4, seed=0, augmentation="random-resize-crop")
 
 
 def test_a_batch_larger_than_the_split_is_refused(tokenizer):

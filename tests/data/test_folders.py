@@ -1,6 +1,6 @@
 import pytest
 
-from igpt.data.sources import SourceSplit, open_source
+from igpt.data.sources import SourceConfig, SourceSplit, open_source
 from igpt.errors import DataError
 
 
@@ -76,3 +76,68 @@ def test_a_folder_without_images_is_refused(tmp_path, files):
         (tmp_path / file).write_text("not an image")
     with pytest.raises(DataError, match=r"holds no images; looked for files that end in \.apng"):
         open_source(str(tmp_path))
+
+
+# Splits or classes
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "test"), ("train2017", "val2017"), ("x-train", "x-dev")]
+)
+def test_folders_that_share_all_but_the_word_for_a_split_are_splits(tmp_path, save_image, names):
+    for shade, name in enumerate(names):
+        save_image(tmp_path / name / "cat" / "a.png", shade)
+    splits = open_source(str(tmp_path)).splits
+    assert [shades(split) for split in splits.values()] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    "names", [("boat", "train"), ("cat", "toy_train"), ("test_tube", "toy_train"), ("dev", "ops")]
+)
+def test_classes_may_be_named_for_splits_if_not_all_are(tmp_path, save_image, names):
+    for name in names:
+        save_image(tmp_path / name / "a.png")
+    assert open_source(str(tmp_path)).splits["train"].class_names == names
+
+
+@pytest.mark.parametrize("extra", ["unlabeled/a.png", "extra/cat/a.png"])
+def test_what_may_be_splits_or_classes_is_refused_with_both_readings(tmp_path, save_image, extra):
+    for place in ("train/cat/a.png", "test/cat/a.png", extra):
+        save_image(tmp_path / place)
+    message = r"splits \(train, test\) beside others .*--split train=train, and if classes, rename"
+    with pytest.raises(DataError, match=message):
+        open_source(str(tmp_path))
+    source = open_source(str(tmp_path), SourceConfig(splits={"train": "train"}))
+    assert list(source.splits) == ["train", "test"]
+    assert source.ignored == {"images outside of the splits": 1}
+
+
+def test_unlabelled_images_may_be_the_training_split(tmp_path, save_image):
+    for shade, place in enumerate(["train/cat", "test/cat", "unlabeled"]):
+        save_image(tmp_path / place / "a.png", shade)
+    splits = open_source(str(tmp_path), SourceConfig(splits={"train": "unlabeled"})).splits
+    assert (shades(splits["train"]), splits["train"].labels) == ([2], None)
+    assert shades(splits["test"]) == [1]
+    assert splits["test"].class_names == ("cat",)
+
+
+@pytest.mark.parametrize("above", ["archive", "archive/archive", "data/images.full"])
+def test_folders_that_hold_one_folder_alone_are_looked_through(tmp_path, save_image, above):
+    for name in ("cat", "dog"):
+        save_image(tmp_path / above / name / "a.png")
+    source = open_source(str(tmp_path))
+    assert source.splits["train"].class_names == ("cat", "dog")
+    assert "so what lies in it is read" in source.notes[0]
+
+
+def test_a_single_class_folder_is_a_class(tmp_path, save_image):
+    save_image(tmp_path / "cat" / "a.png")
+    assert open_source(str(tmp_path)).splits["train"].class_names == ("cat",)
+
+
+def test_files_of_other_kinds_are_counted_by_ending(tmp_path, save_image):
+    save_image(tmp_path / "a.png")
+    for name in ("b.txt", "c.TXT", "d.pdf", "README", ".DS_Store"):
+        (tmp_path / name).write_text("not an image")
+    counted = {".txt": 2, ".pdf": 1, "without an ending": 1, "hidden": 1}
+    assert open_source(str(tmp_path)).ignored == counted

@@ -33,6 +33,30 @@ def test_records_are_read_from_the_disk_when_asked_for(store):
     assert isinstance(store.split("train").images, np.memmap)
 
 
+def test_every_record_keeps_the_name_of_its_file(store):
+    for name in ("train", "test", "train+validation"):
+        split = store.split(name)
+        assert split.names == [
+            f"{'cat' if shade < 10 else 'dog'}/{shade:02}.png" for shade in shades(split)
+        ]
+        some = split.chosen(np.array([1, 0]))
+        assert some.names == split.names[1::-1]
+
+
+def test_a_sample_stands_for_all_classes_and_begins_a_larger_one(store):
+    train = store.split("train")
+    few, more = train.sample(4, seed=1), train.sample(12, seed=1)
+    assert set(more.require_labels()) == {0, 1}
+    assert shades(few) == shades(more)[:4] == shades(train.sample(4, seed=1))
+    assert shades(few) != shades(train.sample(4, seed=2))
+    assert few.names == more.names[:4]
+
+
+@pytest.mark.parametrize("count", [None, 16, 99])
+def test_a_sample_of_all_is_all_in_order(store, count):
+    assert shades(store.split("train").sample(count)) == shades(store.split("train"))
+
+
 # Settings
 
 

@@ -1,11 +1,13 @@
 import io
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from igpt.data.prepare import random_crops
-from igpt.data.sources import SourceSplit, open_source
+from igpt.data.prepare import prepare_store, random_crops
+from igpt.data.sources import SourceConfig, SourceSplit, open_source
 from igpt.data.store import StoreConfig
 from igpt.errors import DataError
 
@@ -132,3 +134,84 @@ def test_crops_of_parquet_files_are_named_in_what_is_wrong_with_them(tmp_path):
     assert (random_crops(image, 1, StoreConfig(image_size=4, crops=2)) == 1).all()
     with pytest.raises(DataError, match=r"record 1 is too small \(8x8, and the smallest crop"):
         random_crops(image, 1, StoreConfig(image_size=5, crops=2))
+
+
+def test_a_row_that_names_a_file_is_a_record_without_image(tmp_path, save_image):
+    secret = save_image(tmp_path / "secret.png", 7)
+    rows = [{"bytes": None, "path": str(secret)}, {"bytes": png(1), "path": "own.png"}]
+    pq.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
+    config = StoreConfig(image_size=8)
+    store = prepare_store(str(tmp_path / "a.parquet"), tmp_path / "store", config)
+    assert (store.account.read, store.account.images_skipped) == (1, 1)
+    assert store.split("train").names == ["own.png"]
+    assert "record 0 has no image (in the table, only the path" in store.account.text()
+
+
+def test_a_broken_row_costs_one_record(tmp_path):
+    rows = [png(0), b"", None, b"no image", png(4)]
+    pq.write_table(pa.table({"image": rows, "label": list("ababa")}), tmp_path / "a.parquet")
+    config = StoreConfig(image_size=8)
+    store = prepare_store(str(tmp_path / "a.parquet"), tmp_path / "store", config)
+    assert (store.account.read, store.account.images_skipped) == (2, 3)
+
+
+@pytest.mark.parametrize("column", [[1, 2], ["a.png", "b.png"], [[1], [2]]])
+def test_a_column_that_holds_no_images_is_refused(tmp_path, column):
+    pq.write_table(pa.table({"image": column}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"column image .* holds no images but .*--image-column"):
+        open_source(str(tmp_path / "a.parquet"))
+
+
+def test_columns_are_chosen_by_name(tmp_path):
+    kind = datasets.ClassLabel(names=["fine", "coarse"])
+    path = tmp_path / "a.parquet"
+    columns = {"image": [None, None], "thumb": [{"bytes": png(s), "path": None} for s in (5, 6)]}
+    features = {"image": datasets.Image(), "thumb": datasets.Image(), "a": kind, "b": kind}
+    datasets.Dataset.from_dict(
+        columns | {"a": [0, 0], "b": [0, 1]}, features=datasets.Features(features)
+    ).to_parquet(path)
+    source = open_source(str(path), SourceConfig(image_column="thumb", label_column="b"))
+    assert shades(source.splits["train"]) == [5, 6]
+    assert source.splits["train"].labels.tolist() == [0, 1]
+    assert "those of the column b; --label-column chooses another of a" in source.notes[0]
+    with pytest.raises(DataError, match="no column 'thum'; did you mean 'thumb'"):
+        open_source(str(path), SourceConfig(image_column="thum"))
+
+
+def test_splits_of_a_table_are_chosen_by_name_and_the_others_counted(tmp_path):
+    for split in ("train", "validation", "test"):
+        labels = [-1] * 3 if split == "test" else [0, 1, 0]
+        save_parquet(tmp_path / "set" / f"{split}-00000-of-00001.parquet", labels=labels)
+    source = open_source(str(tmp_path / "set"), SourceConfig(splits={"test": "validation"}))
+    assert list(source.splits) == ["train", "test"]
+    assert source.splits["test"].labels is not None
+    assert source.ignored == {"records of the split test": 3}
+
+
+def test_files_beside_the_tables_are_counted_and_decide_nothing(tmp_path):
+    save_parquet(tmp_path / "set" / "train.parquet")
+    for name in ("a.csv", "b.csv", "c.json"):
+        (tmp_path / "set" / name).write_text("[]")
+    source = open_source(str(tmp_path / "set"))
+    assert shades(source.splits["train"]) == [0, 1, 2]
+    assert source.ignored == {".csv": 2, ".json": 1}
+
+
+def test_tables_beside_images_are_refused(tmp_path, save_image):
+    save_parquet(tmp_path / "set" / "train.parquet")
+    save_image(tmp_path / "set" / "a.png")
+    with pytest.raises(DataError, match=r"both parquet files and images \(a\.png\)"):
+        open_source(str(tmp_path / "set"))
+
+
+def test_a_configuration_is_asked_for_by_name(tmp_path):
+    for name in ("small", "large"):
+        save_parquet(tmp_path / "set" / name / "train.parquet", labels=[1, int(name == "small"), 1])
+    (tmp_path / "set" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: small\n  data_files: small/*.parquet\n"
+        "- config_name: large\n  data_files: large/*.parquet\n---\n"
+    )
+    with pytest.raises(DataError, match=r"Config name is missing.*small.*large.*--config"):
+        open_source(str(tmp_path / "set"))
+    source = open_source(str(tmp_path / "set"), SourceConfig(config_name="large"))
+    assert source.splits["train"].labels.tolist() == [1, 0, 1]

@@ -11,9 +11,9 @@ Each ends with a resize to the model's resolution, which does nothing where the 
 already. `random-resize-crop` makes one resize of the paper's two: a crop of 224 from a square of
 `length` is a crop of side S * 224 / length from the stored square of side S, and Pillow resamples
 such a box straight from the stored pixels, at fractions of a pixel. A store keeps the center square
-of an image, so the far ends of its longer side are never seen. Store it at 384 or more; or let the
-store itself hold crops of whole images, drawn by the same `crop_boxes` (`igpt data prepare
---crops`), and use `none`.
+of an image, so the far ends of its longer side are never seen, and one whose smallest crops would
+have to be enlarged is refused. Store it at 384 or more; or let the store itself hold crops of whole
+images, drawn by the same `crop_boxes` (`igpt data prepare --crops`), and use `none`.
 
 Random numbers are drawn for the whole batch of a step, and each process uses those of its share,
 so the batch is the same on any number of processes.

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from igpt.data.augment import Augmentation, augment
+from igpt.data.augment import CROP, LONGEST, Augmentation, augment
 from igpt.data.order import records_at_step
 from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
@@ -117,8 +117,8 @@ def check_fits(
     """See that a model can learn from, or be measured on, these records.
 
     Raises:
-        ConfigError: `batch_size` is more than there are, or the records are random crops already
-            and `augmentation` would crop them again.
+        ConfigError: `batch_size` is more than there are, or `augmentation` would crop records that
+            are random crops already, or are so small that crops would have to be enlarged.
         DataError: They are smaller than the model's images, or tokens of another palette.
     """
     _check_size(records, tokenizer.image_size)
@@ -137,6 +137,13 @@ def check_fits(
         raise ConfigError(
             f"the {records.described} are random crops already, made with --crops; set "
             "augmentation=none"
+        )
+    stored, size = records.images.shape[1], tokenizer.image_size
+    if augmentation == "random-resize-crop" and stored * CROP < size * LONGEST:
+        raise ConfigError(
+            f"the {records.described} are images of {stored}x{stored} pixels, and the smallest "
+            f"crop, {CROP}/{LONGEST} of that, is less than the model's {size}; prepare them again "
+            f"with --image-size {-(-size * LONGEST // CROP)} or more, or set augmentation=flip"
         )
 
 

@@ -267,7 +267,7 @@ def _rows(file: File) -> Iterator[dict[str, Any]]:
     if file.name.endswith(".parquet"):
         yield from table_rows(file.name, file.read())
     elif file.name.endswith(".jsonl"):
-        lines = _text(file).splitlines()
+        lines = _text(file).split("\n")
         yield from (_object(line, file.name) for line in lines if line.strip())
     else:
         try:

@@ -73,6 +73,11 @@ def _open_table(
     if image is None:
         raise DataError(f"{shown} has no column of images; its columns are {', '.join(features)}")
     images = table.data.column(image)
+    if not _may_hold_images(images.type):
+        raise DataError(
+            f"the column {image} of {shown} holds no images but {images.type}; choose another with "
+            "--image-column"
+        )
     label = None
     if not config.no_labels:
         label = _column(config.label_column, LABEL_COLUMNS, features, datasets.ClassLabel)
@@ -91,8 +96,8 @@ def _open_table(
 
     def image_at(index: int) -> SourceImage:
         value = images[index].as_py()
-        value = value if isinstance(value, dict) else {"bytes": value}
-        content, path = value.get("bytes"), value.get("path")
+        value = value if isinstance(value, dict) else {"bytes": value}  # None for no image at all
+        content, path = value["bytes"], value.get("path")
         name = f"{path}" if path and not files else f"{split} record {index}"
         if isinstance(content, bytes):
             return SourceImage(name, content)
@@ -102,6 +107,15 @@ def _open_table(
         raise DataError(f"{split} record {index} has no image (in the table{elsewhere})")
 
     return SourceSplit(images=len(table), image=image_at, labels=labels, class_names=class_names)
+
+
+def _may_hold_images(kind: Any) -> bool:
+    """Return whether an arrow type is that of files' bytes, or of structures with such a field."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" for field in kind)
+    return "binary" in str(kind)
 
 
 def _column(
