@@ -73,8 +73,7 @@ def require_only_refusals_of_ours(tmp_path, kind, count, seed):
         try:
             store = prepare_store(str(path), tmp_path / f"store-{number}", config)
         except IgptError as error:
-            assert "\n" not in str(error)
-            outcomes["refused"] += 1
+            outcomes["refused"] += len(str(error).splitlines()) == 1
         else:
             assert store.account.read >= 1
             outcomes["read"] += 1
