@@ -79,12 +79,6 @@ def test_evaluation_reads_every_record_once_and_in_order(tokenizer):
     assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(10))
 
 
-@pytest.mark.parametrize(("limit", "sizes"), [(5, [4, 1]), (4, [4]), (99, [4, 4, 2])])
-def test_evaluation_stops_at_its_limit(tokenizer, limit, sizes):
-    batches = evaluation_batches(made_up_records(10), tokenizer, batch_size=4, limit=limit)
-    assert [len(batch.tokens) for batch in batches] == sizes
-
-
 def test_evaluation_shrinks_records_larger_than_the_model(tokenizer):
     (batch,) = evaluation_batches(made_up_records(2, size=8), tokenizer, batch_size=2)
     assert batch.tokens.shape == (2, 16)

@@ -139,7 +139,7 @@ def test_the_online_probe_is_ridge_regression_on_the_best_layer(given, shapes_st
     recipe = replace(SHAPES_RECIPE, online_probe_images=20)
     run = pretrain(recipe, out=tmp_path / "run", **given)
     line = losses(run.path)[-1]
-    train, held = shapes_store.split("train").first(20), shapes_store.split("validation").first(8)
+    train, held = shapes_store.split("train").sample(20), shapes_store.split("validation").sample(8)
     parts = [extract_features(igpt.load(run.path), records) for records in (train, held)]
     scores = [
         RidgeClassifier(alpha=0.02)

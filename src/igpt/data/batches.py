@@ -22,8 +22,6 @@ from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import resize_images
 from igpt.pixels.tokenizer import ImageTokenizer
 
-_ALL = slice(None)
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -89,20 +87,19 @@ class TokenBatches:
 
 
 def evaluation_batches(
-    records: Records, tokenizer: ImageTokenizer, *, batch_size: int, limit: int | None = None
+    records: Records, tokenizer: ImageTokenizer, *, batch_size: int
 ) -> Iterator[Batch]:
-    """Yield the first `limit` records, or all, in order; the last batch may be smaller.
+    """Yield all records in order; the last batch may be smaller.
 
     Raises:
         DataError: The records are smaller than the model's images, or tokens of another palette.
     """
     check_fits(records, tokenizer)
-    count = len(records) if limit is None else min(limit, len(records))
-    labels = records.labels
-    for start in range(0, count, batch_size):
-        part = slice(start, min(start + batch_size, count))
+    size, labels = tokenizer.image_size, records.labels
+    for start in range(0, len(records), batch_size):
+        part = slice(start, start + batch_size)
         yield Batch(
-            tokens=tokenizer.encode(images_at_size(records, tokenizer.image_size, part)),
+            tokens=tokenizer.encode(resize_images(records.images[part], size, records.filter)),
             labels=None if labels is None else torch.from_numpy(labels[part]),
         )
 
@@ -148,15 +145,15 @@ def check_fits(
 
 
 def images_at_size(
-    records: Records, image_size: int, part: slice = _ALL
+    records: Records, image_size: int
 ) -> UInt8[np.ndarray, "record {image_size} {image_size} 3"]:
-    """Return the records of `part` as a model of this image size sees them, without augmentation.
+    """Return the records as a model of this image size sees them, without augmentation.
 
     Raises:
         DataError: The records are smaller than that.
     """
     _check_size(records, image_size)
-    return resize_images(records.images[part], image_size, records.filter)
+    return resize_images(records.images, image_size, records.filter)
 
 
 def _check_size(records: Records, size: int) -> None:

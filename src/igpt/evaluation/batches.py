@@ -26,17 +26,15 @@ def measured_batches(
     records: Records,
     *,
     batch_size: int,
-    limit: int | None = None,
     mask_seed: tuple[int, ...] | None = None,
     title: str | None = None,
 ) -> Iterator[MeasuredBatch]:
-    """Yield the first `limit` records, or all, in order, for the network to be measured on.
+    """Yield all records in order, for the network to be measured on.
 
     Args:
         pretrained: Network and tokenizer.
         records: Images, of the network's size or larger.
         batch_size: Images at a time; the last batch may be smaller.
-        limit: How many.
         mask_seed: For a BERT network: hide pixels of each image as in training, drawn from this
             seed and the image's number; by default all pixels are shown.
         title: What to call the progress bar; None for no bar.
@@ -47,12 +45,9 @@ def measured_batches(
     """
     if mask_seed is not None:
         pretrained.model.config.require_bert()
-    count = len(records) if limit is None else min(limit, len(records))
     first = 0
-    with tqdm(total=count, desc=title, unit="image", disable=None if title else True) as bar:
-        for batch in evaluation_batches(
-            records, pretrained.tokenizer, batch_size=batch_size, limit=count
-        ):
+    with tqdm(total=len(records), desc=title, unit="image", disable=None if title else True) as bar:
+        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
             tokens = batch.tokens.to(pretrained.model.device)
             part = slice(first, first + len(tokens))
             hidden = None

@@ -15,29 +15,26 @@ def predict(
     pretrained: Pretrained,
     records: Records,
     *,
-    limit: int | None = None,
     batch_size: int = 64,
     mask_seed: tuple[int, ...] | None = None,
     title: str | None = None,
 ) -> Int64[np.ndarray, " image"]:
-    """Return the number of the likeliest class of the first `limit` images, or of all.
+    """Return the number of the likeliest class of each image.
 
     Arguments and errors as in `igpt.evaluation.batches.measured_batches`, with a network that has
     a class head.
     """
     classes = []
     for _, tokens, hidden in measured_batches(
-        pretrained, records, batch_size=batch_size, limit=limit, mask_seed=mask_seed, title=title
+        pretrained, records, batch_size=batch_size, mask_seed=mask_seed, title=title
     ):
         logits = class_logits(pretrained.model, tokens, layer=pretrained.class_layer, hidden=hidden)
         classes.append(logits.argmax(dim=1).cpu().numpy())
     return np.concatenate(classes)
 
 
-def accuracy(
-    pretrained: Pretrained, records: Records, *, limit: int | None = None, title: str | None = None
-) -> float:
-    """Return how often `predict` is right about the first `limit` images, or about all.
+def accuracy(pretrained: Pretrained, records: Records, *, title: str | None = None) -> float:
+    """Return how often `predict` is right about the images.
 
     Arguments as in `predict`.
 
@@ -45,6 +42,5 @@ def accuracy(
         DataError: The records have no labels.
     """
     labels = records.require_labels()
-    classes = predict(pretrained, records, limit=limit, title=title)
-    right, count = int((classes == labels[: len(classes)]).sum()), len(classes)
-    return right / count
+    right = int((predict(pretrained, records, title=title) == labels).sum())
+    return right / len(labels)

@@ -117,7 +117,7 @@ def evaluate(
     Args:
         pretrained: Network and tokenizer.
         records: Images held out from its training.
-        images: How many, from the first on; all by default.
+        images: How many, always the same ones (`Records.sample`); all by default.
         batch_size: Images at a time; changes nothing in the result but rounding.
         seed: Decides which pixels are hidden from a network that is not causal.
         title: What to call the progress bar; None for no bar.
@@ -128,9 +128,12 @@ def evaluate(
     model, causal = pretrained.model, pretrained.model.config.causal
     total, of_first_pixels, count = 0.0, 0.0, 0  # sums, which several processes can add up
     for _, tokens, hidden in measured_batches(
-        pretrained, records, batch_size=batch_size, limit=images,
-        mask_seed=None if causal else (seed,), title=title,
-    ):  # fmt: skip
+        pretrained,
+        records.sample(images),
+        batch_size=batch_size,
+        mask_seed=None if causal else (seed,),
+        title=title,
+    ):
         if hidden is None:
             losses = pixel_losses(model, tokens).double()
             total += losses.mean(dim=1).sum().item()

@@ -227,8 +227,8 @@ def go_on(
     def validate(updates: int) -> dict[str, float]:
         if folded:
             return {}
-        limit = training.validation_images
-        return {"validation_accuracy": accuracy(begun.classifier, validation, limit=limit)}
+        sample = validation.sample(training.validation_images)
+        return {"validation_accuracy": accuracy(begun.classifier, sample)}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(

@@ -67,7 +67,9 @@ def fit_palette_file(
     side = image_size or records.config.image_size
     palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
-    held_out = images_at_size(records.split(split), side, slice(_MEASURED))
+    held_out, shown = (
+        images_at_size(records.split(split).sample(count), side) for count in (_MEASURED, _PICTURED)
+    )
     report = PaletteReport(
         size=palette.size,
         grey=grey,
@@ -79,5 +81,5 @@ def fit_palette_file(
     )
     palette.save(out)
     write_json(out.with_suffix(".json"), to_dict(report))
-    write_png(out.with_suffix(".png"), distortion_picture(palette, held_out[:_PICTURED]))
+    write_png(out.with_suffix(".png"), distortion_picture(palette, shown))
     return report

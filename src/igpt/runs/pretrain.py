@@ -81,7 +81,7 @@ def pretrain(
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    images = images_at_size(_held_out(store), recipe.model.image_size, slice(_QUANTIZED))
+    images = images_at_size(_held_out(store).sample(_QUANTIZED), recipe.model.image_size)
     write_png(run.path / "palette.png", distortion_picture(colors, images))
     run.say(
         f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
@@ -203,7 +203,7 @@ def _draw_samples(
 ) -> None:
     """Complete a few held-out images, as a picture of how far the network has come."""
     size, rows = pretrained.tokenizer.image_size, pretrained.tokenizer.half_rows
-    images = images_at_size(records, size, slice(_PICTURED))
+    images = images_at_size(records.sample(_PICTURED), size)
     drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
     cells = completion_rows(pretrained, images, drawn, rows=rows)
     picture = image_grid(cells, scale=max(1, 96 // size))

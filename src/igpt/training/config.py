@@ -47,7 +47,7 @@ class TrainingConfig:
     validate_every: int = 1000
     """Measure on the validation split, and draw samples, every so many steps and at the end."""
     validation_images: int | None = 1000
-    """How many of the validation images, from the first on; all of them if None."""
+    """How many of the validation images, always the same ones; all of them if None."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
