@@ -10,14 +10,16 @@ each real folder is read once, wherever links to it lie. Nothing of an archive i
 """
 
 import os
+import struct
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from PIL import Image
@@ -34,6 +36,7 @@ _DROPPINGS = {
     "@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found",
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 }  # fmt: skip
+_DEFLATED = zipfile.ZIP_DEFLATED
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
 Content = Path | Callable[[], bytes]
@@ -181,15 +184,13 @@ def zip_files(path: Path) -> Collection:
         DataError: It is no whole zip file.
     """
     collection = Collection(str(path))
-    with _refusals(str(path), "download it again"):
-        archive = zipfile.ZipFile(path)
+    with _refusals(str(path), "download it again"), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     for member in members:
         if not member.is_dir():
             parts = _safe_parts(member.filename)
             name = "/".join(parts)
-            read = _zip_reader(archive, member, f"{path}: {name}")
-            collection.add(parts[:-1], File(name, read))
+            collection.add(parts[:-1], File(name, partial(_read_zip, path, member, name)))
     return collection
 
 
@@ -214,8 +215,8 @@ def tar_files(paths: Sequence[Path], root: Path | None = None) -> Collection:
         for name, offset, size in _tar_members(path):
             parts = _safe_parts(name)
             name = "/".join([shard, *parts] if shard else parts)
-            read = _tar_reader(path, offset, size, f"{path}: {name}")
-            collection.add((*above, *parts[:-1]), File(name, read), keyed=True)
+            file = File(name, partial(_read_tar, path, offset, size, name))
+            collection.add((*above, *parts[:-1]), file, keyed=True)
     return collection
 
 
@@ -225,23 +226,28 @@ def webdataset_key(name: str) -> str:
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
-def _zip_reader(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
-) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with _refusals(name, "make the archive again"), archive.open(member) as file:
-            return _bounded(file.read(LARGEST_MEMBER + 1), name)
+def _read_zip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
+    """Return what is in a file of a zip file; each thread reads for itself, and closes it."""
+    with _refusals(name, "make the archive again"), path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        lengths = struct.unpack("<HH", file.read(4))  # of its name and of what else is noted there
+        file.seek(sum(lengths), os.SEEK_CUR)
+        packed = file.read(min(member.compress_size, LARGEST_MEMBER + 1))
+        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, _DEFLATED):
+            raise DataError(f"{name} is encrypted or packed in an unusual way; unpack it first")
+        content = packed
+        if member.compress_type == _DEFLATED:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, LARGEST_MEMBER + 1)
+        content = _bounded(content, name)
+        if zlib.crc32(content) != member.CRC:
+            raise DataError(f"{name} is damaged in {path}; make the archive again")
+        return content
 
-    return read
 
-
-def _tar_reader(path: Path, offset: int, size: int, name: str) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with _refusals(name, "make the archive again"), path.open("rb") as file:
-            file.seek(offset)
-            return _bounded(file.read(min(size, LARGEST_MEMBER + 1)), name)
-
-    return read
+def _read_tar(path: Path, offset: int, size: int, name: str) -> bytes:
+    with _refusals(name, "make the archive again"), path.open("rb") as file:
+        file.seek(offset)
+        return _bounded(file.read(min(size, LARGEST_MEMBER + 1)), name)
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
