@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from transformers.models.imagegpt.image_processing_pil_imagegpt import ImageGPTImageProcessorPil
 
 from igpt.data.augment import CROP, LONGEST, SHORTEST, crop_boxes
-from igpt.data.prepare import random_crops
+from igpt.data.reading import file_records
 from igpt.data.sources import SourceImage, open_source
 from igpt.data.store import StoreConfig
 from igpt.pixels.filters import ResamplingFilter
@@ -253,7 +253,10 @@ def jpeg_crops(kind: str, images: np.ndarray, filter: ResamplingFilter, *, round
 
     def every(config: StoreConfig, images: int = count) -> np.ndarray:
         return np.concatenate(
-            [random_crops(file, index, config) for index, file in enumerate(sources[:images])]
+            [
+                file_records(file, index, config, cropped=True)[0]
+                for index, file in enumerate(sources[:images])
+            ]
         )
 
     theirs, exact, shrunk = plain(), every(single), every(fast)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import Records, RecordStore, StoreConfig
+from igpt.data.store import Records, RecordStore
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import write_png

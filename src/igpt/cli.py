@@ -62,6 +62,7 @@ def app() -> App:
     )
     data = App(name="data", help="Turn images into a record store.")
     data.command(prepare.data_prepare, name="prepare")
+    data.command(prepare.data_show, name="show")
     palette = App(name="palette", help="Find the few hundred colors that stand in for all.")
     palette.command(prepare.palette_fit, name="fit")
     _add(app, "To begin with", prepare.quickstart, prepare.recipes)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from igpt.data.collection import folder_files
+from igpt.data.config import SourceConfig, StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.sources import Source, SourceConfig, open_source
-from igpt.data.store import StoreConfig
+from igpt.data.sources import Source, open_source
 from igpt.errors import DataError
 
 

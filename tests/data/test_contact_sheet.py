@@ -1,8 +1,8 @@
 import numpy as np
 
+from igpt.data.config import StoreConfig
 from igpt.data.contact_sheet import contact_sheet
 from igpt.data.prepare import prepare_store
-from igpt.data.store import StoreConfig
 
 
 def test_each_class_has_a_row_of_its_own_images(class_folders, tmp_path):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from igpt.data.config import SourceConfig
 from igpt.data.digits import placed_digits
-from igpt.data.sources import SourceConfig, open_source
+from igpt.data.sources import open_source
 from igpt.errors import ConfigError
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from igpt.data.sources import SourceConfig, SourceSplit, open_source
+from igpt.data.config import SourceConfig
+from igpt.data.sources import SourceSplit, open_source
 from igpt.errors import DataError
 
 
@@ -107,7 +108,7 @@ def test_what_may_be_splits_or_classes_is_refused_with_both_readings(tmp_path, s
     message = r"splits \(train, test\) beside others .*--split train=train, and if classes, rename"
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path))
-    source = open_source(str(tmp_path), SourceConfig(splits={"train": "train"}))
+    source = open_source(str(tmp_path), SourceConfig(split=("train=train",)))
     assert list(source.splits) == ["train", "test"]
     assert source.ignored == {"images outside of the splits": 1}
 
@@ -115,7 +116,7 @@ def test_what_may_be_splits_or_classes_is_refused_with_both_readings(tmp_path, s
 def test_unlabelled_images_may_be_the_training_split(tmp_path, save_image):
     for shade, place in enumerate(["train/cat", "test/cat", "unlabeled"]):
         save_image(tmp_path / place / "a.png", shade)
-    splits = open_source(str(tmp_path), SourceConfig(splits={"train": "unlabeled"})).splits
+    splits = open_source(str(tmp_path), SourceConfig(split=("train=unlabeled",))).splits
     assert (shades(splits["train"]), splits["train"].labels) == ([2], None)
     assert shades(splits["test"]) == [1]
     assert splits["test"].class_names == ("cat",)

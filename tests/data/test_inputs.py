@@ -5,16 +5,18 @@ way on.
 """
 
 import io
+import shutil
 import unicodedata
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import RecordStore
 from igpt.errors import DataError
 
 
@@ -189,8 +191,8 @@ def test_a_dot_is_skipped_and_counted(prepare, source, noise):
     Image.new("RGB", (1, 1)).save(source / "pixel.gif")
     store = prepare()
     assert store.account.read == 5
-    assert reasons(store) == {"is too small": 1}
-    assert "pixel.gif is too small (1x1, and " in store.account.skipped[0].examples[0]
+    assert reasons(store) == {"too small": 1}
+    assert "pixel.gif is 1x1, and its shorter side" in store.account.skipped[0].examples[0]
 
 
 def test_a_long_strip_is_skipped_and_the_others_are_read(prepare, source, noise):
@@ -198,7 +200,45 @@ def test_a_long_strip_is_skipped_and_the_others_are_read(prepare, source, noise)
     Image.new("RGB", (100_000, 1)).save(source / "strip.png")
     store = prepare()
     assert names(store) == ["b.png"]
-    assert reasons(store) == {"is too small": 1}
+    assert reasons(store) == {"too small": 1}
+
+
+def test_texts_and_profiles_of_any_length_cost_no_image(prepare, source, noise):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * 2**21, zip=True)
+    noise(source / "a.png", pnginfo=text)
+    noise(source / "b.png", icc_profile=bytes(2**21))
+    noise(source / "c.png")
+    assert names(prepare()) == ["a.png", "b.png", "c.png"]
+
+
+def test_levels_of_twelve_bits_in_files_of_sixteen_are_noted(prepare, source, tmp_path):
+    source.mkdir()
+    levels = np.arange(4096).astype(np.uint16)
+    for number in range(3):
+        Image.fromarray(np.roll(levels, number).reshape(64, 64)).save(source / f"{number}.tif")
+    store = prepare()
+    assert "levels up to 4,095 of 65,535" in store.account.text()
+    assert store.split("train").images.max() < 20
+    shutil.rmtree(store.path)
+    store = prepare(levels=4095)
+    assert "levels" not in store.account.text()
+    assert store.split("train").images.max() > 240
+
+
+def test_photos_of_phones_are_read(prepare, source, noise):
+    source.mkdir()
+    Image.new("L", (12_000, 9_000)).save(source / "a.jpg")
+    noise(source / "b.png")
+    assert names(prepare()) == ["a.jpg", "b.png"]
+
+
+def test_more_pixels_than_are_allowed_cost_one_image(prepare, source, noise):
+    noise(source / "a.png")
+    Image.new("L", (100, 100)).save(source / "b.png")
+    store = prepare(max_pixels=40 * 40)
+    assert names(store) == ["a.png"]
+    assert reasons(store) == {"too large": 1}
 
 
 def test_images_that_are_all_the_same_are_read(prepare, source):

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from igpt.data.sources import SourceConfig, open_source
+from igpt.data.config import SourceConfig
+from igpt.data.sources import open_source
 from igpt.errors import ConfigError, DataError
 
 ROWS = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "age": i // 2} for i in range(4)]
@@ -60,8 +61,8 @@ def test_images_not_listed_and_lines_without_an_image_are_skipped_and_counted(fo
     source = open_source(str(folder))
     assert words(source.splits["train"]) == ["a", "b", "a"]
     assert sorted(source.skipped) == [
-        ("../9.png", "../9.png is in the list of labels, but there is no such image"),
-        ("3.png", "3.png is not in the list of labels"),
+        ("listed, but not there", "../9.png is in the list of labels, but there is no such file"),
+        ("not in the list of labels", "3.png is not in the list of labels"),
     ]
 
 
@@ -99,9 +100,9 @@ def test_a_damaged_list_is_refused_unless_labels_are_left_out(folder, name, text
 
 
 @pytest.mark.parametrize(
-    "setting", [{"label_column": "kind"}, {"image_column": "img"}, {"config_name": "small"}]
+    "setting", [{"label_column": "kind"}, {"image_column": "img"}, {"config": "small"}]
 )
 def test_settings_of_tables_are_refused_where_there_is_none(folder, setting):
-    option = next(iter(setting)).replace("_name", "").replace("_", "-")
+    option = next(iter(setting)).replace("_", "-")
     with pytest.raises(ConfigError, match=f"--{option}"):
         open_source(str(folder), SourceConfig(**setting))

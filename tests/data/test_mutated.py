@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import StoreConfig
 from igpt.errors import IgptError
 
 MOST_MEMORY = 256 * 2**20

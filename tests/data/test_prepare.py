@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import igpt.data.prepare
-from igpt.data.prepare import prepare_store, random_crops
+from igpt.data.config import StoreConfig
+from igpt.data.prepare import prepare_store
+from igpt.data.reading import file_records
 from igpt.data.sources import SourceImage
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
-from igpt.pixels.images import write_png
+from igpt.pixels.images import OpenedImage, write_png
 
 
 def prepare(source, out, *, image_size=8, **settings) -> RecordStore:
@@ -30,6 +31,10 @@ def counts(store) -> dict[str, int]:
 def shades(records) -> list[int]:
     """The shade of every record, which tells which image it was made from."""
     return records.images[:, 0, 0, 0].tolist()
+
+
+def crops_of(path: Path, config: StoreConfig, number: int = 0) -> np.ndarray:
+    return file_records(SourceImage(path.name, path), number, config, cropped=True)[0]
 
 
 def bomb() -> bytes:
@@ -157,7 +162,7 @@ def test_crops_are_the_same_whenever_they_are_made_and_whatever_is_held_out(tmp_
 
 
 def test_crops_smaller_than_a_record_are_refused(class_folders, tmp_path):
-    message = r"png is too small \(8x8, and the smallest crop, 224/384 of .* --image-size 5\); "
+    message = r"png is 8x8, and the smallest crop, 224/384 of .* than --image-size 5; "
     with pytest.raises(DataError, match=message):
         prepare(class_folders, tmp_path / "store", image_size=5, crops=1, test_fraction=0.0)
     assert not (tmp_path / "store").exists()
@@ -179,7 +184,7 @@ def test_crops_depend_on_the_seed_the_image_and_their_number_alone(tmp_path):
 
     def crops(count: int, *, number: int = 0, seed: int = 0) -> np.ndarray:
         config = StoreConfig(image_size=8, crops=count, seed=seed)
-        return random_crops(SourceImage("noise", tmp_path / "noise.png"), number, config)
+        return crops_of(tmp_path / "noise.png", config, number)
 
     few, many = crops(2), crops(5)
     assert few.shape == (2, 8, 8, 3)
@@ -192,8 +197,7 @@ def test_crops_depend_on_the_seed_the_image_and_their_number_alone(tmp_path):
 def test_crops_reach_both_ends_of_the_longer_side(tmp_path):
     ramp = np.linspace(0, 255, 600).round().astype(np.uint8)
     write_png(tmp_path / "wide.png", np.broadcast_to(ramp[:, None], (60, 600, 3)))
-    image = SourceImage("wide", tmp_path / "wide.png")
-    crops = random_crops(image, 0, StoreConfig(image_size=8, crops=400))
+    crops = crops_of(tmp_path / "wide.png", StoreConfig(image_size=8, crops=400))
     assert crops[:, :, 0].min() < 6  # a center square would show 115 to 140
     assert crops[:, :, -1].max() > 249
 
@@ -234,7 +238,7 @@ def test_a_source_of_broken_files_alone_is_refused(tmp_path):
 
 def test_a_source_of_images_smaller_than_a_record_is_refused_unless_enlarged(tmp_path, save_image):
     save_image(tmp_path / "source" / "a.png", 7, width=20, height=30)
-    message = r"a\.png is too small \(20x30, and its shorter side .*\); .* or --enlarge"
+    message = r"a\.png is 20x30, and its shorter side is less than --image-size 32; .*--enlarge"
     with pytest.raises(DataError, match=message):
         prepare(tmp_path / "source", tmp_path / "store", image_size=32)
     store = prepare(tmp_path / "source", tmp_path / "store", image_size=32, enlarge=True)
@@ -270,7 +274,7 @@ def test_failing_midway_leaves_nothing(
     class_folders, tmp_path, monkeypatch, failure, raised, message
 ):
     calls = []
-    square = igpt.data.prepare.square
+    square = OpenedImage.square
 
     def failing_square(*arguments):
         calls.append(arguments)
@@ -278,7 +282,7 @@ def test_failing_midway_leaves_nothing(
             raise failure
         return square(*arguments)
 
-    monkeypatch.setattr(igpt.data.prepare, "square", failing_square)
+    monkeypatch.setattr(OpenedImage, "square", failing_square)
     with pytest.raises(raised, match=message):
         prepare(class_folders, tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -301,14 +305,15 @@ def test_a_full_disk_is_one_line(class_folders, tmp_path, monkeypatch):
 PREPARE_SLOWLY = """
 import sys, time
 from pathlib import Path
-import igpt.data.prepare as module
-from igpt.data.store import StoreConfig
-square = module.square
+from igpt.data.config import StoreConfig
+from igpt.data.prepare import prepare_store
+from igpt.pixels.images import OpenedImage
+square = OpenedImage.square
 def slow_square(*arguments):
     time.sleep(0.5)
     return square(*arguments)
-module.square = slow_square
-module.prepare_store(sys.argv[1], Path(sys.argv[2]), StoreConfig(image_size=8))
+OpenedImage.square = slow_square
+prepare_store(sys.argv[1], Path(sys.argv[2]), StoreConfig(image_size=8))
 """
 
 

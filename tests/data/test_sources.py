@@ -2,7 +2,8 @@ import unicodedata
 
 import pytest
 
-from igpt.data.sources import SourceConfig, open_source, split_meaning
+from igpt.data.config import SourceConfig
+from igpt.data.sources import open_source, split_meaning
 from igpt.errors import ConfigError, DataError
 
 
@@ -46,7 +47,7 @@ def test_a_source_without_a_training_split_is_refused(tmp_path, save_image):
 def test_a_split_may_be_chosen_by_name_and_is_then_no_other(tmp_path, save_image):
     for shade, split in enumerate(["train", "val", "test"]):
         save_image(tmp_path / split / "a.png", shade)
-    splits = open_source(str(tmp_path), SourceConfig(splits={"test": "validation"})).splits
+    splits = open_source(str(tmp_path), SourceConfig(split=("test=validation",))).splits
     shades = {name: split.image(0).read()[0, 0, 0, 0] for name, split in splits.items()}
     assert shades == {"train": 0, "test": 1}
 
@@ -54,16 +55,16 @@ def test_a_split_may_be_chosen_by_name_and_is_then_no_other(tmp_path, save_image
 @pytest.mark.parametrize(
     ("splits", "error", "message"),
     [
-        ({"tset": "val"}, ConfigError, "no split 'tset'; did you mean 'test'"),
-        ({"test": "val", "train": "val"}, ConfigError, "one split cannot be two"),
-        ({"test": "vel"}, DataError, "no split 'vel'; did you mean 'val'"),
+        (("tset=val",), ConfigError, "no split 'tset'; did you mean 'test'"),
+        (("test=val", "train=val"), ConfigError, "one split cannot be two"),
+        (("test=vel",), DataError, "no split 'vel'; did you mean 'val'"),
     ],
 )
 def test_a_split_that_cannot_be_chosen_is_refused(tmp_path, save_image, splits, error, message):
     for split in ("train", "val"):
         save_image(tmp_path / split / "a.png")
     with pytest.raises(error, match=message):
-        open_source(str(tmp_path), SourceConfig(splits=splits))
+        open_source(str(tmp_path), SourceConfig(split=splits))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
 
 
@@ -63,8 +64,10 @@ def test_a_sample_of_all_is_all_in_order(store, count):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"image_size": 0}, "image_size and limit must be at least 1, got 0 and None"),
-        ({"limit": 0}, "image_size and limit must be at least 1, got 8 and 0"),
+        ({"image_size": 0}, "image_size must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"levels": 0}, "levels must be at least 1, got 0"),
+        ({"split": ("test",)}, "a split is given as test=validation, got 'test'"),
         ({"validation_fraction": -0.1}, r"must lie in \[0, 1\), got -0.1"),
         ({"test_fraction": 1.0}, r"must lie in \[0, 1\), got 1.0"),
         ({"test_fraction": float("nan")}, r"must lie in \[0, 1\)"),

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from igpt.data.prepare import prepare_store, random_crops
-from igpt.data.sources import SourceConfig, SourceSplit, open_source
-from igpt.data.store import StoreConfig
+from igpt.data.config import SourceConfig, StoreConfig
+from igpt.data.prepare import prepare_store
+from igpt.data.reading import file_records
+from igpt.data.sources import SourceSplit, open_source
 from igpt.errors import DataError
 
 
@@ -131,9 +132,10 @@ def test_crops_of_parquet_files_are_named_in_what_is_wrong_with_them(tmp_path):
     save_parquet(tmp_path / "train.parquet")
     train = open_source(str(tmp_path / "train.parquet")).splits["train"]
     image = train.image(1)
-    assert (random_crops(image, 1, StoreConfig(image_size=4, crops=2)) == 1).all()
-    with pytest.raises(DataError, match=r"record 1 is too small \(8x8, and the smallest crop"):
-        random_crops(image, 1, StoreConfig(image_size=5, crops=2))
+    crops, _ = file_records(image, 1, StoreConfig(image_size=4, crops=2), cropped=True)
+    assert (crops == 1).all()
+    with pytest.raises(DataError, match=r"record 1 is 8x8, and the smallest crop"):
+        file_records(image, 1, StoreConfig(image_size=5, crops=2), cropped=True)
 
 
 def test_a_row_that_names_a_file_is_a_record_without_image(tmp_path, save_image):
@@ -182,7 +184,7 @@ def test_splits_of_a_table_are_chosen_by_name_and_the_others_counted(tmp_path):
     for split in ("train", "validation", "test"):
         labels = [-1] * 3 if split == "test" else [0, 1, 0]
         save_parquet(tmp_path / "set" / f"{split}-00000-of-00001.parquet", labels=labels)
-    source = open_source(str(tmp_path / "set"), SourceConfig(splits={"test": "validation"}))
+    source = open_source(str(tmp_path / "set"), SourceConfig(split=("test=validation",)))
     assert list(source.splits) == ["train", "test"]
     assert source.splits["test"].labels is not None
     assert source.ignored == {"records of the split test": 3}
@@ -213,5 +215,5 @@ def test_a_configuration_is_asked_for_by_name(tmp_path):
     )
     with pytest.raises(DataError, match=r"Config name is missing.*small.*large.*--config"):
         open_source(str(tmp_path / "set"))
-    source = open_source(str(tmp_path / "set"), SourceConfig(config_name="large"))
+    source = open_source(str(tmp_path / "set"), SourceConfig(config="large"))
     assert source.splits["train"].labels.tolist() == [1, 0, 1]

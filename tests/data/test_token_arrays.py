@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from igpt.data.batches import evaluation_batches
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.sources import open_source
-from igpt.data.store import RecordStore, StoreConfig
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer

@@ -9,8 +9,8 @@ from sklearn.linear_model import RidgeClassifier
 from tests.conftest import SHAPES_RECIPE, losses, with_training, write_shapes
 
 import igpt
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import StoreConfig
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.objectives.autoregressive import autoregressive

@@ -10,8 +10,8 @@ from tests.conftest import losses, with_training, write_shapes
 
 import igpt
 from igpt.data.batches import TokenBatches
+from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.data.store import StoreConfig
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy
 from igpt.files import read_json

@@ -55,10 +55,11 @@ def data_prepare(
 
         igpt data prepare photos/ --image-size 32 --out data/photos
 
-    SOURCE is a folder of images (class folders are labels), a folder of parquet files in the hub's
-    layout, the name of a hub data set such as uoft-cs/cifar10, "digits", which ships with
-    scikit-learn, or, with --palette, the authors' token arrays: tokens/imagenet for
-    tokens/imagenet_trX.npy, imagenet_teX.npy and so on, with labels in imagenet_trY.npy.
+    SOURCE is a folder of images (class folders or a metadata.csv are labels), a zip or tar file of
+    one, WebDataset shards, a folder of parquet files in the hub's layout, the name of a hub data
+    set such as uoft-cs/cifar10, "digits", which ships with scikit-learn, or, with --palette, the
+    authors' token arrays: tokens/imagenet for tokens/imagenet_trX.npy, imagenet_teX.npy and so on,
+    with labels in imagenet_trY.npy.
 
     Args:
         source: Where the images are.
@@ -68,6 +69,24 @@ def data_prepare(
     from igpt.data.prepare import prepare_store
 
     print(prepare_store(source, out, config, palette=palette).summary())
+
+
+def data_show(store: Path, /, *, out: Path, seed: Seed = 0) -> None:
+    """Draw some records of every class, to see what STORE holds, and print its account.
+
+        igpt data show data/photos --out sheet.png
+
+    Args:
+        store: Record store to read.
+        out: The picture, .png.
+    """
+    from igpt.data.contact_sheet import contact_sheet
+    from igpt.data.store import RecordStore
+    from igpt.pixels.images import write_png
+
+    records = RecordStore.open(store)
+    write_png(out, contact_sheet(records, seed=seed))
+    print(records.summary(), f"{out}: some records of every class", sep="\n")
 
 
 def palette_fit(

@@ -4,7 +4,6 @@ Each is read, or skipped with its reason and counted, or ignored and counted by 
 lost without a line. `igpt data prepare` prints the account, and `store.json` keeps it.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -91,15 +90,9 @@ class Account:
 
 
 def skipped_by_reason(skipped: Iterable[tuple[str, str]]) -> tuple[Skipped, ...]:
-    """Group what is wrong with images, given as name and message, by its kind.
-
-    The kind is what the message says besides the name, up to the details in brackets and to the
-    advice after a semicolon, with the numbers left out.
-    """
+    """Group images, given as the reason why each is skipped and what is to be said of it."""
     messages: dict[str, list[str]] = {}
-    for name, message in skipped:
-        reason = re.split(r"[(;]", message.replace(printable(name), ""), maxsplit=1)[0]
-        reason = " ".join(re.sub(r"-?\d[\d,.x]*", "...", reason).replace(" :", ":").split())
+    for reason, message in skipped:
         messages.setdefault(reason, []).append(message)
     return tuple(
         Skipped(reason=reason, images=len(of_kind), examples=tuple(of_kind[:_EXAMPLES]))

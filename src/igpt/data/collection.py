@@ -19,13 +19,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-
-from PIL import Image
 
 from igpt.data.sources import split_meaning
 from igpt.errors import DataError
+from igpt.pixels.opening import SkippedImage, readable_endings
 
 LARGEST_MEMBER = 2**27
 """Bytes of an archive's file that are read at most; an image of them is broken or a trap."""
@@ -37,20 +36,8 @@ _DROPPINGS = {
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 }  # fmt: skip
 _DEFLATED = zipfile.ZIP_DEFLATED
-_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
 Content = Path | Callable[[], bytes]
-
-
-@cache
-def image_endings() -> frozenset[str]:
-    """Return the endings of files that may be images, such as ".png"."""
-    endings = Image.registered_extensions()  # loads all of Pillow's formats
-    return frozenset(
-        ending
-        for ending, kind in endings.items()
-        if kind in Image.OPEN and kind not in _NO_PICTURES
-    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +106,7 @@ class Collection:
             self.metadata.append(file)
         elif keyed and ending in (".cls", ".json"):
             self.keyed[webdataset_key(file.name) + ending] = file
-        elif ending in image_endings():
+        elif ending in readable_endings():
             folder = self.root
             for part in parts:
                 part = unicodedata.normalize("NFC", part)
@@ -228,24 +215,25 @@ def webdataset_key(name: str) -> str:
 
 def _read_zip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
     """Return what is in a file of a zip file; each thread reads for itself, and closes it."""
-    with _refusals(name, "make the archive again"), path.open("rb") as file:
+    with _refusals(name, "make the archive again", SkippedImage), path.open("rb") as file:
         file.seek(member.header_offset + 26)
         lengths = struct.unpack("<HH", file.read(4))  # of its name and of what else is noted there
         file.seek(sum(lengths), os.SEEK_CUR)
         packed = file.read(min(member.compress_size, LARGEST_MEMBER + 1))
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, _DEFLATED):
-            raise DataError(f"{name} is encrypted or packed in an unusual way; unpack it first")
+            message = f"{name} is encrypted or packed in an unusual way; unpack it first"
+            raise SkippedImage(message, "unreadable")
         content = packed
         if member.compress_type == _DEFLATED:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, LARGEST_MEMBER + 1)
         content = _bounded(content, name)
         if zlib.crc32(content) != member.CRC:
-            raise DataError(f"{name} is damaged in {path}; make the archive again")
+            raise SkippedImage(f"{name} is damaged in {path}; make the archive again", "broken")
         return content
 
 
 def _read_tar(path: Path, offset: int, size: int, name: str) -> bytes:
-    with _refusals(name, "make the archive again"), path.open("rb") as file:
+    with _refusals(name, "make the archive again", SkippedImage), path.open("rb") as file:
         file.seek(offset)
         return _bounded(file.read(min(size, LARGEST_MEMBER + 1)), name)
 
@@ -261,7 +249,9 @@ def _tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _bounded(content: bytes, name: str) -> bytes:
     if len(content) > LARGEST_MEMBER:
-        raise DataError(f"{name} is more than {LARGEST_MEMBER:,} bytes; leave it out")
+        raise SkippedImage(
+            f"{name} is more than {LARGEST_MEMBER:,} bytes; leave it out", "too large"
+        )
     return content
 
 
@@ -272,7 +262,7 @@ def _safe_parts(name: str) -> list[str]:
 
 
 @contextmanager
-def _refusals(name: str, advice: str) -> Iterator[None]:
+def _refusals(name: str, advice: str, kind: type[DataError] = DataError) -> Iterator[None]:
     """Turn whatever is wrong with a folder or an archive into one line for the user."""
     try:
         yield
@@ -280,4 +270,4 @@ def _refusals(name: str, advice: str) -> Iterator[None]:
         raise
     except Exception as error:  # the readers of archives fail in any way on broken ones
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"could not read {name} ({' '.join(reason.split())}); {advice}") from error
+        raise kind(f"could not read {name} ({' '.join(reason.split())}); {advice}") from error

@@ -3,7 +3,7 @@
 No NumPy here, so that the command line can list them at once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 from igpt.errors import ConfigError, nearest_name
@@ -22,11 +22,11 @@ class SourceConfig:
     """Of a table: the column with the images; found by its type and name by default."""
     label_column: str | None = None
     """Of a table or `metadata.csv`: the column with the labels; found likewise."""
-    config_name: str | None = None
+    config: str | None = None
     """Of a data set on the hub: which of its configurations."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """For train, validation or test: the name of the source's split that it is to be, where that is
-    not its own name. No other split is then made of that one."""
+    split: tuple[str, ...] = ()
+    """Such as test=validation: what the source calls validation is to be the test split, and no
+    other; again for more."""
     placements: int = 4
     """Records made of each of the "digits"."""
     seed: int = 0
@@ -34,11 +34,21 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
-        for split in self.splits:
+        for text in self.split:
+            split, equals, _ = text.partition("=")
+            if not equals:
+                raise ConfigError(f"a split is given as test=validation, got {text!r}")
             if split not in SPLITS:
                 raise ConfigError(f"there is no split {split!r}{nearest_name(split, SPLITS)}")
-        if len(set(self.splits.values())) < len(self.splits):
-            raise ConfigError(f"one split cannot be two, got {self.splits}; choose one of them")
+        if not len(self.split) == len(self.splits) == len(set(self.splits.values())):
+            raise ConfigError(
+                f"one split cannot be two, got {' '.join(self.split)}; choose one of them"
+            )
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The names of the source's splits that `split` gives for some of train and the others."""
+        return {split: name for split, _, name in (text.partition("=") for text in self.split)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,11 @@ class StoreConfig(SourceConfig):
     crops: int = 0
     """Make this many random crops of each whole training image, as the paper sees them in training,
     rather than its centered square. Train on them with augmentation=none."""
+    levels: int | None = None
+    """The grey level that is white in files of 16 bits or more and of floats; by default 65535, and
+    1.0 in floats."""
+    max_pixels: int | None = None
+    """How many pixels of an image are decoded at most; 89 million by default."""
     fast_jpeg: bool = False
     """With crops: let the JPEG decoder shrink images as far as crops stay twice a record's size.
     They are the same crops, but their pixels differ: 31 dB PSNR, 44 or more if the filter is not
@@ -71,10 +86,10 @@ class StoreConfig(SourceConfig):
     def __post_init__(self) -> None:
         """Reject what cannot work."""
         super().__post_init__()
-        if self.image_size < 1 or (self.limit is not None and self.limit < 1):
-            raise ConfigError(
-                f"image_size and limit must be at least 1, got {self.image_size} and {self.limit}"
-            )
+        for name in ("image_size", "limit", "levels", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.filter not in (filters := get_args(ResamplingFilter)):
             raise ConfigError(
                 f"there is no filter {self.filter!r}{nearest_name(self.filter, filters)}"

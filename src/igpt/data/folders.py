@@ -24,15 +24,14 @@ from igpt.data.collection import (
     File,
     Folder,
     folder_files,
-    image_endings,
     tar_files,
     webdataset_key,
     zip_files,
 )
+from igpt.data.config import SourceConfig
 from igpt.data.labels import LABEL_COLUMNS, read_labels
 from igpt.data.sources import (
     Source,
-    SourceConfig,
     SourceImage,
     SourceSplit,
     choose_splits,
@@ -40,6 +39,7 @@ from igpt.data.sources import (
 )
 from igpt.data.tables import open_tables, table_rows
 from igpt.errors import ConfigError, DataError
+from igpt.pixels.opening import readable_endings
 
 _NO_TABLE = "is for tables, and {} is none; leave it out"
 
@@ -84,13 +84,13 @@ def open_archive(path: Path, config: SourceConfig) -> Source:
 
 def _open_collection(collection: Collection, config: SourceConfig) -> Source:
     shown = collection.shown
-    for value, option in ((config.image_column, "image-column"), (config.config_name, "config")):
+    for value, option in ((config.image_column, "image-column"), (config.config, "config")):
         if value is not None:
             raise ConfigError(f"--{option} {value} {_NO_TABLE.format(shown)}")
     if not collection.root.all_files():
         raise DataError(
             f"{shown} holds no images; looked for files that end in "
-            f"{', '.join(sorted(image_endings()))}; found {_listed(collection.ignored)}"
+            f"{', '.join(sorted(readable_endings()))}; found {_listed(collection.ignored)}"
         )
     notes: list[str] = []
     listed = None if config.no_labels else _listed_labels(collection, config, notes)
@@ -110,7 +110,10 @@ def _open_collection(collection: Collection, config: SourceConfig) -> Source:
     if listed:
         known = {file.key for file in collection.root.all_files()}
         skipped += [
-            (name, f"{name} is in the list of labels, but there is no such image")
+            (
+                "listed, but not there",
+                f"{name} is in the list of labels, but there is no such file",
+            )
             for name in listed
             if name not in known
         ]
@@ -187,7 +190,7 @@ def _open_split(
     files, values = root.all_files(), None
     if listed is not None and any(file.key in listed for file in files):
         skipped += [
-            (file.name, f"{file.name} is not in the list of labels")
+            ("not in the list of labels", f"{file.name} is not in the list of labels")
             for file in files
             if file.key not in listed
         ]

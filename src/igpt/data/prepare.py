@@ -26,32 +26,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from tqdm import tqdm
 
 from igpt.data.account import Account, count_classes, skipped_by_reason
-from igpt.data.augment import CROP, LONGEST, crop_boxes
+from igpt.data.config import SPLITS, StoreConfig
 from igpt.data.holdouts import hold_out, same_files
-from igpt.data.sources import SPLITS, Source, SourceImage, SourceSplit, open_source
+from igpt.data.reading import ReadImage, read_records
+from igpt.data.sources import Source, SourceSplit, open_source
 from igpt.data.store import (
     FORMAT,
     RecordStore,
-    StoreConfig,
     StoreDescription,
     StoredSplit,
 )  # fmt: skip
-from igpt.errors import ConfigError, DataError, printable
+from igpt.errors import ConfigError, DataError
 from igpt.files import remove_abandoned, write_json, written_aside
-from igpt.pixels.images import opened_image, square
+from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
-from igpt.randomness import Stream, stream
 from igpt.values import to_dict
 
 _LONGEST_NAME = 255  # bytes of a record's name, the last ones, so that names.npy stays small
 _CHUNK = 8  # images a thread takes at a time: small ones are read faster than they are handed out
-
-_ImageRecords = UInt8[np.ndarray, "copy size size 3"]
-_Read = tuple[str, _ImageRecords | DataError]  # of an image: its name, and records or what is wrong
 
 
 def prepare_store(
@@ -89,6 +85,7 @@ def prepare_store(
             shutil.rmtree(aside)
             nothing_held = dataclasses.replace(config, test_fraction=0.0, validation_fraction=0.0)
             written = _write_splits(aside, source, nothing_held)
+            written.notes.append("nothing is held out, since no other image could be read")
         if "train" in source.splits and "train" not in written.splits:
             first = written.skipped[0][1] if written.skipped else "there is none"
             raise DataError(f"no training image of {location} could be read; the first: {first}")
@@ -114,31 +111,6 @@ def prepare_store(
         )
         write_json(aside / "store.json", {"format": FORMAT, **to_dict(description)})
     return RecordStore.open(out)
-
-
-def random_crops(
-    source: SourceImage, number: int, config: StoreConfig
-) -> UInt8[np.ndarray, "crop size size 3"]:
-    """Return `config.crops` records of an image file, `random-resize-crop`s of the whole image.
-
-    Each is resampled once, from the decoded file. Where crop k of an image lies depends on the
-    seed, the number of the image, k and the size of the image, and on nothing else.
-
-    Args:
-        source: An image that is a file.
-        number: That of the image in its split of the source.
-        config: How many crops, of what size, how resampled and by which seed.
-
-    Raises:
-        DataError: The file is missing or broken, or the smallest crop there may be is smaller than
-            a record, and `config.enlarge` is not set.
-    """
-    assert not isinstance(source.content, np.ndarray), "crops are cut from files"
-    with opened_image(source.content, name=source.name, fast_jpeg=config.fast_jpeg) as image:
-        _require_size(source, image.height, image.width, config, cropped=True)
-        generator = stream(Stream.CROPS, config.seed, number)
-        boxes = crop_boxes(generator, image.height, image.width, config.crops)
-        return image.crops(boxes, config.image_size, config.filter)
 
 
 def _plan(
@@ -172,11 +144,9 @@ def _plan(
             kept, held = hold_out(groups, labels, fractions[name], config.seed)
             what = f"{len(held):,} images" + ("" if labels is None else ", a share of each class")
             if not len(held):
-                what = (
-                    "none, since no two can be told apart"
-                    if labels is None
-                    else ("none, since every class keeps one; --no-labels leaves the classes aside")
-                )
+                what = "none, since train keeps an image and copies of it stay with it"
+                if labels is not None:
+                    what = "none, since every class keeps an image; --no-labels sets classes aside"
             notes.append(f"held out from train for {name}: {what}")
             origin[name], images[name] = train, of_train[held]
             of_train, groups = of_train[kept], groups[kept]
@@ -193,7 +163,9 @@ class _Written:
     splits: dict[str, StoredSplit] = field(default_factory=dict)
     labels: dict[str, Int64[np.ndarray, " record"]] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    """Names of images and what is wrong with them."""
+    """Of each image that was, the reason and what is to be said of it."""
+    levels: list[int] = field(default_factory=list)
+    """The highest of each image of 16 bits or more."""
 
 
 def _write_splits(folder: Path, source: Source, config: StoreConfig) -> _Written:
@@ -201,34 +173,25 @@ def _write_splits(folder: Path, source: Source, config: StoreConfig) -> _Written
     plan, notes = _plan(source, config)
     written = _Written(planned=sum(len(images) for _, images in plan.values()), notes=notes)
     for name, (split, images) in plan.items():
-        stored, labels, skipped = _write_split(folder / name, split, images, config)
-        written.skipped += skipped
-        if not stored.records:
-            shutil.rmtree(folder / name)
-            continue
-        written.splits[name] = stored
-        if labels is not None:
-            written.labels[name] = labels
+        _write_split(folder / name, split, images, config, written)
+    if config.levels is None and written.levels and (note := levels_note(max(written.levels))):
+        written.notes.append(note)
     return written
 
 
 def _write_split(
-    folder: Path, split: SourceSplit, images: list[int], config: StoreConfig
-) -> tuple[StoredSplit, Int64[np.ndarray, " record"] | None, list[tuple[str, str]]]:
-    """Write the records to `folder`.
+    folder: Path, split: SourceSplit, images: list[int], config: StoreConfig, written: _Written
+) -> None:
+    """Write the records to `folder`, if there are any, and note in `written` what came of it.
 
     The file is written front to back rather than through a memory map: on a full disk, writing to
     a map kills the process. Its header is put right when the number of records is known.
-
-    Returns:
-        What is known of the split, its labels, and names and messages of images that were skipped.
     """
     folder.mkdir(parents=True)
     cropped = config.crops > 0 and folder.name == "train"
     copies, side = config.crops if cropped else split.copies, config.image_size
     kept: list[int] = []
     names: list[bytes] = []
-    skipped: list[tuple[str, str]] = []
     checksum = 0
     with (
         (folder / "images.npy").open("wb") as file,
@@ -236,72 +199,42 @@ def _write_split(
     ):
         _write_header(file, (len(images) * copies, side, side, 3))
         start_of_records = file.tell()
-        read = partial(_read, split, config, cropped)
-        for image, (name, records) in zip(images, _read_ahead(read, images), strict=True):
-            if isinstance(records, DataError):
-                skipped.append((name, str(records)))
-            else:
-                file.write(pixels := records.tobytes())
+        read = partial(read_records, split, config=config, cropped=cropped, budget=DecodingBudget())
+        for number, image in zip(images, _read_ahead(read, images), strict=True):
+            if image.skipped is not None:
+                written.skipped.append(image.skipped)
+            if image.highest_level is not None:
+                written.levels.append(image.highest_level)
+            if image.records is not None:
+                file.write(pixels := image.records.tobytes())
                 checksum = zlib.crc32(pixels, checksum)
-                kept.append(image)
-                names.append(name.encode(errors="surrogateescape")[-_LONGEST_NAME:])
+                kept.append(number)
+                names.append(image.name.encode(errors="surrogateescape")[-_LONGEST_NAME:])
             progress.update()
         file.seek(0)
         _write_header(file, (len(kept) * copies, side, side, 3))
         assert file.tell() == start_of_records
-    labels = None if split.labels is None else split.labels[kept].repeat(copies)
-    if labels is not None:
-        np.save(folder / "labels.npy", labels)
+    if not kept:
+        shutil.rmtree(folder)
+        return
     np.save(folder / "names.npy", np.array(names, np.bytes_).repeat(copies))
-    count = len(kept) * copies
-    stored = StoredSplit(records=count, labelled=labels is not None, checksum=checksum)
-    return stored, labels, skipped
+    if split.labels is not None:
+        written.labels[folder.name] = split.labels[kept].repeat(copies)
+        np.save(folder / "labels.npy", written.labels[folder.name])
+    written.splits[folder.name] = StoredSplit(
+        records=len(kept) * copies, labelled=split.labels is not None, checksum=checksum
+    )
 
 
-def _read(split: SourceSplit, config: StoreConfig, cropped: bool, number: int) -> _Read:
-    """Return the name and the records of an image, or why it has to be skipped."""
-    image = None
-    try:
-        image = split.image(number)
-        if cropped:
-            return image.name, random_crops(image, number, config)
-        copies = image.read()
-        height, width = copies.shape[1:3]
-        _require_size(image, height, width, config)
-        squares = [square(pixels, config.image_size, config.filter) for pixels in copies]
-        return image.name, np.stack(squares)
-    except DataError as error:
-        if config.strict:
-            raise DataError(f"{error}; leave out --strict to skip such files") from error
-        if image is None:
-            return f"record {number}", error
-        path = printable(str(image.content)) if isinstance(image.content, Path) else image.name
-        return image.name, DataError(str(error).replace(path, image.name))
-
-
-def _require_size(
-    image: SourceImage, height: int, width: int, config: StoreConfig, *, cropped: bool = False
-) -> None:
-    """Refuse an image that would have to be enlarged, unless that is wished."""
-    part, whole = (CROP, LONGEST) if cropped else (1, 1)
-    if min(height, width) * part < config.image_size * whole and not config.enlarge:
-        smallest = f"the smallest crop, {part}/{whole} of its shorter side,"
-        raise DataError(
-            f"{image.name} is too small ({width}x{height}, and "
-            f"{smallest if cropped else 'its shorter side'} is less than --image-size "
-            f"{config.image_size}); choose a smaller size, or --enlarge"
-        )
-
-
-def _read_ahead(read: Callable[[int], _Read], images: list[int]) -> Iterator[_Read]:
+def _read_ahead(read: Callable[[int], ReadImage], images: list[int]) -> Iterator[ReadImage]:
     """Yield `read(image)` for each image in order, with a bounded number of them under way."""
     workers = os.cpu_count() or 1
 
-    def read_chunk(start: int) -> list[_Read]:
+    def read_chunk(start: int) -> list[ReadImage]:
         return [read(image) for image in images[start : start + _CHUNK]]
 
     with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[list[_Read]]] = deque()
+        under_way: deque[Future[list[ReadImage]]] = deque()
         for start in range(0, len(images), _CHUNK):
             under_way.append(pool.submit(read_chunk, start))
             if len(under_way) > 4 * workers:

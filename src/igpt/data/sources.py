@@ -14,7 +14,7 @@ whole set. What is made of an image, and of which images, is `igpt.data.prepare`
 
 Splits are known by their names, which mean training, validation or test (`val`, `valid` and `dev`
 are validation). Others, such as STL-10's `unlabeled`, are counted as ignored, unless
-`SourceConfig.splits` says what they are for.
+`SourceConfig.split` says what they are for.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class Source:
     ignored: dict[str, int] = field(default_factory=dict)
     """How many files, folders and records are no part of them, by ending or kind."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """Names of images that are known to be of no use, each with the reason."""
+    """Images that are known to be of no use: of each the reason, and what is to be said of it."""
     notes: tuple[str, ...] = ()
     """What was decided that somebody might have expected otherwise."""
 

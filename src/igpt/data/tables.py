@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from igpt.data.config import SourceConfig
 from igpt.data.labels import LABEL_COLUMNS, read_labels
-from igpt.data.sources import Source, SourceConfig, SourceImage, SourceSplit, choose_splits
+from igpt.data.sources import Source, SourceImage, SourceSplit, choose_splits
 from igpt.errors import DataError, IgptError, nearest_name
+from igpt.pixels.opening import SkippedImage
 
 _IMAGE_COLUMNS = ("image", "img", "jpg", "png")
 
@@ -32,9 +34,9 @@ def open_tables(location: str, config: SourceConfig) -> Source:
             opened = datasets.load_dataset("parquet", data_files={"train": location})
         elif Path(location).is_dir() and not Path(location, "README.md").is_file():
             # Seen as parquet whatever else lies there; a README may say which files are which.
-            opened = datasets.load_dataset("parquet", config.config_name, data_dir=location)
+            opened = datasets.load_dataset("parquet", config.config, data_dir=location)
         else:
-            opened = datasets.load_dataset(location, config.config_name)
+            opened = datasets.load_dataset(location, config.config)
         names = choose_splits(map(str, opened), config)
         notes: list[str] = []
         splits = {
@@ -95,7 +97,10 @@ def _open_table(
     files = table.info.builder_name == "imagefolder"  # its paths are those of `datasets`
 
     def image_at(index: int) -> SourceImage:
-        value = images[index].as_py()
+        try:
+            value = images[index].as_py()
+        except ValueError as error:  # arrow's errors are such, and those of broken words
+            raise SkippedImage(f"{split} record {index} is broken ({error})") from error
         value = value if isinstance(value, dict) else {"bytes": value}  # None for no image at all
         content, path = value["bytes"], value.get("path")
         name = f"{path}" if path and not files else f"{split} record {index}"
@@ -104,7 +109,8 @@ def _open_table(
         if files and isinstance(path, str) and Path(path).is_file():
             return SourceImage(Path(path).name, Path(path))
         elsewhere = f", only the path {path}, which is not looked at" if path else ""
-        raise DataError(f"{split} record {index} has no image (in the table{elsewhere})")
+        message = f"{split} record {index} has no image (in the table{elsewhere})"
+        raise SkippedImage(message, "unreadable")
 
     return SourceSplit(images=len(table), image=image_at, labels=labels, class_names=class_names)
 
