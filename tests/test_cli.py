@@ -1,11 +1,13 @@
 """What the command line says, above all when something is wrong: one line, exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from igpt.cli import app, main
@@ -14,6 +16,7 @@ from igpt.evaluation.solvers import SolverName
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import Head
 from igpt.model.pretrained import Pretrained
+from igpt.pixels.images import read_image, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
 from tests.conftest import random_model
 
@@ -145,6 +148,38 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
     assert line.startswith("igpt: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_any_language_are_printed_under_any_locale(tmp_path, igpt):
+    for name in ("caf\u00e9", "\u732b"):
+        write_png(tmp_path / "images" / name / "a.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "images" / "caf\u00e9" / "two\nlines.png").write_bytes(b"broken")
+    code = "from igpt.cli import main; import sys; main(sys.argv[1:])"
+    arguments = ["data", "prepare", "images", "--image-size", "8", "--out", "store"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True,
+        timeout=60, env=os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "caf\\xe9" in done.stdout
+    assert "two\\nlines.png is not an image" in done.stdout
+
+
+def test_a_store_is_made_and_shown(igpt, tmp_path):
+    for split in ("train", "val"):
+        for name in ("ant", "bee"):
+            write_png(tmp_path / "images" / split / name / "a.png", np.zeros((8, 8, 3), np.uint8))
+    store, sheet = tmp_path / "store", tmp_path / "sheet.png"
+    code, out, _ = igpt("data", "prepare", tmp_path / "images", "--image-size", 8, "--out", store,
+                        "--split", "test=val", "--validation-fraction", 0)  # fmt: skip
+    assert code == 0
+    assert "2 train, 2 test images of 8x8 pixels, 2 classes" in out
+    code, out, _ = igpt("data", "show", store, "--out", sheet)
+    assert code == 0
+    assert out.splitlines()[-3:] == [
+        "ant        1     1", "bee        1     1", f"{sheet}: some records of every class"
+    ]  # fmt: skip
+    assert read_image(sheet).shape[2] == 3
 
 
 def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store, tmp_path):

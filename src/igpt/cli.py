@@ -9,6 +9,7 @@ before a command runs, so that help comes at once. What a user can get wrong arr
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from cyclopts import (
@@ -27,6 +28,9 @@ from igpt.errors import ConfigError, IgptError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 if all went well, 2 for what the user can put right."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of classes and files are of any language
+            stream.reconfigure(errors="backslashreplace")
     try:
         _refuse_moved(arguments)
         with warnings.catch_warnings():

@@ -92,6 +92,35 @@ def test_splits_of_the_source_are_kept_and_not_held_out_again(tmp_path, save_ima
     assert [shades(store.split(name)) for name in store.splits] == [[0] * 3, [1] * 3, [2] * 3]
 
 
+def test_a_fraction_that_has_no_use_is_noted_and_so_is_what_is_held_out(tmp_path, save_image):
+    for split in ("train", "val"):
+        for shade in range(5):
+            save_image(tmp_path / "source" / split / f"{shade}.png", shade)
+    notes = prepare(tmp_path / "source", tmp_path / "store").account.notes
+    assert notes == (
+        "the source has a validation split of its own, so --validation-fraction has no use",
+        "held out from train for test: 1 images",
+    )
+
+
+def test_labels_are_left_out_if_that_is_wished(class_folders, tmp_path):
+    store = prepare(class_folders, tmp_path / "store", no_labels=True)
+    assert store.class_names is None
+    assert store.account.classes == {}
+    assert all(store.split(name).labels is None for name in store.splits)
+
+
+def test_a_file_that_lies_there_twice_is_in_one_split(tmp_path, save_image):
+    for number in range(40):
+        save_image(tmp_path / "source" / f"{number}.png", number // 2)
+    store = prepare(tmp_path / "source", tmp_path / "store", test_fraction=0.3)
+    assert sorted(shade for name in store.splits for shade in shades(store.split(name))) == [
+        number // 2 for number in range(40)
+    ]
+    sets = [set(shades(store.split(name))) for name in store.splits]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 20
+
+
 def test_fractions_of_zero_hold_nothing_out(class_folders, tmp_path):
     store = prepare(class_folders, tmp_path / "store", validation_fraction=0.0, test_fraction=0.0)
     assert list(store.splits) == ["train"]
