@@ -1,7 +1,7 @@
-import errno
 import io
 import os
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -62,17 +62,44 @@ FILES = {
 # Folders on the disk
 
 
-def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_class_less(class_folders, monkeypatch):
-    scandir = os.scandir
+@pytest.fixture
+def nobody(save_image):
+    """A folder with an image of a cat, and folders that only their owner may read."""
+    with tempfile.TemporaryDirectory() as room:  # that of tmp_path is closed to others
+        Path(room).chmod(0o755)
+        for place in ("photos/cat", "photos/dog", "owls/young"):
+            save_image(Path(room) / place / "a.png")
+        folder_files(Path(room))  # loads Pillow's formats, as long as all may be read
+        for closed in ("photos/dog", "owls"):
+            (Path(room) / closed).chmod(0)
+        try:
+            if os.geteuid() == 0:  # who may read everything
+                os.seteuid(65534)
+            yield Path(room)
+        finally:
+            os.seteuid(os.getuid())
+            for closed in ("photos/dog", "owls"):
+                (Path(room) / closed).chmod(0o755)
 
-    def forbidding(path):
-        if Path(path).name == "dog":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", forbidding)
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_class_less(nobody):
     with pytest.raises(DataError, match=r"could not read .*dog \(Permission denied\); make it"):
-        open_source(str(class_folders))
+        folder_files(nobody / "photos")
+
+
+def test_what_cannot_be_reached_is_an_error_unless_it_is_an_image(nobody):
+    photos = nobody / "photos"
+    os.seteuid(os.getuid())
+    (photos / "cat" / "b.png").symlink_to(nobody / "owls" / "young" / "a.png")
+    (photos / "dog").chmod(0o755)
+    os.seteuid(65534 if os.getuid() == 0 else os.getuid())
+    names = [file.name for file in folder_files(photos).root.all_files()]
+    assert names == ["cat/a.png", "cat/b.png", "dog/a.png"]  # b.png is skipped when it is read
+    os.seteuid(os.getuid())
+    (photos / "owl").symlink_to(nobody / "owls" / "young")
+    os.seteuid(65534 if os.getuid() == 0 else os.getuid())
+    with pytest.raises(DataError, match=r"could not read .*photos \(Permission denied\); make it"):
+        folder_files(photos)
 
 
 def test_pipes_are_not_opened(tmp_path, save_image):

@@ -89,6 +89,12 @@ def test_a_table_of_another_name_is_not_passed_over_in_silence(folder):
         ("metadata.jsonl", "[1]", "should hold JSON objects"),
         ("metadata.jsonl", "\udcff", "save it as UTF-8"),
         ("metadata.csv", "file_name,label\n0.png,a\n1.png,\n", "labels for 1 of its 2 records"),
+        ("metadata.csv", "file_name,label\n0.png,a\n0.png,b\n", "names 0.png several times"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "0.png", "label": 1}\n{"file_name": "1.png"}\n',
+            "labels for 1 of its 2 records",
+        ),
     ],
 )
 def test_a_damaged_list_is_refused_unless_labels_are_left_out(folder, name, text, message):

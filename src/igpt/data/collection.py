@@ -10,6 +10,7 @@ each real folder is read once, wherever links to it lie. Nothing of an archive i
 """
 
 import os
+import stat
 import struct
 import tarfile
 import unicodedata
@@ -19,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from igpt.data.sources import split_meaning
@@ -36,6 +37,7 @@ _DROPPINGS = {
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 }  # fmt: skip
 _DEFLATED = zipfile.ZIP_DEFLATED
+_image_endings = cache(readable_endings)  # asked for once a file
 
 Content = Path | Callable[[], bytes]
 
@@ -106,7 +108,7 @@ class Collection:
             self.metadata.append(file)
         elif keyed and ending in (".cls", ".json"):
             self.keyed[webdataset_key(file.name) + ending] = file
-        elif ending in readable_endings():
+        elif _is_image(name):
             folder = self.root
             for part in parts:
                 part = unicodedata.normalize("NFC", part)
@@ -116,6 +118,10 @@ class Collection:
             self.others[ending].append(file.content)
         else:
             self.ignored[ending or "without an ending"] += 1
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _image_endings()
 
 
 def passed_over(name: str) -> str | None:
@@ -147,21 +153,41 @@ def folder_files(root: Path) -> Collection:
             seen.add((known.st_dev, known.st_ino))
             with os.scandir(path) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
-        for entry in entries:
-            inner, linked = (*parts, entry.name), entry.is_symlink()
-            is_folder, is_file = entry.is_dir, entry.is_file
-            if linked:  # the entry's own methods raise where a link leads back to itself
-                is_folder, is_file = Path(entry.path).is_dir, Path(entry.path).is_file
-            if is_folder():
+            modes = [_mode(entry) for entry in entries]
+        for entry, mode in zip(entries, modes, strict=True):
+            inner = (*parts, entry.name)
+            if stat.S_ISDIR(mode):
                 if dropping := passed_over(entry.name):
                     collection.ignored[f"{dropping}/"] += 1
                 else:
-                    (links if linked else waiting).append((inner, Path(entry.path)))
-            elif is_file() or (linked and not os.path.exists(entry.path)):
+                    where = links if entry.is_symlink() else waiting
+                    where.append((inner, Path(entry.path)))
+            elif stat.S_ISREG(mode):
                 collection.add(parts, File("/".join(inner), Path(entry.path)))
             else:
                 collection.ignored["pipes, sockets and devices"] += 1
     return collection
+
+
+def _mode(entry: os.DirEntry[str]) -> int:
+    """Return what kind of file an entry is, or what it links to; a file if that leads nowhere.
+
+    An image that cannot be reached is a file to be skipped when it is read; anything else may be a
+    folder of images.
+
+    Raises:
+        OSError: It cannot be seen what it links to.
+    """
+    if not entry.is_symlink():
+        if entry.is_dir():
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file() else stat.S_IFIFO
+    try:
+        return entry.stat().st_mode
+    except OSError as error:
+        if isinstance(error, PermissionError) and not _is_image(entry.name):
+            raise
+        return stat.S_IFREG
 
 
 def zip_files(path: Path) -> Collection:

@@ -29,7 +29,7 @@ from igpt.data.collection import (
     zip_files,
 )
 from igpt.data.config import SourceConfig
-from igpt.data.labels import LABEL_COLUMNS, read_labels
+from igpt.data.labels import LABEL_COLUMNS, WITHOUT, read_labels
 from igpt.data.sources import (
     Source,
     SourceImage,
@@ -40,8 +40,6 @@ from igpt.data.sources import (
 from igpt.data.tables import open_tables, table_rows
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.opening import readable_endings
-
-_NO_TABLE = "is for tables, and {} is none; leave it out"
 
 
 def open_folder(root: Path, config: SourceConfig) -> Source:
@@ -61,7 +59,7 @@ def open_folder(root: Path, config: SourceConfig) -> Source:
                 "the other a folder of its own"
             )
         source = open_tables(str(root), config)
-        collection.ignored.update(source.ignored)
+        collection.ignored.update({**source.ignored, **({".tar": len(shards)} if shards else {})})
         return dataclasses.replace(source, ignored=dict(collection.ignored))
     if shards and images:
         collection.ignored[".tar"] += len(shards)
@@ -86,7 +84,7 @@ def _open_collection(collection: Collection, config: SourceConfig) -> Source:
     shown = collection.shown
     for value, option in ((config.image_column, "image-column"), (config.config, "config")):
         if value is not None:
-            raise ConfigError(f"--{option} {value} {_NO_TABLE.format(shown)}")
+            raise ConfigError(f"--{option} is for tables, and {shown} is none; leave it out")
     if not collection.root.all_files():
         raise DataError(
             f"{shown} holds no images; looked for files that end in "
@@ -221,14 +219,14 @@ def _listed_labels(
     labels: dict[str, Any] = {}
     used: set[str] = set()
     for file in collection.metadata:
-        folder = posixpath.dirname(file.name)
+        folder, column = posixpath.dirname(file.name), None
         for row in _rows(file):
             if not isinstance(row.get("file_name"), str):
                 raise DataError(
                     f"{file.name} lacks a file_name in some row; name every image in a column of "
                     "that name, or leave its labels out with --no-labels"
                 )
-            column = _label_column(row, config)
+            column = column or _label_column(row, config)
             if column is None:
                 notes.append(
                     f"{file.name} has no column of labels, only {', '.join(map(str, row))}; "
@@ -236,7 +234,11 @@ def _listed_labels(
                 )
                 break
             name = posixpath.normpath(posixpath.join(folder, row["file_name"].replace("\\", "/")))
-            labels[unicodedata.normalize("NFC", name)] = row[column]
+            key, label = unicodedata.normalize("NFC", name), row.get(column)
+            if labels.setdefault(key, label) != label:
+                raise DataError(
+                    f"{file.name} names {key} several times, with several labels; {WITHOUT}"
+                )
     for file in collection.root.all_files() if collection.keyed else ():
         key = webdataset_key(file.name)
         number, values = (collection.keyed.get(key + ending) for ending in (".cls", ".json"))

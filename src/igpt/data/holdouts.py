@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
+from tqdm import tqdm
 
 from igpt.data.sources import SourceSplit
 from igpt.errors import DataError
@@ -88,7 +89,9 @@ def same_files(
 
     numbers = images.tolist()
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(digest, numbers, chunksize=64))
+        looked_at = pool.map(digest, numbers, chunksize=64)
+        bar = tqdm(looked_at, total=len(numbers), desc="copies", unit="image", disable=None)
+        digests = list(bar)
     first = _first_of_each(digests)
     alike = np.unique(first[first != np.arange(len(first))])
     for index in np.flatnonzero(np.isin(first, alike)).tolist():

@@ -73,7 +73,10 @@ def _open_table(
     features = table.features
     image = _column(config.image_column, _IMAGE_COLUMNS, features, datasets.Image)
     if image is None:
-        raise DataError(f"{shown} has no column of images; its columns are {', '.join(features)}")
+        raise DataError(
+            f"{shown} has no column of images; its columns are {', '.join(features)}; if one of "
+            "them is, choose it with --image-column"
+        )
     images = table.data.column(image)
     if not _may_hold_images(images.type):
         raise DataError(
