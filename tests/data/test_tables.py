@@ -94,11 +94,13 @@ def test_a_table_without_images_is_refused(tmp_path):
         open_source(str(tmp_path / "a.parquet"))
 
 
-def test_a_damaged_parquet_file_is_one_line(tmp_path):
+def test_a_damaged_parquet_file_is_one_line(tmp_path, capfd):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
+    capfd.readouterr()
     with pytest.raises(DataError, match=r"could not read .*a\.parquet") as caught:
         open_source(str(tmp_path / "a.parquet"))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_opening_says_nothing(tmp_path, capfd):

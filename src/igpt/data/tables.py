@@ -6,6 +6,7 @@ table made by others could name any file of this machine; only the hub's folders
 """
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,7 +169,7 @@ def _refusals(location: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the bars of `datasets`, its notes about caching and those about retries."""
+    """Silence the bars of `datasets`, its notes, and what it logs of errors that it raises too."""
     import datasets
     import huggingface_hub
 
@@ -176,7 +177,7 @@ def _quiet() -> Iterator[None]:
     levels = [library.get_verbosity() for library in libraries]
     bars_were_off = datasets.are_progress_bars_disabled()
     for library in libraries:
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # its errors are raised as well
     datasets.disable_progress_bars()
     try:
         yield
