@@ -6,16 +6,15 @@ The experiments that chose canvas, network and time are in `docs/log.md`.
 """
 
 import functools
-import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import ConfigError
-from igpt.files import write_json
+from igpt.files import read_json, write_json
 from igpt.report.page import write_report
 from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.measure import evaluate_run, probe_run
@@ -25,28 +24,55 @@ from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.resume import ensure
 from igpt.runs.run import RunFolder
+from igpt.values import from_dict, to_dict
 
 RECIPE = "digits-quickstart"
 PLACEMENTS = 3
 
 
-def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class QuickstartResult:
+    """What `summary.json` holds: test accuracies, and what it took."""
+
+    raw_pixel_accuracy: float
+    untrained_accuracy: float
+    """Of the best layer's probe; so is the next but one."""
+    best_layer: int
+    best_layer_accuracy: float
+    fine_tuned_accuracy: float
+    test_nats_per_pixel: float
+    seconds: float
+    """Of the call that finished it."""
+
+    def table(self, out: Path) -> str:
+        """Return the figures as a small table, and where the report lies in `out`."""
+        rows = [
+            ("raw pixels, logistic regression", f"{self.raw_pixel_accuracy:.1%}"),
+            ("network untrained, best layer", f"{self.untrained_accuracy:.1%}"),
+            (f"pretrained, layer {self.best_layer}", f"{self.best_layer_accuracy:.1%}"),
+            ("fine-tuned for a minute", f"{self.fine_tuned_accuracy:.1%}"),
+            ("test loss", f"{self.test_nats_per_pixel:.4f} nats per pixel"),
+            ("time", f"{self.seconds:.0f} s"),
+        ]
+        lines = [f"  {name:32} {value}" for name, value in rows]
+        return "\n".join(
+            ["Which digit is it? Test accuracy:", *lines, f"report: {out / 'report.html'}"]
+        )
+
+
+def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartResult:
     """Run palette, pretraining, probes, fine-tuning, completions and report on digits.
 
-    An interrupted quickstart goes on where it stopped; a finished one is only told again.
+    An interrupted quickstart goes on where it stopped; a finished one is only read again.
 
     Args:
         out: Folder for everything.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seed: Decides placements, palette, first weights and order.
 
-    Returns:
-        What `summary.json` holds: `raw_pixel_accuracy`, `untrained_accuracy`, `best_layer`,
-        `best_layer_accuracy`, `fine_tuned_accuracy`, `test_nats_per_pixel`, `seconds` (of the call
-        that finished it).
-
     Raises:
-        ConfigError: `out` holds a quickstart of another seed, or something else.
+        ConfigError: `out` holds a quickstart of another seed, of an earlier igpt, or something
+            else.
     """
     began = time.monotonic()
     recipe = with_settings(
@@ -61,7 +87,7 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
                 f"{out} holds a quickstart with seed {known}, not {seed}; choose another --out"
             )
     if (out / "summary.json").is_file() and (out / "report.html").is_file():
-        return json.loads((out / "summary.json").read_text())
+        return from_dict(QuickstartResult, read_json(out / "summary.json"), name="summary.json")
 
     _say(1, f"images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
     if not (data / "store.json").exists():
@@ -88,34 +114,21 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> dict[str, A
     _say(6, "half-seen digits, completed; report")
     complete_records(run, data, seed=seed, device=device)
     write_report([run, tuned], out / "report.html")
-    summary = {
-        "raw_pixel_accuracy": probed.raw_pixels and probed.raw_pixels.test_accuracy,
-        "untrained_accuracy": untrained.test_accuracy,
-        "best_layer": probed.best_layer,
-        "best_layer_accuracy": probed.test_accuracy,
-        "fine_tuned_accuracy": fitted.require("finetune.json", FinetuneResult).test_accuracy,
-        "test_nats_per_pixel": evaluation.nats_per_pixel,
-        "seconds": time.monotonic() - began,
-    }
-    write_json(out / "summary.json", summary)
-    return summary
+    assert probed.raw_pixels is not None
+    tuned_accuracy = fitted.require("finetune.json", FinetuneResult).test_accuracy
+    assert tuned_accuracy is not None
+    result = QuickstartResult(
+        raw_pixel_accuracy=probed.raw_pixels.test_accuracy,
+        untrained_accuracy=untrained.test_accuracy,
+        best_layer=probed.best_layer,
+        best_layer_accuracy=probed.test_accuracy,
+        fine_tuned_accuracy=tuned_accuracy,
+        test_nats_per_pixel=evaluation.nats_per_pixel,
+        seconds=time.monotonic() - began,
+    )
+    write_json(out / "summary.json", to_dict(result))
+    return result
 
 
 def _say(stage: int, text: str) -> None:
     print(f"[{stage}/6] {text}", file=sys.stderr, flush=True)
-
-
-def summary_table(summary: dict[str, Any], out: Path) -> str:
-    """Return the figures of a quickstart as a small table, and where the report lies."""
-    rows = [
-        ("raw pixels, logistic regression", f"{summary['raw_pixel_accuracy']:.1%}"),
-        ("network untrained, best layer", f"{summary['untrained_accuracy']:.1%}"),
-        (f"pretrained, layer {summary['best_layer']}", f"{summary['best_layer_accuracy']:.1%}"),
-        ("fine-tuned for a minute", f"{summary['fine_tuned_accuracy']:.1%}"),
-        ("test loss", f"{summary['test_nats_per_pixel']:.4f} nats per pixel"),
-        ("time", f"{summary['seconds']:.0f} s"),
-    ]
-    lines = [f"  {name:32} {value}" for name, value in rows]
-    return "\n".join(
-        ["Which digit is it? Test accuracy:", *lines, f"report: {out / 'report.html'}"]
-    )

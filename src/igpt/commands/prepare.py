@@ -24,10 +24,10 @@ def quickstart(
     Args:
         out: Folder for all of it; one that was stopped goes on.
     """
-    from igpt.quickstart import quickstart, summary_table
+    from igpt.quickstart import quickstart
 
-    summary = quickstart(out, device=device, seed=seed)
-    show(summary, as_json=as_json, text=summary_table(summary, out))
+    result = quickstart(out, device=device, seed=seed)
+    show(result, as_json=as_json, text=result.table(out))
 
 
 def recipes(name: str | None = None, /) -> None:
