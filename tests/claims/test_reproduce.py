@@ -14,6 +14,7 @@ from igpt.model.config import ModelConfig
 from igpt.pixels.images import read_image
 from igpt.runs.recipes import RECIPES, FinetuneConfig, Recipe
 from igpt.training.config import TrainingConfig
+from igpt.training.loop import TrainingDiverged
 
 TOY_RECIPE = Recipe(
     model=ModelConfig(image_size=4, colors=8, layers=1, width=8, heads=2),
@@ -132,13 +133,14 @@ def test_a_run_of_another_recipe_is_not_taken(reproduced, shapes_store, monkeypa
         reproduce("depth", scale="toy", data=shapes_store.path, out=out, device="cpu")
 
 
+@pytest.mark.parametrize("kind", [DataError, ConfigError, TrainingDiverged])
 def test_all_leaves_out_a_claim_that_cannot_be_measured(
-    reproduced, shapes_store, monkeypatch, capsys
+    reproduced, shapes_store, monkeypatch, capsys, kind
 ):
     out, _ = reproduced
 
     def refuse(*_):
-        raise DataError("these images will not do")
+        raise kind("these images will not do")
 
     for name in CLAIMS.keys() - {"depth", "palette", "size"}:  # three will show it
         monkeypatch.delitem(CLAIMS, name)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from igpt.commands.options import Data, Device, Head, Json, Settings, Target, show
-from igpt.errors import ConfigError, DataError
+from igpt.errors import ConfigError, IgptError
 
 
 def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> None:
@@ -49,6 +49,7 @@ def reproduce(
     """
     from igpt.claims import page
     from igpt.claims import reproduce as reproduction
+    from igpt.training.signals import Interrupted
 
     if costs:
         known = reproduction.costs()
@@ -64,8 +65,8 @@ def reproduce(
                 settings=settings, device=device,
             )  # fmt: skip
             results.append(result)
-        except DataError as error:
-            if claim != "all" or not results:
+        except IgptError as error:
+            if claim != "all" or not results or isinstance(error, Interrupted):
                 raise
             print(f"igpt: {name} is left out: {error}", file=sys.stderr)
     text = "\n\n".join(page.result_text(result) for result in results)
