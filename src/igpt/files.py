@@ -6,6 +6,7 @@ to the disk, then renamed. A reader therefore never sees half a file, whenever t
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ _CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
     errno.EISDIR, errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG,
 }  # fmt: skip
+_MOST_DIGITS = 40  # of a whole number in JSON; a double has no more than 17 that count
 
 
 @contextmanager
@@ -115,13 +117,63 @@ def read_json(path: Path, *, error: type[IgptError] = CheckpointError) -> dict[s
         IgptError: Of the kind `error`: the file is missing, damaged, or holds something else.
     """
     try:
-        value = json.loads(path.read_text())
+        if not path.is_file():  # a pipe or a device might never end
+            path.stat()  # says why not
+            raise OSError(errno.EINVAL, "it is no file")
+        value = parse_json(path.read_bytes())
     except OSError as reason:
         raise error(
             f"could not read {path}: {reason.strerror}; is the folder a whole copy?"
         ) from reason
-    except (ValueError, RecursionError) as reason:  # no text, no JSON, or nested without end
+    except ValueError as reason:
         raise error(f"{path} is damaged: {reason}; restore it or make it again") from reason
     if not isinstance(value, dict):
         raise error(f"{path} is damaged: it holds no JSON object; restore it or make it again")
     return value
+
+
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Return the value of a JSON text, which is UTF-8 if it comes as bytes.
+
+    Stricter than `json.loads`: a name may stand in an object only once, numbers are of a length
+    that means something, and NaN and infinities, which are no JSON, are refused if `finite`.
+
+    Raises:
+        ValueError: It is no such text; the message is the reason, in one line.
+    """
+    try:
+        return json.loads(
+            text.decode() if isinstance(text, bytes) else text,
+            object_pairs_hook=_object,
+            parse_int=_whole,
+            parse_float=_real if finite else float,
+            parse_constant=_refuse_constant if finite else float,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is no UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested without end") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r} stands in it twice")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits[:_MOST_DIGITS]} is larger than any number")
+    return number
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")

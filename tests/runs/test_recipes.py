@@ -74,7 +74,7 @@ def test_any_field_can_be_set_by_its_path():
         ("finetune.pixel_coefficient=-1", "pixel_coefficient cannot be under 0"),
         ("finetune.patience=0", "patience must be at least 1"),
         ("training.steps=-1", "steps must be more than 0, got -1"),
-        ("training.learning_rate=NaN", "learning_rate must be more than 0, got nan"),
+        ("training.learning_rate=NaN", "learning_rate should be a number, got 'NaN'"),
     ],
 )
 def test_a_setting_that_does_not_exist_or_fit_is_refused(setting, message):

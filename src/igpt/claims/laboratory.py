@@ -136,8 +136,8 @@ class Laboratory:
             fit_palette_file(self.data, file, size=colors.size, grey=colors.grey, seed=seed)
         return file
 
-    def distortion(self, colors: Colors, *, seed: int) -> float:
-        """Return what a palette loses on held-out images, as a PSNR in decibels."""
+    def distortion(self, colors: Colors, *, seed: int) -> float | None:
+        """Return what a palette loses on held-out images, as a PSNR in dB; None if nothing."""
         file = self.palette(colors, seed=seed).with_suffix(".json")
         return from_dict(PaletteReport, read_json(file), name=str(file)).psnr_db
 

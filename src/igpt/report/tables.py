@@ -34,9 +34,10 @@ def table(result: object) -> str:
 
 @table.register
 def _(result: PaletteReport) -> str:
+    psnr = "infinite" if result.psnr_db is None else f"{result.psnr_db:.2f} dB"
     return (
         f"{result.size} colors; on {result.images} images of {result.split} the mean squared error "
-        f"is {result.mean_squared_error:.2f}, the PSNR {result.psnr_db:.2f} dB"
+        f"is {result.mean_squared_error:.2f}, the PSNR {psnr}"
     )
 
 
