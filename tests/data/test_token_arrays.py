@@ -119,7 +119,7 @@ def test_token_files_that_are_broken_or_do_not_fit_are_told(token_folder, tmp_pa
     with pytest.raises(DataError, match=r"small_teY\.npy has 3 labels for the 9 images"):
         prepare_tokens(token_folder, tmp_path / "store")
     (token_folder / "small_teX.npy").write_bytes(b"\x93NUMPY half")
-    with pytest.raises(DataError, match=r"small_teX\.npy is no whole \.npy file of numbers"):
+    with pytest.raises(DataError, match=r"small_teX\.npy is not a whole \.npy file of numbers"):
         prepare_tokens(token_folder, tmp_path / "store")
 
 

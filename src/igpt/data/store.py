@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
+from igpt.arrays import read_array
 from igpt.data.account import Account
 from igpt.data.config import SPLITS, StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name
@@ -36,6 +37,8 @@ FORMAT = 3
 
 FOLDED = "train+validation"
 """The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
+
+_AGAIN = "prepare the store again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,17 +209,21 @@ class RecordStore(StoreDescription):
             raise DataError(self._no_split(name))
         known, size = self.splits[name], self.config.image_size
         shape = (known.records, size, size, 3)
+        images = self.path / name / "images.npy"
+        names = self.path / name / "names.npy"
         labels = None
         if known.labelled:
             file = self.path / name / "labels.npy"
-            labels = np.array(_map_array(file, (known.records,), np.int64))
+            labels = read_array(file, dtype=np.int64, shape=shape[:1], advice=_AGAIN)
         return Records(
             name=name,
             path=self.path,
-            images=_map_array(self.path / name / "images.npy", shape, np.uint8),
+            images=read_array(images, dtype=np.uint8, shape=shape, mmap=True, advice=_AGAIN),
             labels=labels,
             class_names=self.class_names,
-            encoded_names=_map_array(self.path / name / "names.npy", (known.records,), np.bytes_),
+            encoded_names=read_array(
+                names, dtype=np.bytes_, shape=shape[:1], mmap=True, advice=_AGAIN
+            ),
             filter=self.config.filter,
             token_palette=self.token_palette,
             cropped=name == "train" and self.config.crops > 0,
@@ -229,18 +236,3 @@ class RecordStore(StoreDescription):
             f"{self.path} has no {name} split, only {', '.join(self.splits)}; prepare it again "
             f"with a {name} fraction above 0, or from a source that has one"
         )
-
-
-def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); prepare the store again"
-        ) from error
-    if array.shape != shape or not np.issubdtype(array.dtype, dtype):
-        raise DataError(
-            f"{path} should hold {np.dtype(dtype)} {shape} but holds {array.dtype} {array.shape}; "
-            "prepare the store again"
-        )
-    return array

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from igpt.arrays import read_array
 from igpt.data.sources import SourceImage, SourceSplit
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
@@ -60,7 +61,7 @@ def open_tokens(
 
 def _open_array(path: Path, palette: Palette, image_size: int) -> SourceSplit:
     """Read tokens and, from the file with Y for X, their labels."""
-    tokens = _map_array(path)
+    tokens = read_array(path, dtype=np.generic, mmap=True)
     size = math.isqrt(tokens[0].size) if tokens.ndim > 1 and len(tokens) else 0
     if tokens.dtype.kind not in "iu" or size == 0 or size**2 != tokens[0].size:
         raise DataError(
@@ -97,7 +98,7 @@ def _open_array(path: Path, palette: Palette, image_size: int) -> SourceSplit:
 
 def _read_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
     """Return class numbers and how many classes there are, from numbers or one-hot rows."""
-    values = np.array(_map_array(path))
+    values = read_array(path, dtype=np.generic)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 1 and values.dtype.kind in "iu" and values.size and values.min() >= 0:
@@ -110,10 +111,3 @@ def _read_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
         f"{path} should hold class numbers from 0, or one row a record with a single 1 in it, but "
         f"holds {values.dtype} {values.shape}"
     )
-
-
-def _map_array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no whole .npy file of numbers ({error})") from error
