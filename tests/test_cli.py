@@ -122,7 +122,10 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["search", "cifar-tiny", *TUNED[1:]], "did you mean 'cifar10-tiny'"),
         (["search", "some/run", *TRAINED[1:]], "leave out --palette"),
         (["complete", "run"], "give either IMAGES or --data, and not both"),
-        (["complete", "run", "--data", "d", "--out", "o"], "--out and --filter go with IMAGES"),
+        (
+            ["complete", "run", "--data", "d", "--out", "o"],
+            "--overwrite and --filter go with IMAGES",
+        ),
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),

@@ -133,7 +133,9 @@ class Laboratory:
         """Return the file of a palette of the training images; beside it, its report."""
         file = self.path / "palettes" / f"{colors.name}{f'-seed{seed}' if seed else ''}.npy"
         if not (file.exists() and file.with_suffix(".json").exists()):
-            fit_palette_file(self.data, file, size=colors.size, grey=colors.grey, seed=seed)
+            fit_palette_file(
+                self.data, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
+            )
         return file
 
     def distortion(self, colors: Colors, *, seed: int) -> float | None:

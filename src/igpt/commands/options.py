@@ -39,6 +39,7 @@ FromScratch = Annotated[
 Sampling = Annotated[SamplingConfig, Parameter(name="*")]
 Seed = Annotated[NonNegativeInt, Parameter(help="Decides all that is random.")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
+Overwrite = Annotated[bool, Parameter(help="Replace what is there.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
 
 
@@ -78,6 +79,7 @@ class Pictures:
     """With --data: how many; 8 by default."""
     out: Path | None = None
     """With IMAGES: where to draw, completions/ or surprise.png by default."""
+    overwrite: Overwrite = False
     filter: ResamplingFilter | None = None
     """With IMAGES: how to resample; box by default."""
 
@@ -89,8 +91,10 @@ class Pictures:
         """
         if bool(images) == (self.data is not None):
             raise ConfigError("give either IMAGES or --data, and not both")
-        if self.data is not None and (self.out or self.filter):
-            raise ConfigError("--out and --filter go with IMAGES; --data writes into the run")
+        if self.data is not None and (self.out or self.filter or self.overwrite):
+            raise ConfigError(
+                "--out, --overwrite and --filter go with IMAGES; --data writes into the run"
+            )
         if images and self.count:
             raise ConfigError("--count goes with --data")
 

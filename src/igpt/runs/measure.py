@@ -35,6 +35,7 @@ from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
+from igpt.outputs import require_ending, require_free
 from igpt.processes import choose_device
 from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.pictures import extremes_picture, losses_picture
@@ -335,17 +336,18 @@ def write_features(
     *,
     data: Path,
     out: Path,
+    overwrite: bool = False,
     layers: Sequence[int] | None = None,
     device: str = "auto",
 ) -> dict[str, tuple[int, ...]]:
     """Write the features of every split to one `.npz` and return the arrays' shapes.
 
     Raises:
-        ConfigError: No such layer, or `out` is no `.npz`.
+        ConfigError: No such layer, or `out` is no `.npz` or may not be written.
         DataError: Images smaller than the network's.
     """
-    if out.suffix != ".npz":
-        raise ConfigError(f"features are written as .npz, got --out {out}; try {out}.npz")
+    require_ending(out, ".npz", "features are")
+    require_free(out, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     store = RecordStore.open(data)
     if layers is None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from igpt.data.batches import images_at_size
 from igpt.data.store import RecordStore
-from igpt.errors import ConfigError
 from igpt.files import write_json
+from igpt.outputs import require_ending, require_free
 from igpt.pixels.images import write_png
 from igpt.pixels.palette_fitting import (
     Distortion,
@@ -43,6 +43,7 @@ def fit_palette_file(
     grey: bool = False,
     image_size: int | None = None,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> PaletteReport:
     """Fit a palette to a store's train split; write it, a report and a picture; return the report.
 
@@ -56,13 +57,15 @@ def fit_palette_file(
         grey: Levels of grey instead of colors.
         image_size: Size at which the images are looked at; the store's own by default.
         seed: Decides the sample of pixels and where k-means starts.
+        overwrite: Whether what is there may be replaced.
 
     Raises:
-        ConfigError: `out` is no `.npy`, or the size is impossible.
+        ConfigError: `out` is no `.npy` or may not be written, or the size is impossible.
         DataError: No store, or too few colors in it.
     """
-    if out.suffix != ".npy":
-        raise ConfigError(f"a palette is written as .npy, got --out {out}; try {out}.npy")
+    require_ending(out, ".npy", "a palette is")
+    beside = [out.with_suffix(ending) for ending in (".json", ".png")]
+    require_free(out, *beside, overwrite=overwrite)
     records = RecordStore.open(store)
     side = image_size or records.config.image_size
     palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
