@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta" holds nothing that could come back
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"no device {name!r} here; try --device cpu") from error
     return device

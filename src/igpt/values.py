@@ -18,6 +18,10 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from igpt.errors import ConfigError, nearest_name
 
 Value = TypeVar("Value")
+
+SEEDS = 2**32
+"""How many seeds there are: scikit-learn's generators take 32 bits."""
+
 _SHOWN = 80  # letters of a value that messages show
 
 
@@ -57,6 +61,16 @@ def require_choices(value: Any) -> None:
     for name, hint in get_type_hints(type(value)).items():
         if get_origin(hint) is Literal:
             _read(hint, getattr(value, name), name, name)
+
+
+def require_seed(seed: int) -> None:
+    """See that the generators of all libraries take this seed.
+
+    Raises:
+        ConfigError: One would not.
+    """
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"a seed must lie in [0, {SEEDS:,}), got {_shown(seed)}")
 
 
 def _read(hint: Any, value: Any, path: str, name: str) -> Any:
