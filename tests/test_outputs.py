@@ -81,6 +81,11 @@ def test_no_folder_is_replaced_by_a_file(tmp_path):
         require_free(tmp_path, overwrite=True)
 
 
+def test_no_device_is_replaced_by_a_file():
+    with pytest.raises(ConfigError, match="is a device or a pipe"):
+        require_free(Path("/dev/null"), overwrite=True)
+
+
 def test_two_files_of_one_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="would be written twice"):
         require_free(tmp_path / "a-1.png", tmp_path / "a-1.png")

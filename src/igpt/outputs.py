@@ -1,9 +1,10 @@
 """Where a file may be written that the user named: one rule for every `--out`.
 
 What is there stays, unless `--overwrite` says that it may go. Never, even so, is anything written
-onto what is read, onto a folder, or into a folder that igpt keeps: a store, a run, a model. Only
-the pages of `igpt report` and `igpt claims` may be replaced without asking, by a newer page of the
-same command: they are made out of folders that are still there, and are known by their first lines.
+onto what is read, onto a folder or a device, or into a folder that igpt keeps: a store, a run, a
+model. Only the pages of `igpt report` and `igpt claims` may be replaced without asking, by a newer
+page of the same command: they are made out of folders that are still there, and are known by their
+first lines.
 
 All of it is known before the work. Folders that must be new, such as a run's, have a rule of their
 own (`igpt.files.written_aside` with `exclusive`).
@@ -49,6 +50,8 @@ def require_free(
         require_outside(output)
         if output.is_dir():
             raise ConfigError(f"{output} is a folder, where a file is wanted; add the file's name")
+        if output.exists() and not output.is_file():
+            raise ConfigError(f"{output} is a device or a pipe, where a file is wanted")
         own = page is not None and _begins_with(output, page)
         if os.path.lexists(output) and not (overwrite or own):
             raise ConfigError(
