@@ -66,10 +66,11 @@ GOOD = {
     "RECIPE|RUN": ["cifar10-tiny", "run"], "--other": ["store"], "--labelled": ["store"],
     "DESTINATION": ["out/new"], "NAME": ["someone/pixels", "cifar10-tiny"], "CLAIM": ["depth"],
     "--split": ["test"], "--image-size": ["8"], "--rates": ["0.01,0.003"], "--license": ["mit"],
-    "--out": ["out/a.png", "out/a.npz", "out/a.npy", "out/new", "out/a.html"], "--set": ["snapshots=0"],
-    "--device": ["cpu", "auto"], "--size": ["4"], "--scale": ["tiny"], "--layer": ["1"],
+    "--set": ["training.steps=2"], "--device": ["cpu", "auto"], "--size": ["4"], "--scale": ["tiny"], "--layer": ["1"],
 }  # fmt: skip
 """Values that a command can work with, by the name of the argument."""
+
+ENDINGS = {"show": ".png", "fit": ".npy", "features": ".npz", "sample": ".png", "surprise": ".png"}
 
 ALWAYS = {
     "pretrain": ["--set=model.layers=1", "--set=model.width=8", "--set=model.heads=2",
@@ -103,9 +104,11 @@ def kind_of(hint: Any) -> Any:
     return hint
 
 
-def good_value(argument: Any, chance: random.Random) -> str:
+def good_value(command: str, argument: Any, chance: random.Random) -> str:
     """Return a value that the argument may have."""
     kind, name = kind_of(argument.hint), argument.name
+    if name == "--out":
+        return f"out/new{ENDINGS.get(command, '')}"
     if get_origin(kind) is Literal:
         return chance.choice(get_args(kind))
     if kind in (int, float) and name not in GOOD:
@@ -113,7 +116,7 @@ def good_value(argument: Any, chance: random.Random) -> str:
     return chance.choice(GOOD.get(name, ["x"]))
 
 
-def bad_value(argument: Any, chance: random.Random) -> str:
+def bad_value(_: str, argument: Any, chance: random.Random) -> str:
     """Return a value that nobody should give."""
     kind, name = kind_of(argument.hint), argument.name
     bad = {int: NUMBERS, float: NUMBERS, Path: PATHS}.get(kind, TEXTS + PATHS)
@@ -135,7 +138,7 @@ def call_of(number: int, parsers: list[tuple[tuple[str, ...], Any]]) -> list[str
     bad = chance.sample(arguments, min(len(arguments), chance.choice([1, 1, 1, 2, 3])))
     call, positional = [], []
     for argument in arguments:
-        value = (bad_value if argument in bad else good_value)(argument, chance)
+        value = (bad_value if argument in bad else good_value)(names[-1], argument, chance)
         if not argument.name.startswith("-"):
             positional.append(value)
         elif kind_of(argument.hint) is bool:
