@@ -66,7 +66,8 @@ GOOD = {
     "RECIPE|RUN": ["cifar10-tiny", "run"], "--other": ["store"], "--labelled": ["store"],
     "DESTINATION": ["out/new"], "NAME": ["someone/pixels", "cifar10-tiny"], "CLAIM": ["depth"],
     "--split": ["test"], "--image-size": ["8"], "--rates": ["0.01,0.003"], "--license": ["mit"],
-    "--set": ["training.steps=2"], "--device": ["cpu", "auto"], "--size": ["4"], "--scale": ["tiny"], "--layer": ["1"],
+    "--set": ["training.steps=2"], "--device": ["cpu", "auto"], "--size": ["4"],
+    "--scale": ["tiny"], "--layer": ["1"],
 }  # fmt: skip
 """Values that a command can work with, by the name of the argument."""
 
@@ -74,9 +75,9 @@ ENDINGS = {"show": ".png", "fit": ".npy", "features": ".npz", "sample": ".png", 
 
 ALWAYS = {
     "pretrain": ["--set=model.layers=1", "--set=model.width=8", "--set=model.heads=2",
-                 "--set=model.image_size=4", "--seconds=0.01"],
-    "search": ["--seconds=0.01"],
-    "finetune": ["--seconds=0.01"],
+                 "--set=model.image_size=4", "--set=training.batch_size=4", "--seconds=0.01"],
+    "search": ["--set=training.batch_size=4", "--seconds=0.01"],
+    "finetune": ["--set=training.batch_size=4", "--set=training.steps=2", "--seconds=0.01"],
     "resume": ["--seconds=0.01"],
     "quickstart": ["--device=nowhere"],  # minutes of work, and nothing that others have not
     "reproduce": ["--device=nowhere"],
@@ -130,12 +131,13 @@ def call_of(number: int, parsers: list[tuple[tuple[str, ...], Any]]) -> list[str
     """Return the arguments of a call, which depend on its number alone: few of them are bad."""
     chance = random.Random(number)
     names, parser = parsers[number % len(parsers)]
+    known = [arg for arg in parser.assemble_argument_collection() if arg.name not in LEFT_OUT]
+    bad = chance.sample(known, min(len(known), chance.choice([1, 1, 1, 2, 3])))
     arguments = [
         argument
-        for argument in parser.assemble_argument_collection()
-        if argument.name not in LEFT_OUT and chance.random() < (0.98 if argument.required else 0.25)
+        for argument in known
+        if argument in bad or chance.random() < (0.98 if argument.required else 0.1)
     ]
-    bad = chance.sample(arguments, min(len(arguments), chance.choice([1, 1, 1, 2, 3])))
     call, positional = [], []
     for argument in arguments:
         value = (bad_value if argument in bad else good_value)(names[-1], argument, chance)
@@ -146,7 +148,8 @@ def call_of(number: int, parsers: list[tuple[tuple[str, ...], Any]]) -> list[str
         else:
             separate = [argument.name, value]
             call += separate if chance.random() < 0.5 else ["=".join(separate)]
-    call += ALWAYS.get(names[0], [])
+    given = " ".join(call)
+    call += [more for more in ALWAYS.get(names[0], []) if more.partition("=")[0] not in given]
     if chance.random() < 0.05:
         call.insert(chance.randrange(len(call) + 1), chance.choice(TEXTS + PATHS))
     return [*names, *positional, *call]

@@ -4,7 +4,7 @@
 
 The folder then holds `photos/`, `photo.png`, `store/`, `palette.npy`, the runs `run/` and `bert/`
 with all results that a run keeps, `tuned/`, a search of two rates in `rates/`, and the models
-`model/` (igpt's own) and `exported/` (transformers').
+`model/` (igpt's own) and `exported/` (transformers'). `claims/tiny` is what a claim leaves.
 """
 
 import contextlib
@@ -18,13 +18,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
+from tests.claims.test_claims_page import DEPTH
 from tests.conftest import SHAPES_RECIPE, with_training, write_shapes
 
+from igpt.claims.laboratory import Laboratory
+from igpt.claims.scale import find_scale
 from igpt.cli import main
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
+from igpt.files import write_json
 from igpt.formats.convert import convert
+from igpt.pixels.images import read_image, write_png
 from igpt.runs.along import along_run
 from igpt.runs.finetune import finetune
 from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, outliers_run, probe_run
@@ -32,11 +38,17 @@ from igpt.runs.palette import fit_palette_file
 from igpt.runs.pictures import complete_records, surprise_records
 from igpt.runs.pretrain import pretrain
 from igpt.runs.search import search_pretraining
+from igpt.values import to_dict
 
 SECONDS = 20
 """That no command may take on files so small, whatever is in them."""
 
 RECIPE = replace(with_training(SHAPES_RECIPE, checkpoint_every=6), snapshots=1)
+SEARCH: dict[str, Any] = {
+    "recipe": with_training(RECIPE, steps=4, checkpoint_every=4, validate_every=4),
+    "name": "shapes",
+    "rates": (0.01, 0.003),
+}
 
 
 def build(folder: Path) -> None:
@@ -52,10 +64,7 @@ def build(folder: Path) -> None:
     bert = replace(RECIPE, model=replace(RECIPE.model, causal=False))
     masked = pretrain(bert, name="shapes-bert", out=folder / "bert", **asked).path
     finetune(run, out=folder / "tuned", config=RECIPE.finetune, **given)
-    few = with_training(RECIPE, steps=4, checkpoint_every=4, validate_every=4)
-    search_pretraining(
-        few, name="shapes", out=folder / "rates", rates=(0.01, 0.003), **asked
-    )  # fmt: skip
+    search_pretraining(out=folder / "rates", **SEARCH, **asked)
     for path in (run, masked):
         evaluate_run(path, **given)
         probe_run(path, **given)
@@ -67,6 +76,11 @@ def build(folder: Path) -> None:
     surprise_records(run, folder / "store", count=2, device="cpu")
     shutil.copytree(run / "model", folder / "model")
     convert(run, folder / "exported")
+    tiny = folder / "claims" / "tiny"
+    Laboratory.open(tiny, find_scale("tiny"), data=folder / "store")
+    write_json(tiny / "depth.json", to_dict(DEPTH))
+    write_json(tiny / "depth.plan.json", {"claim": "depth", "parts": []})
+    write_png(tiny / "depth.png", read_image(folder / "photo.png"))
 
 
 @dataclass(frozen=True)
