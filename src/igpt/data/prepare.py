@@ -41,7 +41,7 @@ from igpt.data.store import (
     StoredSplit,
 )  # fmt: skip
 from igpt.errors import ConfigError, DataError
-from igpt.files import remove_abandoned, write_json, written_aside
+from igpt.files import write_json, written_aside
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
 from igpt.values import to_dict
@@ -75,10 +75,9 @@ def prepare_store(
         raise ConfigError(
             f"crops are cut from image files, and {location} has none; leave out --crops"
         )
-    remove_abandoned(out.parent, out.name)
     if config.strict and source.skipped:
         raise DataError(f"{source.skipped[0][1]}; leave out --strict to skip such files")
-    with written_aside(out) as aside:
+    with written_aside(out, exclusive=True) as aside:
         written = _write_splits(aside, source, config)
         if "train" not in written.splits and (config.test_fraction or config.validation_fraction):
             # Of a few images, those held out may be the only ones that can be read.
