@@ -96,7 +96,7 @@ def palette_fit(
 ) -> None:  # fmt: skip
     """Fit a palette to the train split of STORE, by k-means.
 
-        igpt palette fit data/photos --size 512 --out palette.npy
+        igpt palette fit data/photos --size 512 --image-size 32 --out palette.npy
 
     Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
 
@@ -105,7 +105,8 @@ def palette_fit(
         out: The palette file, .npy.
         size: Number of colors.
         grey: Levels of grey instead of colors.
-        image_size: Fit at this size, if not the store's own.
+        image_size: Resize the images to the network's size first, as the paper does; the store's
+            own by default.
     """
     from igpt.runs.palette import fit_palette_file
 
