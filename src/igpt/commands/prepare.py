@@ -61,6 +61,12 @@ def data_prepare(
     authors' token arrays: tokens/imagenet for tokens/imagenet_trX.npy, imagenet_teX.npy and so on,
     with labels in imagenet_trY.npy.
 
+    Splits go by their names. ImageNet's labelled validation split is the paper's test split, and
+    4 % of train its validation split (--validation-fraction 0.04): so it is read under its usual
+    names on the hub, and wherever test has no labels. Of folders train/ and val/ alone, say so:
+
+        igpt data prepare imagenet --image-size 64 --split test=val --out data/imagenet
+
     Args:
         source: Where the images are.
         out: Folder of the new store.
