@@ -35,8 +35,8 @@ def table(result: object) -> str:
 @table.register
 def _(result: PaletteReport) -> str:
     return (
-        f"{result.size} colors, fitted to images of {result.image_size}x{result.image_size} pixels; "
-        f"on {result.images} images of {result.split} the mean squared error is "
+        f"{result.size} colors, fitted to images of {result.image_size}x{result.image_size} "
+        f"pixels; on {result.images} images of {result.split} the mean squared error is "
         f"{result.mean_squared_error:.2f}, the PSNR {result.psnr_db:.2f} dB"
     )
 
