@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from igpt.data.account import Account, count_classes, skipped_by_reason
 from igpt.data.config import SPLITS, StoreConfig
-from igpt.data.holdouts import hold_out, same_files
+from igpt.data.holdouts import hold_out, same_files, with_fractions
 from igpt.data.reading import ReadImage, read_records
 from igpt.data.sources import Source, SourceSplit, open_source
 from igpt.data.store import (
@@ -71,6 +71,7 @@ def prepare_store(
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
     colors = None if palette is None else Palette.load(palette)
     source = open_source(location, config, image_size=config.image_size, palette=colors)
+    config = with_fractions(config, source)
     if config.crops and not all(split.files for split in source.splits.values()):
         raise ConfigError(
             f"crops are cut from image files, and {location} has none; leave out --crops"
@@ -126,14 +127,12 @@ def _plan(
             if wanted < len(split):
                 images[name] = hold_out(images[name], None, wanted / len(split), config.seed)[1]
     origin, notes = dict(source.splits), []
-    fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
-    to_hold_out = [name for name in fractions if name not in origin and fractions[name]]
-    for name in fractions:
-        if name in origin:
-            notes.append(
-                f"the source has a {name} split of its own, so --{name}-fraction has no use"
-            )
-    if "train" in origin and to_hold_out:
+    fractions = {
+        "test": config.test_fraction or 0.0,
+        "validation": config.validation_fraction or 0.0,
+    }
+    to_hold_out = [name for name, fraction in fractions.items() if fraction]
+    if to_hold_out:
         train, of_train = origin["train"], images["train"]
         groups = same_files(train, of_train)
         if copies := len(groups) - len(np.unique(groups)):
