@@ -5,6 +5,7 @@ import os
 # One thread a test process: two-thread PyTorch crawls when anything else runs beside it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def blobs(records: int = 400, classes: int = 4, width: int = 6, seed: int = 0, s
     centers = np.random.default_rng(99).normal(size=(classes, width)) * spread
     labels = generator.integers(0, classes, records)
     return centers[labels] + generator.normal(size=(records, width)), labels
+
+
+@pytest.fixture
+def quick_disk(tmp_path):
+    """A folder in memory, where there is such a disk, for what flushes hundreds of times."""
+    if not Path("/dev/shm").is_dir():
+        yield tmp_path
+    else:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            yield Path(folder)
 
 
 @pytest.fixture

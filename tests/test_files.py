@@ -1,11 +1,17 @@
-import errno
+import hashlib
 import json
 import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from igpt.errors import CheckpointError, DataError, IgptError, nearest_name
-from igpt.files import read_json, write_json, written_aside
+from igpt.files import digest, read_json, require_writable, write_json, written_aside
+from tests.system import run
+from tests.writing import PROGRAM, names, read_folder, write, write_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -16,51 +22,183 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         aside.write_text("half")
         raise RuntimeError
     assert json.loads(path.read_text()) == {"x": 1}
-    assert [file.name for file in path.parent.iterdir()] == ["b.json"]
+    assert names(path.parent) == ["b.json"]
 
 
 def test_a_folder_replaces_the_one_before(tmp_path):
-    for content in ("old", "new"):
-        with written_aside(tmp_path / "folder") as aside:
-            aside.mkdir()
-            (aside / content).write_text(content)
-    assert [file.name for file in (tmp_path / "folder").iterdir()] == ["new"]
-    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
-
-
-def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
-    with written_aside(tmp_path / "folder") as aside:
-        aside.mkdir()
-    with (
-        pytest.raises(DataError, match="No space left on device"),
-        written_aside(tmp_path / "folder") as aside,
-    ):
-        aside.mkdir()
-        monkeypatch.setattr(
-            type(aside),
-            "replace",
-            lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
-        )
-    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+    write_folder(tmp_path / "folder", "old")
+    write_folder(tmp_path / "folder", "new")
+    assert read_folder(tmp_path / "folder") == "new"
+    assert names(tmp_path) == ["folder"]
 
 
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
-    with pytest.raises(DataError, match="there is a folder of that name"):
+    with pytest.raises(DataError, match=r"could not write .*thesis: Is a directory"):
         write_json(tmp_path / "thesis", 1)
-    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
+    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"could not write .*thesis: Is a directory"):
+        write_json(tmp_path / "thesis", 1)
+    assert names(tmp_path / "thesis") == ["chapter.txt"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
-def test_a_disk_that_refuses_is_one_line(tmp_path, number):
+# What is taken
+
+
+def test_what_is_there_is_not_replaced_when_that_is_not_wanted(tmp_path):
+    write(tmp_path / "file", "first")
+    write_folder(tmp_path / "folder", "first")
+    for name in names(tmp_path):
+        for refuse in (
+            require_writable,
+            lambda path, *, exclusive: write(path, "", exclusive=True),
+        ):
+            with pytest.raises(DataError, match="File exists; choose another place"):
+                refuse(tmp_path / name, exclusive=True)
+    assert (tmp_path / "file").read_text() == "first"
+    assert read_folder(tmp_path / "folder") == "first"
+
+
+def test_what_appeared_meanwhile_is_not_replaced_when_that_is_not_wanted(tmp_path):
     with (
-        pytest.raises(DataError, match=r"could not write .*; free some space or choose another"),
-        written_aside(tmp_path / "x") as aside,
+        pytest.raises(DataError, match="File exists"),
+        written_aside(tmp_path / "file", exclusive=True) as aside,
     ):
-        aside.write_text("half")
-        raise OSError(number, "refused")
-    assert list(tmp_path.iterdir()) == []
+        aside.write_text("second")
+        write(tmp_path / "file", "first")
+    with (
+        pytest.raises(DataError, match="File exists"),
+        written_aside(tmp_path / "folder", exclusive=True) as aside,
+    ):
+        aside.mkdir()
+        write_folder(tmp_path / "folder", "first")
+    (tmp_path / "empty").mkdir()
+    with (
+        pytest.raises(DataError, match="File exists"),
+        written_aside(tmp_path / "empty", exclusive=True) as aside,
+    ):
+        aside.mkdir()
+        write_folder(tmp_path / "empty", "first")
+    assert (tmp_path / "file").read_text() == "first"
+    assert read_folder(tmp_path / "folder") == read_folder(tmp_path / "empty") == "first"
+    assert names(tmp_path) == ["empty", "file", "folder"]
+
+
+@pytest.mark.parametrize("place", ["a new file", "a new folder", "an empty folder"])
+def test_of_two_processes_one_alone_gets_a_name(quick_disk, place):
+    rounds = 60
+    if place == "an empty folder":
+        for number in range(rounds):
+            (quick_disk / f"{number}").mkdir()
+    code = PROGRAM + (
+        "writing = write if sys.argv[2] == 'a new file' else write_folder\n"
+        "for number in range(int(sys.argv[3])):\n"
+        "    with suppress(DataError):\n"
+        "        writing(home / str(number), str(os.getpid()), exclusive=True)\n"
+        "        print(number)\n"
+        "print(os.getpid())\n"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, quick_disk, place, str(rounds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    winners = {}
+    for racer in racers:
+        *won, process = racer.communicate(timeout=60)[0].split()
+        assert not winners.keys() & set(won), "both were told that they had it"
+        winners |= dict.fromkeys(won, process)
+    assert sorted(winners, key=int) == [str(number) for number in range(rounds)]
+    for number, process in winners.items():
+        path = quick_disk / number
+        files = [path] if path.is_file() else [path / "store.json", path / "train" / "images"]
+        assert {file.read_text() for file in files} == {process}
+        assert path.is_file() or names(path) == ["store.json", "train"]
+    assert len(names(quick_disk)) == rounds
+
+
+@pytest.mark.parametrize("writing", [write, write_folder])
+def test_threads_that_write_one_path_lose_nothing(quick_disk, writing):
+    refused = []
+
+    def write_often():
+        for _ in range(200):
+            try:
+                writing(quick_disk / "path", "text")
+            except Exception as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=write_often) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refused == []
+    assert names(quick_disk) == ["path"]
+
+
+# Links and folders that stay
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    (tmp_path / "disk" / "folder").mkdir(parents=True)
+    for name in ("file", "folder", "later"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk" / "file").write_text("old")
+    (tmp_path / "disk" / "folder" / "old").touch()
+    write(tmp_path / "file", "new")
+    write_folder(tmp_path / "folder", "new")
+    write_folder(tmp_path / "later", "new", exclusive=True)
+    assert all(path.is_symlink() for path in tmp_path.iterdir() if path.name != "disk")
+    assert (tmp_path / "disk" / "file").read_text() == "new"
+    for name in ("folder", "later"):
+        assert read_folder(tmp_path / "disk" / name) == "new"
+    assert names(tmp_path / "disk") == ["file", "folder", "later"]
+
+
+def test_an_empty_folder_stays_itself(tmp_path):
+    (tmp_path / "folder" / "lost+found").mkdir(parents=True)  # as on a new disk
+    (tmp_path / "folder").chmod(0o2750)
+    before = (tmp_path / "folder").stat()
+    require_writable(tmp_path / "folder", exclusive=True)
+    write_folder(tmp_path / "folder", "text", exclusive=True)
+    after = (tmp_path / "folder").stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert names(tmp_path / "folder") == ["lost+found", "store.json", "train"]
+
+
+def test_the_folder_one_is_in_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_folder(Path(), "text", exclusive=True)
+    assert read_folder(tmp_path / "here") == "text"
+    assert names(tmp_path) == ["here"]
+
+
+def test_a_mount_point_is_written_inside(tmp_path):
+    code = PROGRAM + (
+        "require_writable(home, exclusive=True)\n"
+        "write_folder(home, 'whole', exclusive=True)\n"
+        "print(read_folder(home), sorted(os.listdir(home)), os.path.ismount(home))\n"
+        "with told():\n"
+        "    write_folder(home, 'again', exclusive=True)\n"
+    )
+    printed = run(code, tmp_path, mounted=(tmp_path, "size=64k")).splitlines()
+    assert printed[0] == "whole ['store.json', 'train'] True"
+    assert printed[1].startswith(f"could not write {tmp_path}: File exists; choose another place")
+
+
+# JSON and checksums
+
+
+def test_a_digest_is_the_sha256_of_a_files_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert digest(tmp_path / "abc") == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(DataError, match=r"could not read .*gone: No such file .* a whole copy"):
+        digest(tmp_path / "gone", error=DataError)
 
 
 def test_errors_of_ours_are_value_errors():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from igpt.errors import ConfigError
+from igpt.errors import ConfigError, DataError
 from igpt.outputs import require_ending, require_free, require_outside
 
 MARK = "made by igpt"
@@ -84,6 +84,14 @@ def test_no_folder_is_replaced_by_a_file(tmp_path):
 def test_no_device_is_replaced_by_a_file():
     with pytest.raises(ConfigError, match="is a device or a pipe"):
         require_free(Path("/dev/null"), overwrite=True)
+
+
+def test_a_place_that_cannot_be_written_to_is_known_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a.png", tmp_path / f"{'n' * 240}.png"):
+        with pytest.raises(DataError, match="could not write"):
+            require_free(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):

@@ -25,6 +25,7 @@ from tests.conftest import write_shapes
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RELEASED = (ROOT / "docs" / "released-weights.md").read_text()
+METHOD = (ROOT / "docs" / "method.md").read_text()
 
 
 def sets(*settings):
@@ -93,7 +94,8 @@ def run(line):
 
 def test_the_commands_and_the_python_block_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_shapes(Path("photos"), images=80, size=16)
+    for folder in ("photos", "imagenet/train", "imagenet/val"):
+        write_shapes(Path(folder), images=80, size=16)
     for name in ("photo.jpg", "other.png"):
         write_png(Path(name), np.full((12, 16, 3), 200, dtype=np.uint8))
     for file in (ROOT / "tests/fixtures/tensorflow/ar").glob("model.ckpt-7.*"):
@@ -115,7 +117,7 @@ def test_the_commands_and_the_python_block_run(tmp_path, monkeypatch):
     assert names["images"].shape == (2, 12, 12, 3)
 
 
-@pytest.mark.parametrize("line", [*LINES, *commands(RELEASED)])
+@pytest.mark.parametrize("line", [*LINES, *commands(RELEASED), *commands(METHOD)])
 def test_each_command_has_the_arguments_it_is_shown_with(line):
     app().parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from igpt.errors import ConfigError
+from igpt.files import require_writable
 
 _KEPT = {
     "store": ("store.json",),
@@ -39,6 +40,7 @@ def require_free(
 
     Raises:
         ConfigError: Something is there already, or would be lost.
+        DataError: The place cannot be written to.
     """
     real = [os.path.realpath(output) for output in outputs]
     inputs = {_identity(path): path for path in reads}
@@ -57,6 +59,7 @@ def require_free(
             raise ConfigError(
                 f"{output} is there already; choose another --out, or replace it with --overwrite"
             )
+        require_writable(output)
 
 
 def require_outside(output: Path) -> None:

@@ -70,9 +70,13 @@ def test_every_image_is_in_one_split_with_its_own_label(class_folders, tmp_path)
 
 
 def test_a_store_opened_is_the_store_that_was_prepared(broken_folders, tmp_path):
-    store = prepare(broken_folders, tmp_path / "store", image_size=4, filter="bicubic")
+    store = prepare(
+        broken_folders, tmp_path / "store", image_size=4, filter="bicubic", test_fraction=0.2
+    )
     assert RecordStore.open(tmp_path / "store") == store
-    assert store.config == StoreConfig(image_size=4, filter="bicubic")
+    assert store.config == StoreConfig(
+        image_size=4, filter="bicubic", validation_fraction=0.1, test_fraction=0.2
+    )
     assert store.split("train").images.shape == (counts(store)["train"], 4, 4, 3)
 
 
@@ -92,14 +96,56 @@ def test_splits_of_the_source_are_kept_and_not_held_out_again(tmp_path, save_ima
     assert [shades(store.split(name)) for name in store.splits] == [[0] * 3, [1] * 3, [2] * 3]
 
 
-def test_a_fraction_that_has_no_use_is_noted_and_so_is_what_is_held_out(tmp_path, save_image):
-    for split in ("train", "val"):
-        for shade in range(5):
+@pytest.fixture
+def split_folders(tmp_path, save_image):
+    """Twenty images to learn from and, of other shades, five in `val/`."""
+    for split, shades_of_it in (("train", range(20)), ("val", range(100, 105))):
+        for shade in shades_of_it:
             save_image(tmp_path / "source" / split / f"{shade}.png", shade)
-    notes = prepare(tmp_path / "source", tmp_path / "store").account.notes
-    assert notes == (
-        "the source has a validation split of its own, so --validation-fraction has no use",
-        "held out from train for test: 1 images",
+    return tmp_path / "source"
+
+
+def test_the_account_says_which_split_is_which_and_what_is_held_out(split_folders, tmp_path):
+    store = prepare(split_folders, tmp_path / "store")
+    assert store.account.notes == (
+        "val of the source is the validation split",
+        "there is no test split; if results are reported of val, as ImageNet's are, --split "
+        "test=val makes it that",
+        "held out from train for test: 2 images",
+    )
+    assert (store.config.validation_fraction, store.config.test_fraction) == (0.0, 0.1)
+
+
+def test_the_paper_s_splits_of_imagenet_come_of_one_choice(split_folders, tmp_path):
+    store = prepare(split_folders, tmp_path / "store", split=("test=val",), validation_fraction=0.2)
+    assert counts(store) == {"train": 16, "validation": 4, "test": 5}
+    assert shades(store.split("test")) == list(range(100, 105))
+    assert store.account.notes == (
+        "val of the source is the test split",
+        "held out from train for validation: 4 images",
+    )
+
+
+def test_a_split_of_the_source_that_is_set_aside_is_held_out_instead(split_folders, tmp_path):
+    options = {"split": ("validation=none",), "validation_fraction": 0.1, "test_fraction": 0.0}
+    store = prepare(split_folders, tmp_path / "store", **options)
+    assert counts(store) == {"train": 18, "validation": 2}
+    assert max(shades(store.split("validation"))) < 100
+    assert store.account.ignored == {"images outside of the splits": 5}
+
+
+def test_a_fraction_that_has_no_use_is_refused(split_folders, tmp_path):
+    message = (
+        r"--validation-fraction 0\.04 has no use, since val of the source is the validation split; "
+        "leave it out, .* --split validation=none, or make it the test split with --split test=val"
+    )
+    with pytest.raises(ConfigError, match=message):
+        prepare(split_folders, tmp_path / "store", validation_fraction=0.04)
+    with pytest.raises(ConfigError, match=r"test of the source is the test split; .* test=none$"):
+        prepare("digits", tmp_path / "store", image_size=12, test_fraction=0.2)
+    assert not (tmp_path / "store").exists()
+    assert (
+        "validation" in prepare(split_folders, tmp_path / "store", validation_fraction=0.0).splits
     )
 
 

@@ -52,9 +52,32 @@ def test_a_split_may_be_chosen_by_name_and_is_then_no_other(tmp_path, save_image
     assert shades == {"train": 0, "test": 1}
 
 
+def test_a_validation_split_is_for_testing_if_the_test_split_has_no_labels(tmp_path, save_image):
+    for place in ("train/ant", "train/bee", "val/ant", "val/bee", "test"):
+        save_image(tmp_path / place / "a.png")
+    source = open_source(str(tmp_path))
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 2, "test": 2}
+    assert source.ignored == {"images of a test split without labels": 1}
+    assert source.notes == (
+        "val of the source is the test split, as results are reported of its labels; --split "
+        "validation=val keeps it for validation",
+    )
+    kept = open_source(str(tmp_path), SourceConfig(split=("validation=val",)))
+    assert {name: len(split) for name, split in kept.splits.items()} == {
+        "train": 2, "validation": 2, "test": 1
+    }  # fmt: skip
+
+
+def test_splits_without_labels_are_what_they_are_called(tmp_path, save_image):
+    for place in ("train", "val", "test"):
+        save_image(tmp_path / place / "a.png")
+    assert set(open_source(str(tmp_path)).splits) == {"train", "validation", "test"}
+
+
 @pytest.mark.parametrize(
     ("splits", "error", "message"),
     [
+        (("train=none",), ConfigError, "nothing to learn from, got train=none; name the split"),
         (("tset=val",), ConfigError, "no split 'tset'; did you mean 'test'"),
         (("test=val", "train=val"), ConfigError, "one split cannot be two"),
         (("test=vel",), DataError, "no split 'vel'; did you mean 'val'"),

@@ -58,6 +58,7 @@ def test_a_folder_laid_out_like_the_hub_gives_its_splits(tmp_path):
     ("image", "label", "labels", "kind", "class_names"),
     [
         ("image", "fine_label", [1, 0, 1], None, ("cat", "dog")),
+        ("jpg", "cls", [1, 0, 1], datasets.Value("int64"), ("0", "1")),  # shards on the hub
         ("picture", "kind", [0, 1, 1], None, ("cat", "dog")),  # known by their types alone
         ("img", "label", ["owl", "ant", "owl"], datasets.Value("string"), ("ant", "owl")),
         ("img", "label", [7, 7, 3], datasets.Value("int64"), ("3", "7")),
@@ -109,6 +110,17 @@ def test_opening_says_nothing(tmp_path, capfd):
     open_source(str(tmp_path / "a.parquet"))
     assert capfd.readouterr() == ("", "")
     assert not datasets.are_progress_bars_disabled()
+
+
+def test_imagenet_on_the_hub_has_its_validation_split_for_testing(monkeypatch, tmp_path):
+    save_parquet(tmp_path / "a.parquet")
+    table = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"))["train"]
+    found = datasets.DatasetDict({"train": table, "valid": table})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    assert list(open_source("zh-plus/tiny-imagenet").splits) == ["train", "test"]
+    assert list(open_source("somebody/photos").splits) == ["train", "validation"]
+    chosen = SourceConfig(split=("validation=valid",))
+    assert list(open_source("zh-plus/tiny-imagenet", chosen).splits) == ["train", "validation"]
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch):

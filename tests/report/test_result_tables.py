@@ -69,7 +69,7 @@ RESULTS = [
             mean_squared_error=9.0, psnr_db=38.5, colors_used=16, size=16, grey=False,
             image_size=8, seed=0, split="validation", images=5,
         ),
-        ["16 colors; on 5 images of validation", "38.50 dB"],
+        ["16 colors, fitted to images of 8x8 pixels; on 5 images of validation", "38.50 dB"],
     ),
     (likelihood("autoregressive", 2.5), ["2.0000 nats, 2.8854 bits", "2.5000 nats over pixels 2"]),
     (likelihood("masked", None), ["per pixel (hidden pixels) over 7 images"]),

@@ -8,7 +8,7 @@ from igpt.files import read_json
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import fit_palette, measure_distortion
-from igpt.runs.palette import PaletteReport, fit_palette_file
+from igpt.runs.palette import PaletteReport, fit_palette_file, size_fitted_at
 from igpt.values import from_dict
 
 
@@ -22,6 +22,26 @@ def test_a_palette_of_the_train_split_is_measured_on_validation(shapes_store, tm
     assert palette.fingerprint == fit_palette(train, 6, seed=3).fingerprint
     assert report.psnr_db == measure_distortion(palette, validation).psnr_db
     assert (report.size, report.image_size, report.split, report.images) == (6, 4, "validation", 13)
+
+
+def test_of_many_images_that_have_to_be_resized_some_are_drawn(shapes_store, tmp_path):
+    train, out = shapes_store.split("train"), tmp_path / "palette.npy"
+    fit_palette_file(shapes_store.path, out, size=6, image_size=4, most_resized=20, seed=3)
+    drawn = images_at_size(train.sample(20, 3), 4)
+    assert Palette.load(out).fingerprint == fit_palette(drawn, 6, seed=3).fingerprint
+    fit_palette_file(shapes_store.path, out, size=6, most_resized=20, seed=3)  # as they are: all
+    assert Palette.load(out).fingerprint == fit_palette(train.images, 6, seed=3).fingerprint
+
+
+def test_a_palette_tells_which_size_it_was_fitted_at(shapes_store, tmp_path):
+    out = tmp_path / "palette.npy"
+    fit_palette_file(shapes_store.path, out, size=6, image_size=4)
+    assert size_fitted_at(out) == 4
+    for text in ("{}", "{", '{"image_size": 4}'):  # somebody else's file of that name
+        out.with_suffix(".json").write_text(text)
+        assert size_fitted_at(out) is None
+    out.with_suffix(".json").unlink()
+    assert size_fitted_at(out) is None
 
 
 def test_report_and_picture_lie_beside_the_palette(shapes_store, tmp_path):

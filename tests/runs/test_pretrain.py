@@ -15,6 +15,7 @@ from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.palette import Palette
+from igpt.runs.palette import fit_palette_file
 from igpt.runs.pretrain import pretrain
 from igpt.runs.provenance import Provenance
 from igpt.runs.resume import resume
@@ -124,11 +125,19 @@ def weights(folder):
     return igpt.load(folder).model.state_dict()
 
 
+@pytest.mark.parametrize(("size", "noted"), [(8, True), (4, False)])
+def test_a_palette_fitted_at_another_size_is_noted(given, shapes_store, tmp_path, size, noted):
+    fit_palette_file(shapes_store.path, given["palette"], size=16, image_size=size)
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    said = "was fitted to images of 8x8 pixels, and the network sees 4x4; igpt palette fit"
+    assert (said in (run.path / "log.txt").read_text()) == noted
+
+
 def test_snapshots_are_the_network_as_it_was_at_each_halving(given, tmp_path):
     recipe = replace(SHAPES_RECIPE, snapshots=3)
     run = pretrain(recipe, out=tmp_path / "run", **given)
     names = sorted(path.name for path in (run.path / "snapshots").iterdir())
-    assert names == ["step-000001", "step-000003", "step-000006"]  # of 12: a half, a quarter ...
+    assert names == ["step-000001", "step-000003", "step-000006"]  # of 12: 524 thousandths, 262 ...
     begun = pretrain(recipe, out=tmp_path / "begun", seconds=0.0, **given)
     assert len(losses(begun.path)) == 1
     at_one, stopped_at_one = weights(run.snapshot(1)), weights(begun.model)

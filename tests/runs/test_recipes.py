@@ -31,6 +31,13 @@ def test_the_paper_s_recipes_have_the_paper_s_rates():
     assert RECIPES["igpt-xl"].training.batch_size == 64
 
 
+def test_snapshots_are_those_of_the_paper_s_figure_3():
+    recipe = with_settings(RECIPES["igpt-s"], ["snapshots=4"])
+    assert recipe.training.steps == 1_000_000
+    assert recipe.snapshot_steps == (65_536, 131_072, 262_144, 524_288)
+    assert with_settings(recipe, ["training.steps=5"]).snapshot_steps == (1, 2)
+
+
 def test_any_field_can_be_set_by_its_path():
     recipe = with_settings(
         RECIPES["cifar10-tiny"],

@@ -185,10 +185,16 @@ def test_a_palette_that_was_swapped_and_data_that_moved_are_told(given, tmp_path
 
 def test_what_a_killed_run_left_half_written_is_removed(given, tmp_path):
     run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for leftover in (run.path / "state", run.path):
-        (leftover / f".partial-{dead.pid}-step-000004").mkdir()
+    code = (
+        "import os, pathlib, sys\n"
+        "from igpt.files import written_aside\n"
+        "with written_aside(pathlib.Path(sys.argv[1])) as aside:\n"
+        "    aside.mkdir()\n"
+        "    os._exit(0)\n"
+    )
+    for folder in (run.path / "state", run.path):
+        subprocess.run([sys.executable, "-c", code, folder / "step-000004"], check=True)
+    assert len(list(run.path.rglob(".partial-*"))) == 2
     resume(run.path, device="cpu", seconds=0.0)
     assert not list(run.path.rglob(".partial-*"))
 

@@ -61,6 +61,12 @@ def data_prepare(
     authors' token arrays: tokens/imagenet for tokens/imagenet_trX.npy, imagenet_teX.npy and so on,
     with labels in imagenet_trY.npy.
 
+    Splits go by their names. ImageNet's labelled validation split is the paper's test split, and
+    4 % of train its validation split (--validation-fraction 0.04): so it is read under its usual
+    names on the hub, and wherever test has no labels. Of folders train/ and val/ alone, say so:
+
+        igpt data prepare imagenet --image-size 64 --split test=val --out data/imagenet
+
     Args:
         source: Where the images are.
         out: Folder of the new store.
@@ -99,7 +105,7 @@ def palette_fit(
 ) -> None:  # fmt: skip
     """Fit a palette to the train split of STORE, by k-means.
 
-        igpt palette fit data/photos --size 512 --out palette.npy
+        igpt palette fit data/photos --size 512 --image-size 32 --out palette.npy
 
     Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
 
@@ -108,7 +114,8 @@ def palette_fit(
         out: The palette file, .npy.
         size: Number of colors.
         grey: Levels of grey instead of colors.
-        image_size: Fit at this size, if not the store's own.
+        image_size: Resize the images to the network's size first, as the paper does; the store's
+            own by default.
     """
     from igpt.runs.palette import fit_palette_file
 

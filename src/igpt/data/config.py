@@ -12,6 +12,12 @@ from igpt.values import require_seed
 
 SPLITS = ("train", "validation", "test")
 
+NONE = "none"
+"""What `SourceConfig.split` calls a split that is not to be the source's."""
+
+HELD_OUT = 0.1
+"""Share of the training images that is held out unless another is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
@@ -27,7 +33,8 @@ class SourceConfig:
     """Of a data set on the hub: which of its configurations."""
     split: tuple[str, ...] = ()
     """Such as test=validation: what the source calls validation is to be the test split, and no
-    other; again for more."""
+    other; again for more. Of test=none the source's own is left aside. By default splits go by
+    their names, but where a test split has no labels, as ImageNet's, validation is test."""
     placements: int = 4
     """Records made of each of the "digits"."""
     seed: int = 0
@@ -42,9 +49,15 @@ class SourceConfig:
                 raise ConfigError(f"a split is given as test=validation, got {text!r}")
             if split not in SPLITS:
                 raise ConfigError(f"there is no split {split!r}{nearest_name(split, SPLITS)}")
-        if not len(self.split) == len(self.splits) == len(set(self.splits.values())):
+        chosen = [name for name in self.splits.values() if name != NONE]
+        if len(self.split) != len(self.splits) or len(chosen) != len(set(chosen)):
             raise ConfigError(
                 f"one split cannot be two, got {' '.join(self.split)}; choose one of them"
+            )
+        if self.splits.get("train") == NONE:
+            raise ConfigError(
+                "without a training split there is nothing to learn from, got "
+                "train=none; name the split to train on, such as train=test"
             )
 
     @property
@@ -61,10 +74,10 @@ class StoreConfig(SourceConfig):
     """Side of a record, in pixels."""
     filter: ResamplingFilter = DEFAULT_FILTER
     """How pixels are averaged where an image is larger, and where records are shrunk later."""
-    validation_fraction: float = 0.1
+    validation_fraction: float | None = None
     """Share of the training images to hold out, if the source has no validation split; 0 for none.
-    The paper's for CIFAR-10; 0.04 for ImageNet (section 3.1)."""
-    test_fraction: float = 0.1
+    By default 0.1, the paper's for CIFAR-10; 0.04 is its for ImageNet (section 3.1)."""
+    test_fraction: float | None = None
     """The same for the test split, which is held out first."""
     strict: bool = False
     """Refuse the source at its first broken image, rather than skip it."""
@@ -73,8 +86,9 @@ class StoreConfig(SourceConfig):
     limit: int | None = None
     """Use at most this many images of each split of the source, drawn at random."""
     crops: int = 0
-    """Make this many random crops of each whole training image, as the paper sees them in training,
-    rather than its centered square. Train on them with augmentation=none."""
+    """Cut this many views of each whole training image, once, rather than its centered square: the
+    paper's random crops, but of these few, frozen, where it draws one anew at every visit. Train on
+    them with augmentation=none."""
     levels: int | None = None
     """The grey level that is white in files of 16 bits or more and of floats; by default 65535, and
     1.0 in floats."""
@@ -97,7 +111,7 @@ class StoreConfig(SourceConfig):
                 f"there is no filter {self.filter!r}{nearest_name(self.filter, filters)}"
             )
         for fraction in (self.validation_fraction, self.test_fraction):
-            if not 0 <= fraction < 1:
+            if fraction is not None and not 0 <= fraction < 1:
                 raise ConfigError(f"a held-out fraction must lie in [0, 1), got {fraction}")
         if self.crops < 0:
             raise ConfigError(

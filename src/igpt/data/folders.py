@@ -123,6 +123,7 @@ def _open_collection(collection: Collection, config: SourceConfig) -> Source:
         )
     return Source(
         splits={name: split for name, split in made.items() if len(split)},
+        called={split: folder.name for split, folder in splits.items()},
         ignored=dict(collection.ignored),
         skipped=tuple(skipped),
         notes=tuple(notes),

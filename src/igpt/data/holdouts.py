@@ -4,6 +4,7 @@ Where there are labels, each class gives its share. Copies of one image stay tog
 is both learned from and tested on. All are pure functions of what they are given.
 """
 
+import dataclasses
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,49 @@ import numpy as np
 from jaxtyping import Int64
 from tqdm import tqdm
 
-from igpt.data.sources import SourceSplit
-from igpt.errors import DataError
+from igpt.data.config import HELD_OUT, NONE, StoreConfig
+from igpt.data.sources import Source, SourceSplit
+from igpt.errors import ConfigError, DataError
 from igpt.randomness import Stream, stream
 
 _SAMPLE = 4096  # bytes in the middle of a file, which set most images apart
+
+
+def with_fractions(config: StoreConfig, source: Source) -> StoreConfig:
+    """Return the settings with the fractions that are held out of this source's training images.
+
+    They are 0 for a split that the source has itself, and where there are no training images.
+
+    Raises:
+        ConfigError: A fraction other than 0 is asked for and can have no use.
+    """
+    fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
+    for name, fraction in fractions.items():
+        if "train" in source.splits and name not in source.splits:
+            fractions[name] = HELD_OUT if fraction is None else fraction
+            continue
+        if fraction:
+            raise ConfigError(
+                f"--{name}-fraction {fraction} has no use, since {_why_useless(name, source)}"
+            )
+        fractions[name] = 0.0
+    return dataclasses.replace(
+        config, test_fraction=fractions["test"], validation_fraction=fractions["validation"]
+    )
+
+
+def _why_useless(name: str, source: Source) -> str:
+    """Return why nothing can be held out for a split, and what to do."""
+    if name not in source.splits:
+        return "there are no training images; leave it out"
+    called = source.called.get(name, name)
+    text = (
+        f"{called} of the source is the {name} split; leave it out, or set {called} aside with "
+        f"--split {name}={NONE}"
+    )
+    if name == "validation" and "test" not in source.splits:
+        text += f", or make it the test split with --split test={called}"
+    return text
 
 
 def hold_out(

@@ -9,8 +9,8 @@ from jaxtyping import Int64
 
 from igpt.errors import DataError
 
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category")
-"""What the column of labels is called, unless its name is given."""
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "cls")
+"""What the column of labels is called, unless its name is given; the last is WebDataset's."""
 
 WITHOUT = "leave the labels out with --no-labels, or choose another column with --label-column"
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from igpt.data.account import Account, count_classes, skipped_by_reason
 from igpt.data.config import SPLITS, StoreConfig
-from igpt.data.holdouts import hold_out, same_files
+from igpt.data.holdouts import hold_out, same_files, with_fractions
 from igpt.data.reading import ReadImage, read_records
 from igpt.data.sources import Source, SourceSplit, open_source
 from igpt.data.store import (
@@ -41,7 +41,7 @@ from igpt.data.store import (
     StoredSplit,
 )  # fmt: skip
 from igpt.errors import ConfigError, DataError
-from igpt.files import remove_abandoned, write_json, written_aside
+from igpt.files import write_json, written_aside
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
 from igpt.values import to_dict
@@ -71,14 +71,14 @@ def prepare_store(
         raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
     colors = None if palette is None else Palette.load(palette)
     source = open_source(location, config, image_size=config.image_size, palette=colors)
+    config = with_fractions(config, source)
     if config.crops and not all(split.files for split in source.splits.values()):
         raise ConfigError(
             f"crops are cut from image files, and {location} has none; leave out --crops"
         )
-    remove_abandoned(out.parent, out.name)
     if config.strict and source.skipped:
         raise DataError(f"{source.skipped[0][1]}; leave out --strict to skip such files")
-    with written_aside(out) as aside:
+    with written_aside(out, exclusive=True) as aside:
         written = _write_splits(aside, source, config)
         if "train" not in written.splits and (config.test_fraction or config.validation_fraction):
             # Of a few images, those held out may be the only ones that can be read.
@@ -127,14 +127,12 @@ def _plan(
             if wanted < len(split):
                 images[name] = hold_out(images[name], None, wanted / len(split), config.seed)[1]
     origin, notes = dict(source.splits), []
-    fractions = {"test": config.test_fraction, "validation": config.validation_fraction}
-    to_hold_out = [name for name in fractions if name not in origin and fractions[name]]
-    for name in fractions:
-        if name in origin:
-            notes.append(
-                f"the source has a {name} split of its own, so --{name}-fraction has no use"
-            )
-    if "train" in origin and to_hold_out:
+    fractions = {
+        "test": config.test_fraction or 0.0,
+        "validation": config.validation_fraction or 0.0,
+    }
+    to_hold_out = [name for name, fraction in fractions.items() if fraction]
+    if to_hold_out:
         train, of_train = origin["train"], images["train"]
         groups = same_files(train, of_train)
         if copies := len(groups) - len(np.unique(groups)):

@@ -14,7 +14,9 @@ whole set. What is made of an image, and of which images, is `igpt.data.prepare`
 
 Splits are known by their names, which mean training, validation or test (`val`, `valid` and `dev`
 are validation). Others, such as STL-10's `unlabeled`, are counted as ignored, unless
-`SourceConfig.split` says what they are for.
+`SourceConfig.split` says what they are for. What a source calls validation is the test split if it
+is all that there are labels to test with; ImageNet's is the known case, and the paper's figures are
+of it (Chen et al. 2020, section 3.1).
 """
 
 import dataclasses
@@ -26,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from igpt.data.config import SPLITS, SourceConfig
+from igpt.data.config import NONE, SPLITS, SourceConfig
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
@@ -36,6 +38,14 @@ _MEANING = {
     "validation": "validation", "val": "validation", "valid": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_VALIDATION_IS_TEST = frozenset({
+    "ilsvrc/imagenet-1k", "timm/imagenet-1k-wds", "evanarlian/imagenet_1k_resized_256",
+    "benjamin-paine/imagenet-1k", "benjamin-paine/imagenet-1k-256x256",
+    "benjamin-paine/imagenet-1k-128x128", "benjamin-paine/imagenet-1k-64x64",
+    "zh-plus/tiny-imagenet", "maysee/tiny-imagenet",
+})  # fmt: skip
+"""Names on the hub of ImageNet and Tiny ImageNet, as they lie there: with a labelled validation
+split, which everybody's figures are of, and a test split without labels or none."""
 _SPLIT_NAME = re.compile(rf"((?:.*[^a-z])?)({'|'.join(_MEANING)})((?:[^a-z].*)?)", re.DOTALL)
 
 
@@ -85,6 +95,8 @@ class Source:
 
     splits: dict[str, SourceSplit]
     """Those of "train", "validation" and "test" that there are."""
+    called: dict[str, str] = field(default_factory=dict)
+    """What the source calls them, where they have names."""
     ignored: dict[str, int] = field(default_factory=dict)
     """How many files, folders and records are no part of them, by ending or kind."""
     skipped: tuple[tuple[str, str], ...] = ()
@@ -163,6 +175,7 @@ def open_source(
             f"{location} has no training split ({there}); name a folder in it train/, or say which "
             "split to train on, such as --split train=test"
         )
+    source = _with_labelled_test(location, source, config)
     splits = source.splits
     if config.no_labels:
         splits = {
@@ -185,7 +198,7 @@ def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
     """Return which of `names`, of folders or files, is the train, validation and test split.
 
     Names such as "seg_train" and "seg_test" are those of splits if all such names have the rest in
-    common. `config.splits` goes before everything.
+    common. `config.splits` goes before everything; where it says "none", none is.
 
     Raises:
         DataError: Two of them mean the same split, or one of `config.splits` is not there.
@@ -198,6 +211,8 @@ def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
     usual = series.get("*") or (next(iter(series.values())) if len(series) == 1 else [])
     chosen: dict[str, str] = {}
     for split, wanted in config.splits.items():
+        if wanted == NONE:
+            continue
         same = [name for meaning, name in usual if meaning == _MEANING.get(wanted)]
         if wanted not in names and not same:
             raise DataError(f"there is no split {wanted!r}{nearest_name(wanted, names)}")
@@ -205,7 +220,7 @@ def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
     taken = set(chosen.values())
     for split in SPLITS:
         matching = [name for meaning, name in usual if meaning == split and name not in taken]
-        if split in chosen:
+        if split in config.splits:
             continue
         if len(matching) > 1:
             raise DataError(
@@ -215,6 +230,42 @@ def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
         if matching:
             chosen[split] = matching[0]
     return {split: chosen[split] for split in SPLITS if split in chosen}
+
+
+def _with_labelled_test(location: str, source: Source, config: SourceConfig) -> Source:
+    """Return the source with its validation split as the test split, if that is what it is.
+
+    That is so under the names that are known for it, and wherever the source's own test split has
+    no labels and its validation split has some. Notes say so, and what the source calls its splits.
+    """
+    splits, called, ignored = dict(source.splits), dict(source.called), dict(source.ignored)
+    notes = [
+        f"{name} of the source is the {split} split"
+        for split, name in called.items()
+        if name.lower() != split
+    ]
+    validation, test = splits.get("validation"), splits.get("test")
+    if validation is not None and not config.split:
+        name = called.pop("validation", "validation")
+        withheld = test is not None and test.labels is None and validation.labels is not None
+        if withheld or location.lower() in _VALIDATION_IS_TEST:
+            splits["test"], called["test"] = splits.pop("validation"), name
+            if test is not None:
+                ignored["images of a test split without labels"] = len(test)
+            notes = [
+                f"{name} of the source is the test split, as results are reported of its labels; "
+                f"--split validation={name} keeps it for validation"
+            ]
+        else:
+            called["validation"] = name
+            if test is None:
+                notes.append(
+                    f"there is no test split; if results are reported of {name}, as ImageNet's "
+                    f"are, --split test={name} makes it that"
+                )
+    return dataclasses.replace(
+        source, splits=splits, called=called, ignored=ignored, notes=(*notes, *source.notes)
+    )
 
 
 def _with_common_classes(

@@ -58,7 +58,7 @@ class StoreDescription:
     source: str
     """The location that the images came from."""
     config: StoreConfig
-    """What was asked for."""
+    """What was asked for, with the fractions that came of it."""
     token_palette: str | None
     """Fingerprint of the palette, if the records are token arrays in its colors."""
     class_names: tuple[str, ...] | None

@@ -49,7 +49,7 @@ def open_tables(location: str, config: SourceConfig) -> Source:
         for name in map(str, opened)
         if name not in names.values()
     }
-    return Source(splits=splits, ignored=ignored, notes=tuple(dict.fromkeys(notes)))
+    return Source(splits=splits, called=names, ignored=ignored, notes=tuple(dict.fromkeys(notes)))
 
 
 def table_rows(name: str, content: Path | bytes) -> list[dict[str, Any]]:

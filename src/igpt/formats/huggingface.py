@@ -167,6 +167,7 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
 
     Raises:
         ConfigError: `transformers` cannot say what this network does.
+        DataError: There is something at `folder`, or it cannot be written to.
     """
     model, config = pretrained.model, pretrained.model.config
     if not config.causal:
@@ -209,7 +210,7 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         assert names is not None
         settings["id2label"] = {str(number): name for number, name in enumerate(names)}
         settings["label2id"] = {name: number for number, name in reversed([*enumerate(names)])}
-    with written_aside(folder) as aside:
+    with written_aside(folder, exclusive=True) as aside:
         aside.mkdir()
         write_json(aside / "config.json", settings)
         write_json(aside / "preprocessor_config.json", _processor(pretrained))

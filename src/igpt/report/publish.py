@@ -61,7 +61,7 @@ def push(
         card = model_card(pretrained, run, name=name, to=to, license_name=license_name)
         (folder / "README.md").write_text(card, encoding="utf-8")
         if dry_run is not None:
-            with written_aside(dry_run) as aside:
+            with written_aside(dry_run, exclusive=True) as aside:
                 shutil.copytree(folder, aside)
             published = f"{dry_run}: what would be published as {name}"
         else:

@@ -1,7 +1,7 @@
 """Along a training: the loss and the probes of a run as it was on the way, and at its end.
 
-The recipe's `snapshots` keeps the model at a half of the steps, a quarter and so on; here
-each is measured like the finished one. This is the paper's figure 3 of one network: as the
+The recipe's `snapshots` keeps the model at 524 thousandths of the steps, 262 and so on; here each
+is measured like the finished one. This is the paper's figure 3 of one network: as the
 generative loss falls, the features get better.
 """
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from igpt.data.batches import images_at_size
 from igpt.data.store import RecordStore
-from igpt.files import write_json
+from igpt.errors import IgptError
+from igpt.files import read_json, write_json
 from igpt.outputs import require_ending, require_free
 from igpt.pixels.images import write_png
 from igpt.pixels.palette_fitting import (
@@ -15,7 +16,7 @@ from igpt.pixels.palette_fitting import (
     fit_palette,
     measure_distortion,
 )
-from igpt.values import to_dict
+from igpt.values import from_dict, to_dict
 
 _MEASURED = 2000  # images that the distortion is measured on
 _PICTURED = 32
@@ -28,6 +29,7 @@ class PaletteReport(Distortion):
     size: int
     grey: bool
     image_size: int
+    """Side at which the images were looked at, in pixels."""
     seed: int
     split: str
     """That the distortion was measured on."""
@@ -42,10 +44,14 @@ def fit_palette_file(
     size: int = 512,
     grey: bool = False,
     image_size: int | None = None,
+    most_resized: int = 100_000,
     seed: int = 0,
     overwrite: bool = False,
 ) -> PaletteReport:
     """Fit a palette to a store's train split; write it, a report and a picture; return the report.
+
+    Images are resized before their pixels are looked at, as the network sees them (Chen et al.
+    2020, section 3.2): averages have fewer bright and dark colors than what they are made of.
 
     The distortion is measured on validation images, which the palette has not seen, or on train
     where there are none.
@@ -55,8 +61,10 @@ def fit_palette_file(
         out: The palette file, `.npy`; report and picture lie beside it as `.json` and `.png`.
         size: Number of colors.
         grey: Levels of grey instead of colors.
-        image_size: Size at which the images are looked at; the store's own by default.
-        seed: Decides the sample of pixels and where k-means starts.
+        image_size: Size at which the images are looked at, the network's; the store's own by
+            default.
+        most_resized: Where the images have to be resized, at most so many are, drawn by the seed.
+        seed: Decides the sample of images and pixels and where k-means starts.
         overwrite: Whether what is there may be replaced.
 
     Raises:
@@ -68,7 +76,10 @@ def fit_palette_file(
     require_free(out, *beside, overwrite=overwrite)
     records = RecordStore.open(store)
     side = image_size or records.config.image_size
-    palette = fit_palette(images_at_size(records.split("train"), side), size, grey=grey, seed=seed)
+    train = records.split("train")
+    if side != records.config.image_size:
+        train = train.sample(most_resized, seed)
+    palette = fit_palette(images_at_size(train, side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
     held_out, shown = (
         images_at_size(records.split(split).sample(count), side) for count in (_MEASURED, _PICTURED)
@@ -86,3 +97,12 @@ def fit_palette_file(
     write_json(out.with_suffix(".json"), to_dict(report))
     write_png(out.with_suffix(".png"), distortion_picture(palette, shown))
     return report
+
+
+def size_fitted_at(palette: Path) -> int | None:
+    """Return the image size that a palette was fitted at, by the report beside it; None if none."""
+    try:
+        values = read_json(palette.with_suffix(".json"))
+        return from_dict(PaletteReport, values, name="a palette's report").image_size
+    except IgptError:
+        return None

@@ -29,6 +29,7 @@ from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
+from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
 from igpt.training.fit import fit
@@ -87,6 +88,12 @@ def pretrain(
         f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
         f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
     )
+    fitted, side = size_fitted_at(palette), recipe.model.image_size
+    if fitted not in (None, side):
+        run.say(
+            f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "
+            f"{side}x{side}; igpt palette fit {data} --image-size {side} fits it to those"
+        )
     return go_on(run, settings, store, chosen, seconds)
 
 

@@ -70,8 +70,8 @@ class Recipe:
     """With labels: at each validation, fit a ridge probe to every layer's features of so many
     training images and score it on the validation images; 0 for none."""
     snapshots: int = 0
-    """Keep the model as it is at a half of the steps, a quarter, and so on, so many times, for
-    `igpt along` (the paper's figure 3 has four: 65K to 524K of 1M steps)."""
+    """Keep the model as it is after 524 thousandths of the steps, 262, 131, 65, and so on by
+    halves, so many times, for `igpt along`; 4 for the paper's figure 3."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """What `igpt finetune` does with the run."""
 
@@ -88,10 +88,14 @@ class Recipe:
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """Updates after which a snapshot is kept, first to last; the end is not one of them."""
-        steps = self.training.steps
-        halvings = (steps >> halving for halving in range(self.snapshots, 0, -1))
-        return tuple(step for step in halvings if step > 0)
+        """Updates after which a snapshot is kept, first to last; the end is not one of them.
+
+        They are to the steps as the powers of two to a million, which is how the paper's lie.
+        """
+        millionths = (
+            self.training.steps * 2**20 >> halving for halving in range(self.snapshots, 0, -1)
+        )
+        return tuple(step for part in millionths if (step := part // 10**6))
 
 
 def _paper(size: str, *, learning_rate: float, causal: bool = True, **training: Any) -> Recipe:

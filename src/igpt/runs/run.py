@@ -134,9 +134,10 @@ class RunFolder:
 
         Raises:
             ConfigError: There is something at `path` already.
+            DataError: That came meanwhile, or the disk is full.
         """
         RunFolder.require_room(path)
-        with written_aside(path) as aside:
+        with written_aside(path, exclusive=True) as aside:
             aside.mkdir()
             kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
             header = {"format": FORMAT, "kind": kind}

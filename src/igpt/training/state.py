@@ -13,7 +13,6 @@ killed, its newest state is whole. One of other settings than the run's, by thei
 refused. The metrics of steps after the state are dropped when the run goes on.
 """
 
-import hashlib
 import re
 import shutil
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from igpt.errors import CheckpointError, IgptError
-from igpt.files import read_json, write_json, written_aside
+from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.weights import read_tensors, require_matching, write_tensors
 from igpt.values import from_dict, to_dict
 
@@ -87,7 +86,7 @@ class Checkpoints:
             aside.mkdir()
             write_tensors(aside / _FILES[0], dict(model.state_dict()))
             write_tensors(aside / _FILES[1], _optimizer_tensors(model, optimizer))
-            sha256 = {name: _digest(aside / name) for name in _FILES}
+            sha256 = {name: digest(aside / name) for name in _FILES}
             state = _State(fingerprint=self.fingerprint, memory=memory, sha256=sha256)
             write_json(aside / "state.json", to_dict(state))
         for old in self.steps()[: -self.keep]:
@@ -115,7 +114,7 @@ class Checkpoints:
                 "put the recipe back as it was, or start a new run"
             )
         for name in _FILES:
-            if not (folder / name).is_file() or _digest(folder / name) != state.sha256.get(name):
+            if not (folder / name).is_file() or digest(folder / name) != state.sha256.get(name):
                 raise self._broken(folder, f"{name} is missing, cut off or changed")
         weights = read_tensors(folder / _FILES[0])
         require_matching(folder / _FILES[0], weights, dict(model.state_dict()))
@@ -127,11 +126,6 @@ class Checkpoints:
         older = self.steps()[:-1]
         advice = f"go on from step {older[-1]}" if older else "start again from step 0"
         return CheckpointError(f"{folder} is damaged: {reason}; delete it to {advice}")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
