@@ -29,8 +29,9 @@ def test_of_many_images_that_have_to_be_resized_some_are_drawn(shapes_store, tmp
     fit_palette_file(shapes_store.path, out, size=6, image_size=4, most_resized=20, seed=3)
     drawn = images_at_size(train.sample(20, 3), 4)
     assert Palette.load(out).fingerprint == fit_palette(drawn, 6, seed=3).fingerprint
-    fit_palette_file(shapes_store.path, out, size=6, most_resized=20, seed=3)  # as they are: all
-    assert Palette.load(out).fingerprint == fit_palette(train.images, 6, seed=3).fingerprint
+    as_they_are = tmp_path / "all.npy"
+    fit_palette_file(shapes_store.path, as_they_are, size=6, most_resized=20, seed=3)
+    assert Palette.load(as_they_are).fingerprint == fit_palette(train.images, 6, seed=3).fingerprint
 
 
 def test_a_palette_tells_which_size_it_was_fitted_at(shapes_store, tmp_path):
