@@ -3,8 +3,9 @@
     python -m tests.hostile.world FOLDER
 
 The folder then holds `photos/`, `photo.png`, `store/`, `palette.npy`, the runs `run/` and `bert/`
-with all results that a run keeps, `tuned/`, a search of two rates in `rates/`, and the models
-`model/` (igpt's own) and `exported/` (transformers'). `claims/tiny` is what a claim leaves.
+with all results that a run keeps, `half/`, which was stopped twice, `tuned/`, a search of two rates
+in `rates/`, and the models `model/` (igpt's own) and `exported/` (transformers'). `claims/tiny` is
+what a claim leaves.
 """
 
 import contextlib
@@ -37,7 +38,9 @@ from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, outliers_
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.pictures import complete_records, surprise_records
 from igpt.runs.pretrain import pretrain
+from igpt.runs.resume import resume
 from igpt.runs.search import search_pretraining
+from igpt.training.signals import Interrupted
 from igpt.values import to_dict
 
 SECONDS = 20
@@ -57,12 +60,18 @@ def build(folder: Path) -> None:
     shutil.copy(folder / "photos" / "left" / "000.png", folder / "photo.png")
     config = StoreConfig(image_size=8, validation_fraction=0.2, test_fraction=0.2)
     prepare_store(str(folder / "photos"), folder / "store", config)
-    fit_palette_file(folder / "store", folder / "palette.npy", size=16)
+    fit_palette_file(folder / "store", folder / "palette.npy", size=16, image_size=4)
     given = {"data": folder / "store", "device": "cpu"}
     asked = {**given, "palette": folder / "palette.npy"}
     run = pretrain(RECIPE, name="shapes", out=folder / "run", **asked).path
     bert = replace(RECIPE, model=replace(RECIPE.model, causal=False))
     masked = pretrain(bert, name="shapes-bert", out=folder / "bert", **asked).path
+    for _ in range(2):  # so that it has two states, and is not at its end
+        with contextlib.suppress(Interrupted):
+            if (folder / "half").exists():
+                resume(folder / "half", device="cpu", seconds=0)
+            else:
+                pretrain(RECIPE, name="shapes", out=folder / "half", seconds=0, **asked)
     finetune(run, out=folder / "tuned", config=RECIPE.finetune, **given)
     search_pretraining(out=folder / "rates", **SEARCH, **asked)
     for path in (run, masked):
