@@ -16,10 +16,20 @@ ROOT = Path(__file__).parents[2]
 CALLS, FILES = 3_000, 10_000
 
 
-def python(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def python(
+    module: str, *arguments: object, seconds: float = 280
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        f"tests.hostile.{module}",
+        *map(str, arguments),
+    ]
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"tests.hostile.{module}", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=290, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        command, cwd=ROOT, capture_output=True, text=True, timeout=seconds,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
 
 
@@ -59,10 +69,11 @@ def test_ten_thousand_damaged_files_are_read_or_refused(world, first):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "files",
     ["run/*.json*", "run/m*/*", "run/s*", "run/*.npy", "half/*", "tuned/*", "store/*", "[emp]*"],
 )
 def test_no_damage_changes_a_figure_unnoticed(world, files):
-    done = python("matrix", world, files)
+    done = python("matrix", world, files, seconds=1700)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
