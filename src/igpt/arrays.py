@@ -56,7 +56,8 @@ def read_array(
             if _fits(found, shape) and np.issubdtype(kind, dtype):
                 return _read_numbers(file, found, order, kind, mmap=mmap)
     except OSError as reason:
-        raise error(f"could not read {path}: {reason.strerror or reason}; {advice}") from reason
+        tried = advice if isinstance(reason, FileNotFoundError) else "see that it can be read"
+        raise error(f"could not read {path}: {reason.strerror or reason}; {tried}") from reason
     except Exception as reason:  # NumPy parses the header as Python: it may fail in any way
         told = " ".join(str(reason).split()) or type(reason).__name__
         raise error(f"{path} is not a whole .npy file of numbers ({told}); {advice}") from reason

@@ -45,9 +45,9 @@ _ADVICE = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    The code is 0 if all went well, 2 for what the user or the machine's owner can put right, 130
-    after Ctrl-C, and 1 where nobody reads what is printed. What went wrong is one line on stderr;
-    with IGPT_DEBUG=1 the traceback stands above it.
+    The code is 0 if all went well, 1 where the answer is no or nobody reads what is printed, 2 for
+    what the user or the machine's owner can put right, and 130 after Ctrl-C. What went wrong is one
+    line on stderr; with IGPT_DEBUG=1 the traceback stands above it.
     """
     _prepare_streams()
     code = _run(sys.argv[1:] if arguments is None else arguments)
@@ -65,6 +65,8 @@ def _run(arguments: Sequence[str]) -> int:
         return _complain(f"{_line(error)} (see {where} --help)")
     except IgptError as error:
         return _complain(str(error), code=getattr(error, "exit_code", 2))
+    except SystemExit as stop:  # of a command whose answer is no
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         return _complain("stopped; nothing half-written was left", code=130)
     except BrokenPipeError:
