@@ -210,6 +210,40 @@ def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store,
         assert message in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("report run --out store/store.json", "lies in the store"),
+        ("report run --out page.html", "page.html is there already"),
+        ("sample run --out run/recipe.png", "lies in the run"),
+        ("sample run --out photo.png", "photo.png is there already"),
+        ("surprise run photo.png --out photo.png", "photo.png is read and would be replaced"),
+        ("complete run completions.png --out . --overwrite", "completions.png is read and would"),
+        ("complete run photo.png --out folder", "folder/photo-2.png is there already"),
+        ("features run --data store --out features.npz", "features.npz is there already"),
+        ("palette fit store --out palette.npy", "palette.json is there already"),
+        ("data show store --out photo.png", "photo.png is there already"),
+        ("claims tiny --out page.html", "page.html is there already"),
+        ("claims tiny --out folder.md", "folder-figures would be replaced"),
+        ("convert run run/model", "lies in the run"),
+        ("push run some/model --dry-run store/model", "lies in the store"),
+    ],
+)
+def test_no_command_writes_onto_what_is_there(igpt, tmp_path, monkeypatch, arguments, message):
+    for name in ("store/store.json", "run/recipe.json", "run/provenance.json", "photo.png",
+                 "completions.png", "folder/photo-2.png", "features.npz", "palette.json",
+                 "page.html", "folder-figures/notes.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    code, out, err = igpt(*arguments.split())
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+    after = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    assert after == before
+
+
 def run_in_shell(folder, redirected, *arguments):
     """Run a command whose streams go elsewhere."""
     line = f'"$0" -m igpt "$@" {redirected}'

@@ -190,7 +190,10 @@ def outcome_of(bench: Bench, command: Command, name: str, damaged: bytes, whole:
     path = bench.world / name
     path.write_bytes(damaged)
     outcome, figures = bench.call(command)
-    mended = path.is_file() and path.read_bytes() == (bench.source / name).read_bytes()
+    now = path.read_bytes() if path.is_file() else None
+    mended = now == (bench.source / name).read_bytes()
+    if now == damaged:  # what was left as it was is no figure
+        figures, whole = (made and (made[0], made[1] | {name: None}) for made in (figures, whole))
     bench.restore()
     if outcome.error is not None:
         return f"TRACEBACK ({type(outcome.error).__name__})"

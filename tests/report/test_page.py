@@ -332,6 +332,17 @@ def test_a_folder_is_not_replaced_by_a_page(run):
     assert (run.path / "recipe.json").is_file()
 
 
+def test_a_newer_report_replaces_an_earlier_one_and_no_other_page(run, tmp_path):
+    page = tmp_path / "report.html"
+    write_report([run.path], page)
+    write_report([run.path], page)
+    page.write_text("<html>mine</html>")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_report([run.path], page)
+    write_report([run.path], page, overwrite=True)
+    assert "igpt" in page.read_text()
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, run, monkeypatch):
     def full(self, *_, **__):
         self.open("wb").close()
