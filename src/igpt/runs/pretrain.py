@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from igpt import processes
+from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
@@ -82,17 +82,19 @@ def pretrain(
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    run.say(
-        f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
-        f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
-    )
-    fitted, side = size_fitted_at(palette), recipe.model.image_size
-    if fitted not in (None, side):
+    with locks.held(run.path):
         run.say(
-            f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "
-            f"{side}x{side}; igpt palette fit {data} --image-size {side} fits it to those"
+            f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
+            f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
+            f"{recipe.model.positions} tokens each"
         )
-    return go_on(run, settings, store, chosen, seconds)
+        fitted, side = size_fitted_at(palette), recipe.model.image_size
+        if fitted not in (None, side):
+            run.say(
+                f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "
+                f"{side}x{side}; igpt palette fit {data} --image-size {side} fits it to those"
+            )
+        return go_on(run, settings, store, chosen, seconds)
 
 
 def for_palette(recipe: Recipe, palette: Palette) -> Recipe:
