@@ -52,8 +52,7 @@ class DataIdentity:
     @classmethod
     def of(cls, store: RecordStore, location: Path) -> "DataIdentity":
         """Return the identity of the store at `location`."""
-        text = (store.path / "store.json").read_bytes()
-        return cls(path=str(location), sha256=hashlib.sha256(text).hexdigest()[:16])
+        return cls(path=str(location), sha256=store.identity)
 
     def reopen(self, location: Path | None = None) -> RecordStore:
         """Open the images, possibly moved to another location since.
