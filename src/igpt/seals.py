@@ -1,7 +1,8 @@
-"""Checksums within JSON files, which show that they hold what was written there.
+"""Checksums: what shows that files hold what was written there.
 
     write_json(path, sealed(values))                             # with "checksum", of all the rest
     values = unsealed(read_json(path), path, error=DataError)    # without it, or refused
+    crc32c(path) == known                                        # of gigabytes, in no time
 
 A text editor can still change such a file, but no longer unnoticed; nor can a damaged disk. Nothing
 here is a signature: whoever means to deceive computes the checksum anew.
@@ -12,9 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from igpt.errors import IgptError
 
 _KEY = "checksum"
+_AT_ONCE = 2**20  # bytes, which stay in the cache
 
 
 def fingerprint(values: Any) -> str:
@@ -49,3 +53,15 @@ def unsealed(values: dict[str, Any], path: Path, *, error: type[IgptError]) -> d
             "it again"
         )
     return rest
+
+
+def crc32c(path: Path) -> int:
+    """Return the CRC-32C of a file, nine gigabytes a second where SHA-256 reads one and a half.
+
+    It shows all damage to 32 bits in a row, and leaves other unseen once in four billion times.
+    """
+    checksum = 0
+    with path.open("rb") as file:
+        while part := file.read(_AT_ONCE):
+            checksum = google_crc32c.extend(checksum, part)
+    return checksum

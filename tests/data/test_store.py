@@ -226,7 +226,7 @@ def to_format_3(store):
     for name, split in description["splits"].items():
         pixels = np.load(store.path / name / "images.npy")
         split |= {"checksum": zlib.crc32(pixels.tobytes())}
-        del split["sha256"]
+        del split["sha256"], split["crc32c"]
     write_json(store.path / "store.json", description)
 
 

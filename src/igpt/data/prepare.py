@@ -43,7 +43,7 @@ from igpt.errors import ConfigError, DataError
 from igpt.files import digest, write_json, written_aside
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
-from igpt.seals import sealed
+from igpt.seals import crc32c, sealed
 from igpt.values import to_dict
 
 _LONGEST_NAME = 255  # bytes of a record's name, the last ones, so that names.npy stays small
@@ -221,6 +221,7 @@ def _write_split(
         records=len(kept) * copies,
         labelled=split.labels is not None,
         sha256={file.name: digest(file) for file in sorted(folder.iterdir())},
+        crc32c=crc32c(folder / "images.npy"),
     )
 
 

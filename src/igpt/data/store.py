@@ -15,9 +15,9 @@ palette may change:
 
 `store.json` keeps the checksum of each file, and one of itself. Opening a store checks everything
 but the pixels, which are checked when a split is first asked for: the images of one process are
-those that were prepared. What is done to the files after that is not seen. A disk that the store is
-shared on must not cut or overwrite them while a process reads: pixels are mapped into its memory,
-and one that touches a place past the end of a file is killed (SIGBUS). The next opening tells of it.
+those that were prepared. What is done to the files after that is not seen. On a shared disk they
+must not be cut or overwritten while a process reads: pixels are mapped into its memory, and one
+that touches a place past the end of its file is killed (SIGBUS). The next opening tells of it.
 
 "train+validation" folds the held-out records back into those of training.
 """
@@ -37,7 +37,7 @@ from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import digest, read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.randomness import Stream, stream
-from igpt.seals import fingerprint, unsealed
+from igpt.seals import crc32c, fingerprint, unsealed
 from igpt.values import from_dict, to_dict
 
 FORMAT = 4
@@ -60,6 +60,8 @@ class StoredSplit:
     labelled: bool
     sha256: dict[str, str] = field(default_factory=dict)
     """Of each of its files by name; none in a store of format 3."""
+    crc32c: int | None = None
+    """Of `images.npy`; the same in no time."""
     checksum: int | None = None
     """CRC-32 of the pixels, in a store of format 3."""
 
@@ -175,7 +177,8 @@ class RecordStore(StoreDescription):
         for name in store.splits:
             store._load(name)
             for file in ("labels.npy", "names.npy"):
-                store._require_unchanged(name, file)
+                if store.unchanged(name, file) is False:
+                    raise _changed(path / name / file)
         return store
 
     @staticmethod
@@ -212,6 +215,11 @@ class RecordStore(StoreDescription):
         }
         return description, fingerprint(contents)
 
+    def unchanged(self, split: str, name: str) -> bool | None:
+        """Return whether a file of a split is the one that was written; None if nothing tells."""
+        known = self.splits[split].sha256.get(name)
+        return None if known is None else digest(self.path / split / name) == known
+
     def summary(self) -> str:
         """Return what the store holds, and the account of what it was made from."""
         counts = ", ".join(f"{split.records:,} {name}" for name, split in self.splits.items())
@@ -226,8 +234,7 @@ class RecordStore(StoreDescription):
         """Return the records of "train", "validation", "test" or "train+validation".
 
         The last is a copy in memory: the held-out records, folded back in after the others, as the
-        squares they are. The first time, all pixels of the split are read to check them, a gigabyte
-        in a second or so.
+        squares they are. The first time, all pixels of the split are read once, to check them.
 
         Raises:
             DataError: The store has no such split, or its pixels are not those that were prepared.
@@ -280,25 +287,14 @@ class RecordStore(StoreDescription):
         )
 
     def _check_pixels(self, name: str) -> None:
-        if name not in self._checked:
-            self._require_unchanged(name, "images.npy")
-            self._checked.add(name)
-
-    def _require_unchanged(self, split: str, name: str) -> None:
-        if self.unchanged(split, name) is False:
-            raise DataError(
-                f"{self.path / split / name} was changed since the store was prepared (its "
-                "checksum differs); restore it, or prepare the store again"
-            )
-
-    def unchanged(self, split: str, name: str) -> bool | None:
-        """Return whether a file of a split is the one that was written; None if nothing tells."""
-        known = self.splits[split]
-        if name in known.sha256:
-            return digest(self.path / split / name) == known.sha256[name]
-        if name == "images.npy" and known.checksum is not None:
-            return zlib.crc32(self._load(split).images) == known.checksum
-        return None
+        file, known = self.path / name / "images.npy", self.splits[name]
+        if name in self._checked:
+            return
+        if known.crc32c not in (None, crc32c(file)):
+            raise _changed(file)
+        if known.checksum not in (None, zlib.crc32(self._load(name).images)):  # of format 3
+            raise _changed(file)
+        self._checked.add(name)
 
     def _no_split(self, name: str) -> str:
         if name not in SPLITS:
@@ -307,3 +303,10 @@ class RecordStore(StoreDescription):
             f"{self.path} has no {name} split, only {', '.join(self.splits)}; prepare it again "
             f"with a {name} fraction above 0, or from a source that has one"
         )
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(
+        f"{path} was changed since the store was prepared (its checksum differs); restore it, or "
+        "prepare the store again"
+    )
