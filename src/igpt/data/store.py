@@ -292,7 +292,7 @@ class RecordStore(StoreDescription):
             return
         if known.crc32c not in (None, crc32c(file)):
             raise _changed(file)
-        if known.checksum not in (None, zlib.crc32(self._load(name).images)):  # of format 3
+        if known.checksum not in (None, zlib.crc32(self._load(name).images.data)):  # of format 3
             raise _changed(file)
         self._checked.add(name)
 

@@ -16,9 +16,10 @@ runs/a/
 import hashlib
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -29,13 +30,11 @@ from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream_seed
+from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
 from igpt.runs.provenance import provenance
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
 from igpt.values import from_dict, to_dict
-
-Result = TypeVar("Result")
-
 
 FORMAT = 2
 """Of `recipe.json`."""
@@ -187,15 +186,16 @@ class RunFolder:
         Raises:
             CheckpointError: The file is damaged, or of an earlier igpt.
         """
+        return self.kept(name, kind)[0]
+
+    def kept(self, name: str, kind: type[Result]) -> tuple[Result | None, dict[str, MadeFrom]]:
+        """Return what `read` does, and what it, or each part of it, was made from.
+
+        Raises:
+            CheckpointError: The file is damaged, or of an earlier igpt.
+        """
         file = self.path / name
-        if not file.is_file():
-            return None
-        try:
-            return from_dict(kind, read_json(file), name="it")
-        except ConfigError as error:
-            raise CheckpointError(
-                f"{file} is damaged or of an earlier igpt: {error}; measure it again"
-            ) from error
+        return read_kept(file, kind) if file.is_file() else (None, {})
 
     def require(self, name: str, kind: type[Result]) -> Result:
         """Return a result that must be there by now."""
@@ -203,9 +203,11 @@ class RunFolder:
         assert result is not None, f"{self.path / name} has not been written"
         return result
 
-    def write(self, name: str, result: Any) -> None:
-        """Write a result as one of the folder's JSON files."""
-        write_json(self.path / name, to_dict(result))
+    def write(
+        self, name: str, result: Any, made_from: Mapping[str, MadeFrom] | None = None
+    ) -> None:
+        """Write a result as one of the folder's JSON files; what for, see `igpt.runs.kept`."""
+        write_kept(self.path / name, result, made_from or {})
 
     @property
     def settings(self) -> Settings:
