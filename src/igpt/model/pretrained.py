@@ -34,6 +34,8 @@ FORMAT = 2
 _WITHOUT_CHECKSUMS = 1
 """The format before, which is read as well."""
 _WEIGHTS, _PALETTE, _CONFIG = "model.safetensors", "palette.npy", "config.json"
+MODEL_FILES = (_WEIGHTS, _PALETTE)
+"""The files of a model's folder beside `config.json`."""
 
 ONE_POSITION_OFF = (
     "transformers feeds a classifier no start embedding, so that each pixel is one position off "
@@ -178,7 +180,7 @@ class Pretrained:
                 class_names=self.class_names,
                 class_layer=self.class_layer,
                 mask_probability=self.mask_probability,
-                sha256={name: digest(aside / name) for name in (_WEIGHTS, _PALETTE)},
+                sha256={name: digest(aside / name) for name in MODEL_FILES},
                 crc32c=crc32c(aside / _WEIGHTS),
             )
             write_json(aside / _CONFIG, sealed(to_dict(settings)))
@@ -237,18 +239,13 @@ def model_identity(folder: Path) -> str:
     return _identity(folder, _describe(folder)[0])
 
 
-def model_files(folder: Path) -> dict[str, bool | None]:
-    """Return for each file beside `config.json` if it is the one that was saved; None: no knowing.
+def model_sha256(folder: Path) -> dict[str, str]:
+    """Return the checksums of `MODEL_FILES` by name, as `config.json` has them; none of format 1.
 
     Raises:
-        CheckpointError: `config.json` is damaged.
-        OSError: A file cannot be read.
+        CheckpointError: There is none, or it is damaged.
     """
-    known = _describe(folder)[1].sha256
-    return {
-        name: digest(folder / name) == known[name] if name in known else None
-        for name in (_WEIGHTS, _PALETTE)
-    }
+    return _describe(folder)[1].sha256
 
 
 def _describe(folder: Path) -> tuple[dict[str, Any], _Settings]:

@@ -28,7 +28,7 @@ from igpt.model.pretrained import model_identity
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 from igpt.runs.finetune import FinetuneResult
-from igpt.runs.kept import MadeFrom, Result
+from igpt.runs.kept import MadeFrom, Result, outdated
 from igpt.runs.measure import Evaluation
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import PretrainSettings, RunFolder, Settings
@@ -173,9 +173,7 @@ class _Current:
 
     def outdated_parts(self, made_from: dict[str, MadeFrom]) -> list[str]:
         """Return which of a file's results are of another model."""
-        if self.model is None:
-            return []
-        return [part for part, made in made_from.items() if made.model != self.model]
+        return [] if self.model is None else outdated(made_from, self.model)
 
     def evaluation(self) -> dict[str, LikelihoodResult]:
         """Return what is known of each split."""

@@ -57,6 +57,11 @@ class _Header:
     made_from: dict[str, MadeFrom]
 
 
+def outdated(made_from: Mapping[str, MadeFrom], model: str) -> list[str]:
+    """Return which results of a file were made from another model than that of this identity."""
+    return [part for part, made in made_from.items() if made.model != model]
+
+
 def write_kept(file: Path, result: Any, made_from: Mapping[str, MadeFrom]) -> None:
     """Write a result, with what it, or each part of it, was made from.
 

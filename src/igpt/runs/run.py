@@ -33,6 +33,7 @@ from igpt.randomness import Stream, stream_seed
 from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
 from igpt.runs.provenance import provenance
 from igpt.runs.recipes import FinetuneConfig, Recipe
+from igpt.seals import sealed, unsealed
 from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
 from igpt.values import from_dict, to_dict
 
@@ -139,10 +140,10 @@ class RunFolder:
             aside.mkdir()
             kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
             header = {"format": FORMAT, "kind": kind}
-            write_json(aside / "recipe.json", {**header, **to_dict(settings)})
+            write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
             if pretrained is not None:
                 pretrained.save(aside / "pretrained")
-            write_json(aside / "provenance.json", to_dict(provenance(device)))
+            write_kept(aside / "provenance.json", provenance(device), {})
             palette.save(aside / "palette.npy")
         return cls(path)
 
@@ -217,7 +218,7 @@ class RunFolder:
             CheckpointError: `recipe.json` is damaged, or of an earlier igpt.
         """
         file = self.path / "recipe.json"
-        values = read_json(file)
+        values = unsealed(read_json(file), file, error=CheckpointError)
         if values.pop("format", 1) != FORMAT:
             raise CheckpointError(
                 f"{file} is of another format than the {FORMAT} that this igpt reads; go on with "
