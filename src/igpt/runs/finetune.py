@@ -270,6 +270,7 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
     if result.test_accuracy is None:
         best = load(run.path, device=device)
         tested = accuracy(best, store.split("test"), title="test")
+        run.require_in_place()
         result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)
         validation = result.validation_accuracy

@@ -81,8 +81,6 @@ def pretrain(
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    images = images_at_size(_held_out(store).sample(_QUANTIZED), recipe.model.image_size)
-    write_png(run.path / "palette.png", distortion_picture(colors, images))
     run.say(
         f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
         f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
@@ -153,6 +151,10 @@ def go_on(
         else functools.partial(masked, probability=recipe.mask_probability)
     )
     held_out = _held_out(store)
+    picture = run.path / "palette.png"
+    if not picture.exists():
+        shown = images_at_size(held_out.sample(_QUANTIZED), recipe.model.image_size)
+        write_png(picture, distortion_picture(pretrained.palette, shown))
 
     def validate(updates: int) -> dict[str, float]:
         if settings.split == FOLDED:  # nothing is held out
@@ -207,6 +209,7 @@ def _draw_samples(
     drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
     cells = completion_rows(pretrained, images, drawn, rows=rows)
     picture = image_grid(cells, scale=max(1, 96 // size))
+    run.require_in_place()
     write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
 
 

@@ -13,6 +13,7 @@ runs/a/
 └── evaluation.json, probe.json, finetune.json ...   results, each by its command
 """
 
+import contextlib
 import hashlib
 import sys
 import time
@@ -24,7 +25,7 @@ import torch
 
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, refusals_told, write_json, written_aside
+from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
@@ -276,11 +277,22 @@ class RunFolder:
         """Tells whether a saved state belongs to these settings."""
         return hashlib.sha256((self.path / "recipe.json").read_bytes()).hexdigest()[:16]
 
+    def require_in_place(self) -> None:
+        """See that the folder is still there, before something is written that would make it anew.
+
+        Raises:
+            CheckpointError: It was removed or renamed meanwhile.
+        """
+        if not (self.path / "recipe.json").is_file():
+            raise CheckpointError(
+                f"{self.path} was removed or renamed while it was worked on; put it back, and go "
+                "on with igpt resume"
+            )
+
     def say(self, text: str) -> None:
-        """Print a line and keep it in `log.txt`."""
+        """Print a line and keep it in `log.txt`, if that can be written."""
         print(text, file=sys.stderr, flush=True)
-        log = self.path / "log.txt"
-        with refusals_told(log), log.open("a") as file:
+        with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
 
