@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from igpt import processes
+from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
@@ -81,11 +81,13 @@ def pretrain(
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    run.say(
-        f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
-        f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
-    )
-    return go_on(run, settings, store, chosen, seconds)
+    with locks.held(run.path):
+        run.say(
+            f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
+            f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
+            f"{recipe.model.positions} tokens each"
+        )
+        return go_on(run, settings, store, chosen, seconds)
 
 
 def for_palette(recipe: Recipe, palette: Palette) -> Recipe:

@@ -15,6 +15,7 @@ runs/a/
 
 import contextlib
 import hashlib
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from igpt import locks
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, write_json, written_aside
+from igpt.files import read_json, remove_abandoned, require_writable, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
@@ -40,6 +42,9 @@ Result = TypeVar("Result")
 
 FORMAT = 2
 """Of `recipe.json`."""
+
+_NOTHING = {locks.LOCK, "lost+found"}
+"""What may be in an empty folder: the lock of a search, and what some file systems put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +140,7 @@ class RunFolder:
 
         Raises:
             ConfigError: There is something at `path` already.
-            DataError: That came meanwhile, or the disk is full.
+            DataError: That came meanwhile, or the place cannot be written to.
         """
         RunFolder.require_room(path)
         with written_aside(path, exclusive=True) as aside:
@@ -161,7 +166,7 @@ class RunFolder:
                 f"{path} is a search of several runs; give one of those in it, or to go on with "
                 "the search, the command that began it once more"
             )
-        if not (path / "recipe.json").is_file():
+        if not cls.is_at(path):
             raise CheckpointError(
                 f"{path} holds no run (no recipe.json); give a folder that igpt pretrain or "
                 "igpt finetune wrote"
@@ -169,18 +174,27 @@ class RunFolder:
         return cls(path)
 
     @staticmethod
+    def is_at(path: Path) -> bool:
+        """Say whether there is a run at `path`."""
+        return (path / "recipe.json").is_file()
+
+    @staticmethod
     def require_room(path: Path) -> None:
-        """Check that nothing would be overwritten.
+        """Check that a run could be made at `path`, and nothing would be overwritten.
 
         Raises:
             ConfigError: There is something at `path`.
+            DataError: The place cannot be written to.
         """
-        if (path / "recipe.json").exists():
+        require_writable(path)
+        remove_abandoned(path.parent, path.name)
+        remove_abandoned(path)
+        if RunFolder.is_at(path):
             raise ConfigError(
                 f"{path} already holds a run; choose another --out, or go on with igpt resume "
                 f"{path}"
             )
-        if path.exists() and (path.is_file() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or {*os.listdir(path)} - _NOTHING):
             raise ConfigError(f"{path} is there already and is not empty; choose another --out")
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
@@ -283,7 +297,7 @@ class RunFolder:
         Raises:
             CheckpointError: It was removed or renamed meanwhile.
         """
-        if not (self.path / "recipe.json").is_file():
+        if not self.is_at(self.path):
             raise CheckpointError(
                 f"{self.path} was removed or renamed while it was worked on; put it back, and go "
                 "on with igpt resume"
