@@ -63,6 +63,9 @@ def test_only_the_newest_are_kept(tmp_path):
     for step in (5, 10, 999_999, 1_000_000):
         checkpoints.save(*trained(), Memory(updates=step))
     assert checkpoints.steps() == [999_999, 1_000_000]
+    checkpoints.path(5).mkdir()  # what a killed process left of its removal
+    checkpoints.remove_old()
+    assert checkpoints.steps() == [999_999, 1_000_000]
 
 
 def test_a_settled_state_remembers_something_else_of_the_same_weights(saved):

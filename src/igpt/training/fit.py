@@ -239,6 +239,7 @@ def _recall(
             f"{memory.updates}",
             stacklevel=2,
         )
+    checkpoints.remove_old()
     if not model.is_dir():
         _make_model(model, pretrained, optimizer, checkpoints, memory, early_stop)
     checkpoints.load(memory.updates, pretrained.model, optimizer)

@@ -122,8 +122,17 @@ class Checkpoints:
             write_tensors(aside / _FILES[0], dict(model.state_dict()))
             write_tensors(aside / _FILES[1], _optimizer_tensors(model, optimizer))
             self._write(aside, memory, {name: digest(aside / name) for name in _FILES})
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.path(old))
+        self.remove_old()
+
+    def remove_old(self) -> None:
+        """Remove the oldest states beyond `keep`, or what a killed process left of one.
+
+        Raises:
+            DataError: One cannot be removed.
+        """
+        for step in self.steps()[: -self.keep]:
+            with refusals_told(self.path(step)):
+                shutil.rmtree(self.path(step))
 
     def settle(self, memory: Memory) -> None:
         """Have the state after `memory.updates`, which was saved, remember this from now on.
