@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -239,6 +240,30 @@ def test_identity_tells_models_apart_wherever_they_lie(pretrained, folder, tmp_p
     to_format_1(moved)
     assert model_identity(moved) == load(moved).identity
     assert loaded.with_class_head(("a", "b"), None).identity == pretrained.identity == ""
+
+
+def test_a_model_can_be_loaded_while_a_training_replaces_it(folder, tiny_palette):
+    newer = Pretrained(model=random_model(seed=1), tokenizer=ImageTokenizer(tiny_palette, 4))
+    older, stop = load(folder), threading.Event()
+    identities = {older.identity}
+
+    def train():
+        while not stop.wait(0.01):
+            newer.save(folder)
+            older.save(folder)
+
+    training = threading.Thread(target=train)
+    training.start()
+    try:
+        for _ in range(10):
+            loaded = load(folder)
+            identities.add(loaded.identity)
+            theirs = older if loaded.model.classes else newer
+            assert torch.equal(loaded.model.final_norm.gain, theirs.model.final_norm.gain)
+    finally:
+        stop.set()
+        training.join()
+    assert len(identities) <= 2
 
 
 def test_a_failed_save_leaves_the_folder_before(pretrained, folder, monkeypatch):

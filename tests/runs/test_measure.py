@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests import system
 from tests.conftest import SHAPES_RECIPE, write_shapes
 
 import igpt
@@ -179,6 +180,27 @@ def test_where_nothing_can_be_written_the_figures_come_with_a_note(run, given, n
     (run.path / name / "in the way").rmdir()
     (run.path / name).rmdir()
     assert measure(run.path, **settings, **given) == result
+
+
+READ_ONLY = """
+import shutil, subprocess, sys
+from igpt.cli import main
+run, data, disk = sys.argv[1:]
+shutil.copytree(run, disk + "/run")
+subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+sys.stderr = sys.stdout
+main(["evaluate", disk + "/run", "--data", data, "--device", "cpu"])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_is_read_only_the_figures_are_printed_all_the_same(run, given, tmp_path):
+    (tmp_path / "disk").mkdir()
+    disk = (tmp_path / "disk", "size=20m")
+    printed = system.run(READ_ONLY, run.path, given["data"], disk[0], mounted=disk)
+    assert "igpt: note: the figures are not kept: could not write" in printed
+    assert "Read-only file system" in printed
+    assert f"{evaluate_run(run.path, **given).nats_per_pixel:.4f}" in printed
 
 
 def test_probes_of_all_layers_are_kept_and_those_of_one_are_not(run, given, shapes_store):

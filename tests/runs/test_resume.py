@@ -25,6 +25,7 @@ from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import ensure, resume
+from igpt.seals import sealed
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 
@@ -61,7 +62,6 @@ def slowly(self, step):
     return at(self, step)
 TokenBatches.at = slowly
 from igpt.cli import main
-from igpt.seals import sealed
 main(sys.argv[1:])
 """
 

@@ -10,6 +10,7 @@ import torch
 from tests.conftest import SHAPES_RECIPE
 
 import igpt
+from igpt.cli import main
 from igpt.errors import ConfigError
 from igpt.files import write_json
 from igpt.pixels.palette import Palette
@@ -188,6 +189,36 @@ def test_what_an_earlier_igpt_wrote_is_unknown(copy):
     write_json(path / "config.json", {**values, "format": 1})
     assert set(states(path).values()) == {"unknown"}
     assert verify(path).whole
+
+
+def test_the_command_ends_with_0_1_or_2(copy, capsys):
+    path = copy("run/model")
+
+    def igpt(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", *map(str, arguments)])
+        return stop.value.code, capsys.readouterr()
+
+    code, printed = igpt(path)
+    assert code == 0
+    assert printed.out.splitlines() == [
+        "  ok       config.json", "  ok       model.safetensors", "  ok       palette.npy",
+        f"{path}, a model: 3 ok",
+    ]  # fmt: skip
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    (path / "palette.npy").unlink()
+    code, printed = igpt(path)
+    assert code == 1
+    assert "  changed  model.safetensors: its checksum differs" in printed.out
+    assert f"{path}, a model: 1 ok, 1 changed, 1 missing" in printed.out
+    code, printed = igpt(path, "--json")
+    assert code == 1
+    assert [file["state"] for file in json.loads(printed.out)["files"]] == [
+        "ok", "changed", "missing",
+    ]  # fmt: skip
+    code, printed = igpt(path.parent)
+    assert (code, printed.out) == (2, "")
 
 
 def test_what_is_no_work_of_ours_is_refused(tmp_path):
