@@ -27,7 +27,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from igpt.commands import draw, measure, prepare, publish, train
+from igpt.commands import check, draw, measure, prepare, publish, train
 from igpt.errors import ConfigError, IgptError, printable
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
@@ -171,6 +171,7 @@ def app() -> App:
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)
+    _add(app, "Check", check.verify)
     others = Group.create_ordered("Other")
     for flag in ("--help", "--version"):
         app[flag].group = others

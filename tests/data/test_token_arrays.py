@@ -66,6 +66,14 @@ def test_class_numbers_may_stand_in_a_column(token_folder, tmp_path):
     assert np.array_equal(store.split("test").labels, numbers)
 
 
+def test_a_class_number_far_above_all_others_is_refused(token_folder, tmp_path):
+    labels = np.arange(9, dtype=np.uint32)
+    labels[4] = 2**32 - 1
+    np.save(token_folder / "small_teY.npy", labels)
+    with pytest.raises(DataError, match="class number 4,294,967,295, and there may be 100,000"):
+        prepare_tokens(token_folder, tmp_path / "store", "small_teX.npy")
+
+
 def test_tokens_are_not_read_under_another_palette(token_folder, tmp_path):
     store = prepare_tokens(token_folder, tmp_path / "store")
     palette = Palette.load(token_folder / "palette.npy")

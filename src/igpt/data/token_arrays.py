@@ -22,6 +22,9 @@ from igpt.data.sources import SourceImage, SourceSplit
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
 
+_MOST_CLASSES = 100_000
+"""Each of them gets a name; a number far above all others' is no class but damage."""
+
 _PARTS = {"train": "tr", "validation": "va", "test": "te"}
 
 
@@ -102,6 +105,11 @@ def _read_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 1 and values.dtype.kind in "iu" and values.size and values.min() >= 0:
+        if values.max() >= _MOST_CLASSES:
+            raise DataError(
+                f"{path} holds the class number {values.max():,}, and there may be "
+                f"{_MOST_CLASSES:,} classes at most; number them from 0, without gaps"
+            )
         return values.astype(np.int64), int(values.max()) + 1
     if values.ndim == 2 and values.dtype.kind in "iufb" and values.size:
         chosen = values.argmax(axis=1)

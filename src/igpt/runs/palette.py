@@ -6,16 +6,18 @@ from pathlib import Path
 
 from igpt.data.batches import images_at_size
 from igpt.data.store import RecordStore
-from igpt.errors import IgptError
-from igpt.files import read_json, write_json
+from igpt.errors import ConfigError, DataError, IgptError
+from igpt.files import read_json, refusals_told, write_json
 from igpt.outputs import require_ending, require_free
 from igpt.pixels.images import write_png
+from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import (
     Distortion,
     distortion_picture,
     fit_palette,
     measure_distortion,
 )
+from igpt.seals import sealed, unsealed
 from igpt.values import from_dict, to_dict
 
 _MEASURED = 2000  # images that the distortion is measured on
@@ -35,6 +37,8 @@ class PaletteReport(Distortion):
     """That the distortion was measured on."""
     images: int
     """Of it."""
+    fingerprint: str | None = None
+    """Of the palette; None in reports of igpt 0.1."""
 
 
 def fit_palette_file(
@@ -91,18 +95,39 @@ def fit_palette_file(
         seed=seed,
         split=split,
         images=len(held_out),
+        fingerprint=palette.fingerprint,
         **dataclasses.asdict(measure_distortion(palette, held_out)),
     )
+    picture = distortion_picture(palette, shown)
+    for file in beside:  # so that what lies beside a palette is never that of the one before
+        with refusals_told(file):
+            file.unlink(missing_ok=True)
     palette.save(out)
-    write_json(out.with_suffix(".json"), to_dict(report))
-    write_png(out.with_suffix(".png"), distortion_picture(palette, shown))
+    write_json(out.with_suffix(".json"), sealed(to_dict(report)))
+    write_png(out.with_suffix(".png"), picture)
+    return report
+
+
+def read_report(palette: Path) -> PaletteReport:
+    """Return the report that lies beside a palette file.
+
+    Raises:
+        DataError: It is missing or damaged, or is that of another palette.
+    """
+    file = palette.with_suffix(".json")
+    values = unsealed(read_json(file, error=DataError), file, error=DataError)
+    try:
+        report = from_dict(PaletteReport, values, name="it")
+    except ConfigError as error:
+        raise DataError(f"{file} is no palette's report: {error}; fit the palette again") from error
+    if report.fingerprint not in (None, Palette.load(palette).fingerprint):
+        raise DataError(f"{file} is the report of another palette than {palette}; fit it again")
     return report
 
 
 def size_fitted_at(palette: Path) -> int | None:
     """Return the image size that a palette was fitted at, by the report beside it; None if none."""
     try:
-        values = read_json(palette.with_suffix(".json"))
-        return from_dict(PaletteReport, values, name="a palette's report").image_size
+        return read_report(palette).image_size
     except IgptError:
         return None
