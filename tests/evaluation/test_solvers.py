@@ -11,7 +11,7 @@ def fitted(solver, features, labels, start=None):
     """The classifiers of a single layer, one a setting."""
     settings = np.array([solver.settings])
     (classifiers,) = solver.fit(features[:, None], labels, settings, [start])
-    return classifiers
+    return list(classifiers)
 
 
 def test_ridge_is_the_normal_equations_solution():
@@ -54,7 +54,7 @@ def test_every_layer_has_classifiers_of_its_own():
     features, labels = blobs(150)
     both = np.stack([features, features[:, ::-1]], axis=1)
     settings = np.array([[1e-1, 1e-2], [1e-3, 1e-2]])
-    fits = lbfgs().fit(both, labels, settings, [None, None])
+    fits = [list(row) for row in lbfgs().fit(both, labels, settings, [None, None])]
     assert [[fit.l2 for fit in row] for row in fits] == [[1e-1, 1e-2], [1e-2, 1e-3]]
     alone = LinearProbe(1e-2).fit(features[:, ::-1], labels)
     np.testing.assert_allclose(fits[1][0].weight_, alone.weight_, atol=1e-3)

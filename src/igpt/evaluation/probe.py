@@ -11,7 +11,7 @@ is then reported.
 The ways to fit a classifier are in `igpt.evaluation.solvers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,21 @@ from igpt.data.batches import images_at_size
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.logistic import LinearProbe, check_records, check_width
+from igpt.evaluation.logistic import (
+    LinearProbe,
+    check_records,
+    check_width,
+    total_variance,
+)
 from igpt.evaluation.solvers import Classifier, Solver, SolverName, solver_named
 from igpt.model.pretrained import Pretrained
 
 Labelled = tuple[Float[np.ndarray, "_record _layer _feature"], Integer[np.ndarray, " _record"]]
 """Features of some layers, as `extract_features` returns them, and labels of the same records."""
+
+
+AT_EDGE = "at the edge of its grid"
+"""What is said of a setting beyond which others may do better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,9 @@ class ProbeFit:
 
     setting: float
     """The chosen penalty ("lbfgs", "ridge"), learning rate ("sgd") or number of neighbors."""
+    at_edge: bool | None = None
+    """Whether it is the first or the last of those to choose from and better than the one beside
+    it, so that one further on may be better still; None in results older than the question."""
     validation_accuracy: float
     """Fitted on the training records alone."""
     test_accuracy: float
@@ -45,6 +57,12 @@ class ProbeFit:
     """Whether these two fits did; None for a solver that does not say."""
     gradient_norm: float | None = None
     """The larger of theirs."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the accuracy may be too low, in words; none where nothing speaks for it."""
+        known = {"did not converge": self.converged is False, AT_EDGE: self.at_edge}
+        return tuple(words for words, true in known.items() if true)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +113,10 @@ def probe_features(
 ) -> list[ProbeFit]:
     """Return what a solver reads from each layer, and which setting was chosen.
 
-    Each setting is fitted to `train`. The one most accurate on `validation`, of equals the first,
-    is fitted again to both together, and only that fit sees `test`.
+    Each setting is fitted to `train`; those of a solver that goes through them in turn, up to the
+    first that is less accurate on `validation` than the best by more than a standard error. The
+    most accurate there, of equals the first, is fitted again to both together, and only that fit
+    sees `test`.
 
     Args:
         solver: Which classifiers, and the settings to choose from.
@@ -127,27 +147,40 @@ def probe_features(
     return fits
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """The classifier most accurate on validation."""
+
+    classifier: Classifier
+    setting: float
+    accuracy: float
+    at_edge: bool
+
+
 def _choose(
     solver: Solver, train: Labelled, validation: Labelled, test: Labelled
 ) -> list[ProbeFit]:
-    layers = range(train[0].shape[1])
-    settings = np.tile(np.array(solver.settings), (len(layers), 1))
-    tried = solver.fit(*train, settings, [None for _ in layers])
-    accuracies = _accuracies(tried, *validation)  # (layer, setting)
-    best = accuracies.argmax(axis=1)  # the first of equals
-    chosen = [tried[layer][best[layer]] for layer in layers]
+    settings = np.tile(np.array(solver.settings), (train[0].shape[1], 1))  # (layer, setting)
+    if solver.scaled:
+        settings *= total_variance(train[0])[:, None]
+    tried = solver.fit(*train, settings, [None for _ in settings])
+    chosen = [
+        _best_of(row, settings[layer].tolist(), validation[0][:, layer], validation[1], solver)
+        for layer, row in enumerate(tried)
+    ]
     features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
-    refits = solver.fit(features, labels, settings[layers, best][:, None], chosen)
-    tested = _accuracies(refits, *test)  # (layer, 1)
+    again = np.array([[choice.setting] for choice in chosen])
+    refits = solver.fit(features, labels, again, [choice.classifier for choice in chosen])
     fits = []
-    for layer in layers:
-        both = (chosen[layer], refits[layer][0])
+    for layer, (choice, (refit,)) in enumerate(zip(chosen, refits, strict=True)):
+        both = (choice.classifier, refit)
         pair = [fit for fit in both if isinstance(fit, LinearProbe)]  # others converge unseen
         fits.append(
             ProbeFit(
-                setting=solver.settings[best[layer]],
-                validation_accuracy=float(accuracies[layer, best[layer]]),
-                test_accuracy=float(tested[layer, 0]),
+                setting=choice.setting,
+                at_edge=choice.at_edge,
+                validation_accuracy=choice.accuracy,
+                test_accuracy=float(refit.score(test[0][:, layer], test[1])),
                 converged=all(fit.converged_ for fit in pair) if pair else None,
                 gradient_norm=max(fit.gradient_norm_ for fit in pair) if pair else None,
             )
@@ -155,16 +188,33 @@ def _choose(
     return fits
 
 
-def _accuracies(
-    classifiers: Sequence[Sequence[Classifier]],
-    features: Float[np.ndarray, "record layer feature"],
+def _best_of(
+    classifiers: Iterable[Classifier],
+    settings: Sequence[float],
+    features: Float[np.ndarray, "record feature"],
     labels: Integer[np.ndarray, " record"],
-) -> Float[np.ndarray, "layer setting"]:
-    return np.array(
-        [
-            [float(classifier.score(features[:, layer], labels)) for classifier in row]
-            for layer, row in enumerate(classifiers)
-        ]
+    solver: Solver,
+) -> _Choice:
+    """Return the most accurate of the classifiers, one a setting; of equals, the first."""
+    accuracies: list[float] = []
+    best, index = None, 0
+    for classifier in classifiers:
+        accuracies.append(float(classifier.score(features, labels)))
+        if best is None or accuracies[-1] > accuracies[index]:
+            best, index = classifier, len(accuracies) - 1
+        share = accuracies[index]
+        if solver.in_turn and accuracies[-1] < share - (share * (1 - share) / len(labels)) ** 0.5:
+            break
+    assert best is not None, "a solver has a setting or more"
+    beside = {0: 1, len(settings) - 1: -2}.get(index)
+    return _Choice(
+        classifier=best,
+        setting=settings[index],
+        accuracy=accuracies[index],
+        at_edge=beside is not None
+        and len(settings) > 1
+        and accuracies[beside] < accuracies[index]
+        and solver.settings[index] != solver.limit,
     )
 
 
