@@ -22,6 +22,7 @@ from tqdm import tqdm
 from igpt.data.batches import images_at_size
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
+from igpt.evaluation.choice import at_edge, doubts, turned
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.logistic import (
     LinearProbe,
@@ -34,10 +35,6 @@ from igpt.model.pretrained import Pretrained
 
 Labelled = tuple[Float[np.ndarray, "_record _layer _feature"], Integer[np.ndarray, " _record"]]
 """Features of some layers, as `extract_features` returns them, and labels of the same records."""
-
-
-AT_EDGE = "at the edge of its grid"
-"""What is said of a setting beyond which others may do better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +57,8 @@ class ProbeFit:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why the accuracy may be too low, in words; none where nothing speaks for it."""
-        known = {"did not converge": self.converged is False, AT_EDGE: self.at_edge}
-        return tuple(words for words, true in known.items() if true)
+        """Why the accuracy may be too low, in words."""
+        return doubts(converged=self.converged, edge=self.at_edge)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,24 +193,20 @@ def _best_of(
 ) -> _Choice:
     """Return the most accurate of the classifiers, one a setting; of equals, the first."""
     accuracies: list[float] = []
-    best, index = None, 0
+    best = None
     for classifier in classifiers:
         accuracies.append(float(classifier.score(features, labels)))
-        if best is None or accuracies[-1] > accuracies[index]:
-            best, index = classifier, len(accuracies) - 1
-        share = accuracies[index]
-        if solver.in_turn and accuracies[-1] < share - (share * (1 - share) / len(labels)) ** 0.5:
+        if best is None or accuracies[-1] > max(accuracies[:-1]):
+            best = classifier
+        if solver.in_turn and turned(accuracies, len(labels)):
             break
     assert best is not None, "a solver has a setting or more"
-    beside = {0: 1, len(settings) - 1: -2}.get(index)
+    index = int(np.argmax(accuracies))
     return _Choice(
         classifier=best,
         setting=settings[index],
         accuracy=accuracies[index],
-        at_edge=beside is not None
-        and len(settings) > 1
-        and accuracies[beside] < accuracies[index]
-        and solver.settings[index] != solver.limit,
+        at_edge=at_edge(accuracies, len(settings)) and solver.settings[index] != solver.limit,
     )
 
 

@@ -7,7 +7,7 @@ What is printed is what the result holds; where it lies is for the caller to add
 
 from functools import singledispatch
 
-from igpt.evaluation.few_labels import FewLabelsResult
+from igpt.evaluation.few_labels import FewLabelsResult, FewLabelsRow
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import ImageSet, OutliersResult
@@ -75,7 +75,7 @@ def _(result: LayerProbes) -> str:
     return "\n".join(lines)
 
 
-def _doubts(row: ProbeFit) -> str:
+def _doubts(row: ProbeFit | FewLabelsRow) -> str:
     return "".join(f"  {doubt}" for doubt in row.doubts)
 
 
@@ -109,7 +109,7 @@ def _(result: FewLabelsResult) -> str:
         text += " %" if spread is None else f" +- {100 * spread:.2f} %"
         if row.fine_tuned is not None:
             text += f", fine-tuned {100 * row.fine_tuned.mean:.2f} %"
-        lines.append(text)
+        lines.append(text + _doubts(row))
     lines.append(f"mean and standard deviation over {result.subsets} random subsets")
     return "\n".join(lines)
 
