@@ -6,6 +6,7 @@ from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, probe_features, rank_correlation
+from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import Solver, lbfgs, ridge, sgd, solver_named
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -22,7 +23,11 @@ def splits(layers=3, noise=4.0):
     return [split(seed) for seed in range(3)]
 
 
-SOLVERS = [lbfgs([1e-1, 1e-4]), sgd([1e4, 0.1], steps=40), ridge([1e1, 1e-4])]
+SOLVERS = [
+    lbfgs([1e-1, 1e-4]),
+    sgd(SGDConfig(learning_rates=(1e4, 0.1), steps=40)),
+    ridge([1e1, 1e-4]),
+]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -190,6 +195,16 @@ def test_every_layer_of_a_network_is_probed_and_the_best_one_reported(
     assert probes.best.validation_accuracy == max(fit.validation_accuracy for fit in fits)
     assert probes.test_accuracy == probes.best.test_accuracy
     assert probes.records == {"train": 51, "validation": 13, "test": 16}
+
+
+@pytest.mark.parametrize("solver", ["sgd", "ridge"])
+def test_features_on_disk_give_the_same(pretrained, shapes_store, tmp_path, solver):
+    given = {"solver": solver, "raw": False, "sgd": SGDConfig(steps=10)}
+    in_memory = probe(pretrained, shapes_store, **given)
+    folder = tmp_path / "features"
+    assert probe(pretrained, shapes_store, **given, folder=folder) == in_memory
+    assert np.load(folder / "learned.npy").shape == (64, 4, 24)
+    assert probe(pretrained, shapes_store, **given, folder=folder) == in_memory
 
 
 def test_raw_pixels_are_probed_beside_the_layers(pretrained, shapes_store, parts):

@@ -4,7 +4,8 @@ from tests.conftest import blobs
 
 from igpt.errors import ConfigError
 from igpt.evaluation.logistic import LinearProbe
-from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, sgd, solver_named
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, solver_named
 
 
 def fitted(solver, features, labels, start=None):
@@ -74,7 +75,7 @@ def test_a_solver_is_known_by_its_name_and_asks_for_no_more_neighbors_than_there
         (lambda: ridge([0.0]), "penalty is positive and finite, got"),
         (lambda: ridge([]), "a setting or more to choose from, got none"),
         (lambda: lbfgs([]), "a setting or more to choose from, got none"),
-        (lambda: sgd([]), "a setting or more to choose from, got none"),
+        (lambda: SGDConfig(learning_rates=()), "rates are positive and finite, got"),
         (lambda: fitted(neighbors([151]), *blobs(150)), "between 1 and the 150 training records"),
         (lambda: fitted(neighbors([0]), *blobs(150)), "between 1 and the 150 training records"),
     ],

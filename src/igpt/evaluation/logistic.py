@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Float, Float64, Int64, Integer
 from scipy.optimize import minimize
 from scipy.special import softmax
 from torch import Tensor
@@ -349,9 +349,14 @@ def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0)
             f"features and labels must be of the same records, got {len(features)} rows of "
             f"features and {len(labels)} labels; were they read from the same split?"
         )
-    finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
-    if not finite.all():
-        broken = np.flatnonzero(~finite)
+    broken = np.concatenate(
+        [
+            first + _not_finite(features[first : first + 4096])
+            for first in range(0, len(features), 4096)
+        ]
+        or [np.array([], dtype=np.int64)]
+    )  # in parts, as they may lie on disk
+    if len(broken):
         raise DataError(
             f"features must be finite, but those of {len(broken)} of {len(features)} records are "
             f"not, record {broken[0]} the first of them; compute them again in float32"
@@ -361,6 +366,10 @@ def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0)
             f"a probe needs records of {classes} classes or more, got labels {known.tolist()}; "
             "draw more records"
         )
+
+
+def _not_finite(features: np.ndarray) -> Int64[np.ndarray, " broken"]:
+    return np.flatnonzero(~np.isfinite(features).all(axis=tuple(range(1, features.ndim))))
 
 
 def check_width(features: np.ndarray, wanted: tuple[int, ...]) -> None:

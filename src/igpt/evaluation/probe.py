@@ -11,8 +11,9 @@ is then reported.
 The ways to fit a classifier are in `igpt.evaluation.solvers`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -30,7 +31,9 @@ from igpt.evaluation.logistic import (
     check_width,
     total_variance,
 )
-from igpt.evaluation.solvers import Classifier, Solver, SolverName, solver_named
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD, Classifier, Solver, SolverName, solver_named
+from igpt.evaluation.stored_features import stored_features
 from igpt.model.pretrained import Pretrained
 
 Labelled = tuple[Float[np.ndarray, "_record _layer _feature"], Integer[np.ndarray, " _record"]]
@@ -127,17 +130,28 @@ def probe_features(
 
     Source: Chen et al. 2020, sections 2.4 and 3.1.
     """
-    splits = (train, validation, test)
-    for features, labels in splits:
-        check_records(features, labels, classes=2 if features is train[0] else 0)
+    for (features, labels), classes in ((train, 2), (validation, 0), (test, 0)):
+        check_records(features, labels, classes=classes)
         check_width(features, train[0].shape[1:])
-    layers = train[0].shape[1]
+    features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
+    return _probe_layers(solver, (features, labels), len(train[0]), test, title=title)
+
+
+def _probe_layers(
+    solver: Solver, learned: Labelled, trained: int, test: Labelled, *, title: str | None
+) -> list[ProbeFit]:
+    """Do what `probe_features` does, given train and validation records as one array.
+
+    So nothing has to be copied to fit both together, and features may lie on disk.
+    """
+    layers = learned[0].shape[1]
     count = layers if solver.side_by_side else 1
     fits: list[ProbeFit] = []
     with tqdm(total=layers, desc=title, unit="layer", disable=None if title else True) as bar:
         for first in range(0, layers, count):
             part = slice(first, first + count)
-            fits += _choose(solver, *((features[:, part], labels) for features, labels in splits))
+            both, tested = ((features[:, part], labels) for features, labels in (learned, test))
+            fits += _choose(solver, both, trained, tested)
             bar.update(count)
             bar.set_postfix(best=f"{max(fit.validation_accuracy for fit in fits):.1%}")
     return fits
@@ -153,22 +167,21 @@ class _Choice:
     at_edge: bool
 
 
-def _choose(
-    solver: Solver, train: Labelled, validation: Labelled, test: Labelled
-) -> list[ProbeFit]:
-    settings = np.tile(np.array(solver.settings), (train[0].shape[1], 1))  # (layer, setting)
+def _choose(solver: Solver, learned: Labelled, trained: int, test: Labelled) -> list[ProbeFit]:
+    features, labels = learned
+    settings = np.tile(np.array(solver.settings), (features.shape[1], 1))  # (layer, setting)
     if solver.scaled:
-        settings *= total_variance(train[0])[:, None]
-    tried = solver.fit(*train, settings, [None for _ in settings])
+        settings *= total_variance(features[:trained])[:, None]
+    tried = solver.fit(features[:trained], labels[:trained], settings, [None for _ in settings])
     chosen = [
-        _best_of(row, settings[layer].tolist(), validation[0][:, layer], validation[1], solver)
-        for layer, row in enumerate(tried)
+        _best_of(row, settings[layer].tolist(), len(labels) - trained, solver)
+        for layer, row in enumerate(_scored(solver, tried, features[trained:], labels[trained:]))
     ]
-    features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
     again = np.array([[choice.setting] for choice in chosen])
     refits = solver.fit(features, labels, again, [choice.classifier for choice in chosen])
     fits = []
-    for layer, (choice, (refit,)) in enumerate(zip(chosen, refits, strict=True)):
+    for choice, row in zip(chosen, _scored(solver, refits, *test), strict=True):
+        ((refit, accuracy),) = row
         both = (choice.classifier, refit)
         pair = [fit for fit in both if isinstance(fit, LinearProbe)]  # others converge unseen
         fits.append(
@@ -176,7 +189,7 @@ def _choose(
                 setting=choice.setting,
                 at_edge=choice.at_edge,
                 validation_accuracy=choice.accuracy,
-                test_accuracy=float(refit.score(test[0][:, layer], test[1])),
+                test_accuracy=accuracy,
                 converged=all(fit.converged_ for fit in pair) if pair else None,
                 gradient_norm=max(fit.gradient_norm_ for fit in pair) if pair else None,
             )
@@ -184,21 +197,37 @@ def _choose(
     return fits
 
 
-def _best_of(
-    classifiers: Iterable[Classifier],
-    settings: Sequence[float],
-    features: Float[np.ndarray, "record feature"],
+def _scored(
+    solver: Solver,
+    classifiers: Iterable[Iterable[Classifier]],
+    features: Float[np.ndarray, "record layer feature"],
     labels: Integer[np.ndarray, " record"],
+) -> Iterator[Iterable[tuple[Classifier, float]]]:
+    """Yield for each layer its classifiers, each with its accuracy."""
+    if solver.score is not None:
+        accuracies = solver.score(classifiers, features, labels)
+        for row, known in zip(classifiers, accuracies.tolist(), strict=True):
+            yield zip(row, known, strict=True)
+        return
+    for layer, row in enumerate(classifiers):
+        of_layer = features[:, layer]
+        yield ((one, float(one.score(of_layer, labels))) for one in row)
+
+
+def _best_of(
+    scored: Iterable[tuple[Classifier, float]],
+    settings: Sequence[float],
+    records: int,
     solver: Solver,
 ) -> _Choice:
     """Return the most accurate of the classifiers, one a setting; of equals, the first."""
     accuracies: list[float] = []
     best = None
-    for classifier in classifiers:
-        accuracies.append(float(classifier.score(features, labels)))
+    for classifier, accuracy in scored:
+        accuracies.append(accuracy)
         if best is None or accuracies[-1] > max(accuracies[:-1]):
             best = classifier
-        if solver.in_turn and turned(accuracies, len(labels)):
+        if solver.in_turn and turned(accuracies, records):
             break
     assert best is not None, "a solver has a setting or more"
     index = int(np.argmax(accuracies))
@@ -218,6 +247,8 @@ def probe(
     solver: SolverName = "lbfgs",
     concatenate: int = 1,
     raw: bool = True,
+    sgd: SGDConfig = SGD,
+    folder: Path | None = None,
     seed: int = 0,
 ) -> LayerProbes:
     """Return what a solver reads from the layers of a network.
@@ -230,9 +261,13 @@ def probe(
         concatenate: Also probe so many neighboring layers, centered on the best one, as one
             feature (section 4.4: 5 of them); 1 for none.
         raw: Also probe the images' pixels, at the network's size and in [-1, 1].
+        sgd: How "sgd" trains its heads.
+        folder: Where to keep the features, on disk and not in memory; what is there of the same
+            network and images is not extracted again.
         seed: Draws the order of the records for "sgd".
 
     Raises:
+        CheckpointError: What `folder` keeps is damaged.
         ConfigError: No such layer or solver, or more layers to concatenate than there are.
         DataError: No labels, no test or validation split, or images smaller than the network's.
     """
@@ -246,27 +281,43 @@ def probe(
             f"{concatenate}"
         )
     device = str(pretrained.model.device)
-    kind = solver_named(solver, records=len(splits[0]), seed=seed, device=device)
+    trained = len(splits[0])
+    kind = solver_named(solver, records=trained, sgd_config=sgd, seed=seed, device=device)
+    truth = np.concatenate(labels[:2])
 
-    def fitted(parts: list[np.ndarray], title: str) -> list[ProbeFit]:
-        train, validation, test = zip(parts, labels, strict=True)
-        return probe_features(kind, train, validation, test, title=title)
+    def fitted(learned: np.ndarray, test: np.ndarray, title: str) -> list[ProbeFit]:
+        check_records(learned[:trained], truth[:trained], classes=2)
+        check_records(learned[trained:], truth[trained:])
+        check_records(test, labels[2])
+        return _probe_layers(kind, (learned, truth), trained, (test, labels[2]), title=title)
 
-    features = [
-        extract_features(pretrained, split, layers=numbers, title=f"features of {split.name}")
-        for split in splits
-    ]
-    fits = fitted(features, "probes")
+    def features_of(parts: list[Records], name: str) -> np.ndarray:
+        if folder is not None:
+            file = folder / f"{name}.npy"
+            return stored_features(pretrained, parts, file, layers=numbers, title=name)
+        whole = np.empty((sum(map(len, parts)), len(numbers), config.width), dtype=np.float32)
+        begin = 0
+        for part in parts:
+            extract_features(
+                pretrained, part, layers=numbers, out=whole[begin : begin + len(part)],
+                title=f"features of {part.name}",
+            )  # fmt: skip
+            begin += len(part)
+        return whole
+
+    learned, test = features_of(splits[:2], "learned"), features_of(splits[2:], "test")
+    fits = fitted(learned, test, "probes")
     best = max(range(len(fits)), key=lambda index: fits[index].validation_accuracy)
     joint = of_pixels = None
     if concatenate > 1:
         first = min(max(best - concatenate // 2, 0), len(numbers) - concatenate)
         several = slice(first, first + concatenate)
-        joined = [part[:, several].reshape(len(part), 1, -1) for part in features]
-        (fit,) = fitted(joined, "layers as one")
+        joined, tested = (part[:, several].reshape(len(part), 1, -1) for part in (learned, test))
+        (fit,) = fitted(joined, tested, "layers as one")
         joint = JointProbe(layers=tuple(numbers[several]), **vars(fit))
     if raw:
-        (of_pixels,) = fitted([_pixels(split, config.image_size) for split in splits], "raw pixels")
+        pixels = [_pixels(split, config.image_size) for split in splits]
+        (of_pixels,) = fitted(np.concatenate(pixels[:2]), pixels[2], "raw pixels")
     return LayerProbes(
         solver=solver,
         best_layer=numbers[best],

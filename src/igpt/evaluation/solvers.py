@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -23,9 +24,11 @@ from sklearn.preprocessing import StandardScaler
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.evaluation.logistic import PENALTIES, LinearProbe
-from igpt.evaluation.sgd import LEARNING_RATES, train_heads
+from igpt.evaluation.sgd import SGDConfig, score_heads, train_heads
 
 SolverName = Literal["lbfgs", "sgd", "ridge", "neighbors"]
+
+SGD = SGDConfig()
 
 NEIGHBORS = (1, 5, 10, 20, 50, 100)
 """Numbers of neighbors to choose from."""
@@ -58,6 +61,9 @@ class Solver:
     """The setting beyond which there is none, and which is no edge therefore."""
     side_by_side: bool = False
     """Whether all layers are better fitted at once than one after another."""
+    score: Callable[..., Float[np.ndarray, "layer setting"]] | None = None
+    """Classifiers, features and labels to accuracies in one pass over the features; by default each
+    classifier is asked for its own."""
 
     def __post_init__(self) -> None:
         """Reject what leaves no choice."""
@@ -89,26 +95,17 @@ def lbfgs(penalties: Sequence[float] = PENALTIES, *, device: str = "cpu") -> Sol
     )
 
 
-def sgd(
-    learning_rates: Sequence[float] = LEARNING_RATES,
-    *,
-    steps: int = 5000,
-    batch_size: int = 128,
-    seed: int = 0,
-    device: str = "cpu",
-) -> Solver:
-    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says.
-
-    Raises:
-        ConfigError: There is no rate, or, on fitting, one is not positive, or there is no step.
-    """
+def sgd(config: SGDConfig = SGD, *, seed: int = 0, device: str = "cpu") -> Solver:
+    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says."""
     return Solver(
-        settings=tuple(learning_rates),
+        settings=config.learning_rates,
         fit=lambda features, labels, rates, _: train_heads(
-            features, labels, rates, steps=steps, batch_size=batch_size, seed=seed, device=device
+            features, labels, rates, steps=config.steps, batch_size=config.batch_size,
+            whiten=config.whiten, seed=seed, device=device,
         ),
+        score=score_heads,
         side_by_side=True,
-    )
+    )  # fmt: skip
 
 
 def ridge(penalties: Sequence[float] = PENALTIES) -> Solver:
@@ -167,12 +164,15 @@ def neighbors(counts: Sequence[int] = NEIGHBORS) -> Solver:
     return Solver(settings=tuple(float(count) for count in counts), limit=1.0, fit=_each_layer(fit))
 
 
-def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu") -> Solver:
+def solver_named(
+    name: str, *, records: int, sgd_config: SGDConfig = SGD, seed: int = 0, device: str = "cpu"
+) -> Solver:
     """Return the solver of this name.
 
     Args:
         name: "lbfgs", "sgd", "ridge" or "neighbors".
         records: To be fitted to at first; no more neighbors are tried.
+        sgd_config: How "sgd" trains its heads.
         seed: Draws the order of the records for "sgd".
         device: Where "lbfgs" and "sgd" work.
 
@@ -183,7 +183,7 @@ def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu")
         case "lbfgs":
             return lbfgs(device=device)
         case "sgd":
-            return sgd(seed=seed, device=device)
+            return sgd(sgd_config, seed=seed, device=device)
         case "ridge":
             return ridge()
         case "neighbors":

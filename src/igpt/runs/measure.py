@@ -30,7 +30,8 @@ from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult, compare_losses
 from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, rank_correlation
-from igpt.evaluation.solvers import SolverName
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD, SolverName
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
@@ -125,6 +126,8 @@ def probe_run(
     concatenate: int = 1,
     raw: bool = True,
     solver: SolverName = "lbfgs",
+    sgd: SGDConfig = SGD,
+    folder: Path | None = None,
     device: str = "auto",
     seed: int = 0,
     reuse: bool = False,
@@ -153,7 +156,7 @@ def probe_run(
             pretrained = Pretrained(model=fresh, tokenizer=pretrained.tokenizer)
         probed = probe(
             pretrained, store, layers=layers, solver=solver, concatenate=concatenate, seed=seed,
-            raw=raw and solver == "lbfgs" and not untrained,
+            sgd=sgd, folder=folder, raw=raw and solver == "lbfgs" and not untrained,
         )  # fmt: skip
         run = _run_at(path)
         known = run.read("probe.json", LayerProbes) if run and solver != "lbfgs" else None
