@@ -47,9 +47,9 @@ def hidden_classes(seed=0):
     """Features as pooled ones are: far from zero, and the classes where they vary little."""
     features, labels = blobs(records=400, seed=seed)
     generator = np.random.default_rng(seed + 50)
-    wide = generator.normal(size=(400, 6)) * np.logspace(2, 0, 6)
+    wide = generator.normal(size=(400, 6)) * np.logspace(1, 0, 6)
     rotation = np.linalg.qr(np.random.default_rng(98).normal(size=(12, 12)))[0]
-    return (np.concatenate([wide, features], axis=1) @ rotation + 30)[:, None], labels
+    return (np.concatenate([wide, 0.1 * features], axis=1) @ rotation + 30)[:, None], labels
 
 
 def test_whitening_lets_a_head_find_classes_where_features_vary_little():

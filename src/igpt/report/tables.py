@@ -75,7 +75,7 @@ def _(result: LayerProbes) -> str:
     return "\n".join(lines)
 
 
-def _doubts(row: ProbeFit | FewLabelsRow) -> str:
+def _doubts(row: ProbeFit | FewLabelsRow | MasksResult) -> str:
     return "".join(f"  {doubt}" for doubt in row.doubts)
 
 
@@ -83,7 +83,7 @@ def _doubts(row: ProbeFit | FewLabelsRow) -> str:
 def _(result: MasksResult) -> str:
     head = "class head" if result.penalty is None else f"penalty {result.penalty:.0e}"
     return (
-        f"layer {result.layer}, {head}, test accuracy\n"
+        f"layer {result.layer}, {head}, test accuracy{_doubts(result)}\n"
         f"modal class of {result.masks} masks  {result.modal:.2%}\n"
         f"one mask, on average    {result.single_mean:.2%}\n"
         f"no mask                 {result.unmasked:.2%}"

@@ -184,7 +184,7 @@ def _probed_layer(path: Path, layer: int | None, *, instead: str = "") -> LayerP
     if wanted not in rows:
         which = "" if layer is None else f" at layer {layer}"
         raise ConfigError(
-            f"{path} has not been probed{which}, and that decides the layer and the penalty; run "
+            f"{path} has not been probed{which}, and that says what its layers are worth; run "
             f"igpt probe first{instead}"
         )
     return rows[wanted]
@@ -202,9 +202,9 @@ def masks_run(
 ) -> MasksResult:
     """Return the accuracies of a BERT run on test images under masks.
 
-    A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted; layer and
-    penalty are the best of the run's `probe.json`; with `layer` given, its row there. Arguments as
-    in `igpt.evaluation.masks.mask_ensemble`.
+    A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted, their
+    layer, unless it is given, and penalty chosen under masks too; what whole images give is taken
+    from the run's `probe.json`. Arguments as in `igpt.evaluation.masks.mask_ensemble`.
 
     Raises:
         ConfigError: An autoregressive network, no probe of that layer in `probe.json`, or a `layer`
@@ -214,16 +214,14 @@ def masks_run(
 
     def measure(pretrained: Pretrained, store: RecordStore) -> MasksResult:
         pretrained.model.config.require_bert()
-        test = store.split("test")
         if pretrained.class_names is None:
-            row = _probed_layer(path, layer)
             return mask_ensemble(
-                pretrained, store.split("train+validation"), test, layer=row.layer, l2=row.setting,
-                masks=masks, seed=seed,
+                pretrained, store, unmasked=_probed_layer(path, layer).test_accuracy,
+                layers=None if layer is None else [layer], masks=masks, seed=seed,
             )  # fmt: skip
         if layer is not None:
             raise ConfigError(f"{path} has a class head, which reads one layer; leave out --layer")
-        return class_mask_ensemble(pretrained, test, masks=masks, seed=seed)
+        return class_mask_ensemble(pretrained, store.split("test"), masks=masks, seed=seed)
 
     return _measured(
         path, "masks.json", MasksResult, measure, data=data, device=device, reuse=reuse
