@@ -69,8 +69,9 @@ class FewLabelsRow(Accuracies):
     penalties: tuple[float, ...]
     """Chosen by cross-validation in each subset."""
     at_edge: bool | None = None
-    """Whether one of them is at an edge of its grid, where a penalty further on might be better;
-    None in results older than the question."""
+    """Whether most of them are at an edge of their grid, where penalties further on might be
+    better; a single one may be there by a record or two. None in results older than the question.
+    """
     converged: bool
     """Whether every reported probe did."""
     fine_tuned: Accuracies | None = None
@@ -257,7 +258,7 @@ def few_labels_accuracy(
     return FewLabelsRow(
         labels_per_class=labels_per_class,
         penalties=tuple(probe.l2 for probe in probes),
-        at_edge=any(edges),
+        at_edge=sum(edges) > subsets / 2,
         converged=all(probe.converged_ for probe in probes),
         **vars(Accuracies.of(accuracies)),
     )
