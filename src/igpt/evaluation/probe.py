@@ -45,6 +45,8 @@ class ProbeFit:
     """Whether these two fits did; None for a solver that does not say."""
     gradient_norm: float | None = None
     """The larger of theirs."""
+    at_edge: bool = False
+    """Whether the chosen setting is an end of those tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
