@@ -228,6 +228,15 @@ def test_a_run_of_another_recipe_is_not_taken(reproduced, four_corners, monkeypa
         reproduce("depth", scale="toy", data=four_corners.path, out=out, device="cpu")
 
 
+def test_the_command_says_how_many_seeds_are_needed(reproduced, capsys):
+    out, _ = reproduced
+    main(["reproduce", "all", "--power", "--scale", "toy", "--out", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert "depth: seeds that tell each part's margin in 80% of cases" in lines
+    with pytest.raises(ConfigError, match="nothing was measured"):
+        main(["reproduce", "all", "--power", "--out", str(out / "elsewhere")])
+
+
 @pytest.mark.parametrize("kind", [DataError, ConfigError, TrainingDiverged])
 def test_all_leaves_out_a_claim_that_cannot_be_measured(
     reproduced, four_corners, monkeypatch, capsys, kind

@@ -66,6 +66,11 @@ def scale_cost(scale: Scale) -> ScaleCost:
     )
 
 
+def network_minutes(scale: Scale, network: str) -> float:
+    """Return how long a network is trained on the machine that a scale is described for."""
+    return _pretraining(scale, [network]) / scale.flops_per_second / 60
+
+
 def _cost(claim: Claim[Any], scale: Scale) -> Cost:
     networks, steps = claim.networks(scale), claim.finetuning_steps(scale)
     flops = _pretraining(scale, networks) + _finetuning(scale, steps)

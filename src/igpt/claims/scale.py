@@ -210,8 +210,8 @@ SCALES: dict[str, Scale] = {
             "model.layers=8", "training.steps=1500", "training.validate_every=1500",
             "training.checkpoint_every=500",
         ),
-        bert=("training.steps=6000", "training.validate_every=6000"),
-        seeds=10,
+        bert=("training.steps=4500", "training.validate_every=4500"),
+        seeds=8,
         left={
             "ablations": {
                 "weight-decay": _TOO_WIDE.format("5"),
@@ -219,7 +219,7 @@ SCALES: dict[str, Scale] = {
                 "zero-heads": _TOO_WIDE.format("6"),
                 "float32": "there is no half precision on a CPU to compare with",
                 "mask-0.2": _TOO_WIDE.format("3"),
-                "mask-more": "a BERT network takes four times the steps of the base",
+                "mask-more": "BERT networks take three times the steps of the others",
             },
         },
         networks={
@@ -237,7 +237,7 @@ SCALES: dict[str, Scale] = {
         labels_per_class=(4, 25, 100),
         few_label_steps=100,
         concatenate=3,
-        plateau=0.615,
+        plateau=0.57,  # it lies at 0.6; the base ends at 0.51
         bfloat16=False,
         digits=Colors(8, grey=True),
         flops_per_second=2.4e10,  # of one core
@@ -246,12 +246,15 @@ SCALES: dict[str, Scale] = {
         name="small",
         description="Tiny ImageNet, then CIFAR-10, at 32x32; one GPU, some ten minutes a run",
         recipe="cifar10",
-        bert=("training.learning_rate=0.003",),
+        changes=(
+            "training.steps=4000", "training.warmup_steps=200", "training.validate_every=4000",
+            "finetune.training.steps=1500", "finetune.training.warmup_steps=100",
+        ),
         networks={
             "small": ("model.layers=6", "model.width=128", "model.heads=4",
                       "training.learning_rate=0.005"),
-            "large": ("model.layers=16", "model.width=384", "model.heads=8",
-                      "training.learning_rate=0.002", "training.steps=3500"),
+            "large": ("model.layers=14", "model.width=288", "model.heads=9",
+                      "training.learning_rate=0.002"),
             "16x16": ("model.image_size=16",),
             "24x24": ("model.image_size=24",),
         },
