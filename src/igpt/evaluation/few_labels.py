@@ -76,6 +76,8 @@ class FewLabelsRow(Accuracies):
     """Whether every reported probe did."""
     fine_tuned: Accuracies | None = None
     """All weights fine-tuned on the same subsets, if that was asked for."""
+    memorized: float | None = None
+    """Accuracy of the fine-tuned networks on their own subset, the mean over subsets."""
 
     @property
     def doubts(self) -> tuple[str, ...]:

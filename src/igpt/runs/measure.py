@@ -238,9 +238,12 @@ def few_labels_run(
         return layer if row is None else row.layer
 
     def measure(pretrained: Pretrained, store: RecordStore) -> FewLabelsResult:
+        learned: list[float] = []  # by row and subset
+
         def fine_tuned(subset: Records) -> float:
             assert tuning is not None
             tuned = _fine_tuned(pretrained, subset, tuning, steps=finetune_steps, seed=seed)
+            learned.append(accuracy(tuned, subset))
             return accuracy(tuned, store.split("test"))
 
         read = layer_of(store)
@@ -251,7 +254,16 @@ def few_labels_run(
             pretrained, store, layer=read, labels_per_class=labels_per_class, subsets=subsets,
             seed=seed, fine_tuned=fine_tuned if finetune_steps else None,
         )  # fmt: skip
-        return dataclasses.replace(result, layer_chosen=how, finetune_steps=finetune_steps)
+        rows = result.rows
+        if learned:
+            by_row = np.reshape(learned, (len(rows), subsets)).mean(axis=1).tolist()
+            rows = tuple(
+                dataclasses.replace(row, memorized=share)
+                for row, share in zip(rows, by_row, strict=True)
+            )
+        return dataclasses.replace(
+            result, rows=rows, layer_chosen=how, finetune_steps=finetune_steps
+        )
 
     def settings(store: RecordStore) -> dict[str, Any]:
         return {
