@@ -38,7 +38,7 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
     given, tmp_path, monkeypatch
 ):
     base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
-    accuracies = iter([0.3, 0.6, 0.5, 0.6, 0.4])
+    accuracies = iter([0.2, 0.3, 0.6, 0.5, 0.6, 0.4])
     monkeypatch.setattr("igpt.runs.finetune.accuracy", lambda *_, **__: next(accuracies))
     config = replace(
         SHAPES_RECIPE.finetune,
@@ -47,7 +47,8 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
     )
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
     result = run.require("finetune.json", FinetuneResult)
-    # Measured every 4 steps: 0.3, 0.6, then two without gain; the last figure is the test's.
+    # Measured first and every 4 steps: 0.2, 0.3, 0.6, then two without gain; the last figure is
+    # the test's.
     assert (result.best_step, result.steps) == (8, 16)
     assert (result.validation_accuracy, result.test_accuracy) == (0.6, 0.4)
 

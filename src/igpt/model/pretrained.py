@@ -19,6 +19,7 @@ from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, write_json, written_aside
+from igpt.model.class_head import MappedHead, fold
 from igpt.model.config import MASK_PROBABILITY, ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_matching, write_tensors
@@ -124,8 +125,10 @@ class Pretrained:
         """The colors that tokens stand for."""
         return self.tokenizer.palette
 
-    def with_class_head(self, class_names: tuple[str, ...], layer: int | None) -> "Pretrained":
-        """Return the same network with a class head that knows nothing yet."""
+    def with_class_head(
+        self, class_names: tuple[str, ...], layer: int | None, head: MappedHead | None = None
+    ) -> "Pretrained":
+        """Return the same network with a class head, by default one that knows nothing yet."""
         model = ImageGPT(self.model.config, classes=len(class_names)).to(self.model.device).eval()
         weights = {
             name: weight
@@ -133,13 +136,15 @@ class Pretrained:
             if not name.startswith("class_head.")
         }
         model.load_state_dict(weights, strict=False)
+        if head is not None:
+            model.class_head = head.to(self.model.device)
         return dataclasses.replace(self, model=model, class_names=class_names, class_layer=layer)
 
     def save(self, folder: Path) -> None:
         """Write the model folder, whole or not at all."""
         with written_aside(folder) as aside:
             aside.mkdir()
-            write_tensors(aside / "model.safetensors", self.model.state_dict())
+            write_tensors(aside / "model.safetensors", fold(self.model.state_dict()))
             self.palette.save(aside / "palette.npy")
             settings = _Settings(
                 model=self.model.config,

@@ -1,9 +1,10 @@
 """Fine-tuning: a pretrained run and labelled images become a classifier, in a run of its own.
 
-The class head starts at zero on the pretrained network, or, as a baseline, on one with fresh
-weights; all weights learn, at a constant rate, from the class loss and, by a coefficient, the pixel
-loss. The weights of the best validation accuracy are kept, training stops when it no longer rises,
-and the test split is measured once, at the end.
+A class head is put on the pretrained network, or, as a baseline, on one with fresh weights: that of
+a linear probe, or, as in the paper, one of zeros. All weights learn from the class loss and, by a
+coefficient, the pixel loss. The weights of the best validation accuracy are kept, those before the
+first step among them, training stops when it no longer rises, and the test split is measured once,
+at the end.
 
 With the validation images folded in, there is nothing to stop by: training takes all of its steps.
 """
@@ -17,10 +18,15 @@ import torch
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
+from igpt.evaluation.probed_head import probed_head
 from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.features import extract_features
+from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.compiler import require_compiler
+from igpt.model.class_head import MappedHead
 from igpt.model.pretrained import Pretrained
+from igpt.model.weights import read_tensors, write_tensors
 from igpt.objectives.classification import Classification
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -33,6 +39,9 @@ from igpt.runs.run import (
 )
 from igpt.training.fit import EarlyStop, fit
 
+HEAD = "head.safetensors"
+"""The class head that a run began with, so that it goes on with the very same map."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneResult:
@@ -43,7 +52,7 @@ class FinetuneResult:
     validation_accuracy: float | None
     """The best; None where validation images were learned from."""
     best_step: int
-    """Updates after which the weights were kept."""
+    """Updates after which the weights were kept; 0 if none made them better."""
     steps: int
     """Updates done."""
     pixel_coefficient: float
@@ -134,8 +143,8 @@ def check(
     """See that network, settings, images and device go together, before anything is written.
 
     Raises:
-        ConfigError: No such layer, a batch larger than the split, or no compiler where one is
-            wanted.
+        ConfigError: No such layer, a batch larger than the split, a warm-up longer than the run,
+            or no compiler where one is wanted.
         DataError: No labels, no such split, or images too small for the network.
     """
     pretrained.model.config.check_layer(config.layer)
@@ -143,12 +152,14 @@ def check(
         require_compiler(device, "training.compile=true")
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
+    records = store.split(split)
     check_fits(
-        store.split(split),
+        records,
         pretrained.tokenizer,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
     )
+    config.training.for_records(len(records))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,14 +177,21 @@ class ClassifierTraining:
         records: Records,
         config: FinetuneConfig,
         device: torch.device,
+        *,
+        head_file: Path | None = None,
     ) -> "ClassifierTraining":
         """Return a network as `config` begins it, from these weights or from fresh ones.
 
         Args:
-            pretrained: Network to begin from; it is not changed.
+            pretrained: Network to begin from; it may be moved to the device, and is not changed.
             records: Labelled images to learn from.
-            config: Losses, batches, seed.
+            config: Head, losses, batches, seed.
             device: Where to train.
+            head_file: Where the head that it begins with is kept: read from there, or else made and
+                written. By default it is made and not kept.
+
+        Raises:
+            DataError: A probe is to be fitted to images of one class.
         """
         assert records.class_names is not None
         if config.from_scratch:
@@ -183,8 +201,15 @@ class ClassifierTraining:
                 pretrained.palette,
                 mask_probability=pretrained.mask_probability,
             )
-        classifier = pretrained.with_class_head(records.class_names, config.layer)
-        classifier.model.to(device)
+        pretrained.model.to(device)
+        if head_file is not None and head_file.is_file():
+            head = MappedHead(**read_tensors(head_file))
+        else:
+            head = first_head(pretrained, records, config)
+            if head is not None and head_file is not None:
+                with written_aside(head_file) as aside:
+                    write_tensors(aside, head.state_dict())
+        classifier = pretrained.with_class_head(records.class_names, config.layer, head)
         classifier.model.set_dropout(config.dropout)
         return cls(
             classifier=classifier,
@@ -205,6 +230,29 @@ class ClassifierTraining:
         )
 
 
+def first_head(
+    pretrained: Pretrained, records: Records, config: FinetuneConfig
+) -> MappedHead | None:
+    """Return the class head that a network begins with: a probe of its features; None for zeros.
+
+    The probe is fitted to `config.head_images` of the records, of a BERT network under a mask each.
+    """
+    if config.head == "zero":
+        return None
+    records, seed = records.sample(config.head_images), config.training.seed
+    features = extract_features(
+        pretrained,
+        records,
+        layers=[pretrained.model.config.check_layer(config.layer)],
+        mask_seed=None if pretrained.model.config.causal else (seed,),
+        title="features for the class head",
+    )
+    assert records.class_names is not None
+    return probed_head(
+        features[:, 0], records.require_labels(), classes=len(records.class_names)
+    )
+
+
 def go_on(
     run: RunFolder,
     settings: FinetuneSettings,
@@ -220,8 +268,10 @@ def go_on(
         )
     else:
         pretrained = load(run.path / "pretrained")
-    begun = ClassifierTraining.begin(pretrained, store.split(settings.split), config, device)
-    validation = store.split("validation")
+    records, validation = store.split(settings.split), store.split("validation")
+    begun = ClassifierTraining.begin(
+        pretrained, records, config, device, head_file=run.path / HEAD
+    )
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
 
     def validate(updates: int) -> dict[str, float]:
@@ -234,7 +284,7 @@ def go_on(
     memory = fit(
         run.path,
         begun.classifier,
-        training=training,
+        training=training.for_records(len(records)),
         objective=begun.objective,
         batch_at=begun.batches.at,
         validate=validate,
@@ -252,7 +302,7 @@ def go_on(
         result = FinetuneResult(
             test_accuracy=None,
             validation_accuracy=memory.best_score,
-            best_step=memory.best_updates or memory.updates,
+            best_step=memory.updates if memory.best_updates is None else memory.best_updates,
             steps=memory.updates,
             pixel_coefficient=config.pixel_coefficient,
             layer=begun.classifier.model.config.check_layer(config.layer),

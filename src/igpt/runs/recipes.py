@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from igpt.data.augment import Augmentation
 from igpt.errors import ConfigError, nearest_name
@@ -18,6 +18,8 @@ from igpt.training.config import TrainingConfig
 from igpt.values import from_dict, require_choices, to_dict
 
 Config = TypeVar("Config")
+
+Head = Literal["probe", "zero"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,11 @@ class FinetuneConfig:
     """Constant rate, often a tenth of pretraining's; `validation_images` for the accuracy."""
     pixel_coefficient: float = 1.0
     """Weight of the pixel loss beside the class loss; 0 for classification alone."""
+    head: Head = "probe"
+    """The class head begins as a linear probe of the training images, on features whitened by a
+    fixed map; or, as in the paper, at zero, on the features as they are."""
+    head_images: int = 50_000
+    """Training images that the probe is fitted to, at most."""
     layer: int | None = None
     """Layer that the class head reads; the last by default."""
     patience: int = 8
@@ -50,8 +57,9 @@ class FinetuneConfig:
         require_choices(self)
         if not self.pixel_coefficient >= 0:
             raise ConfigError(f"pixel_coefficient cannot be under 0, got {self.pixel_coefficient}")
-        if self.patience < 1:
-            raise ConfigError(f"patience must be at least 1, got {self.patience}")
+        for name in ("patience", "head_images"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
 

@@ -33,7 +33,10 @@ METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """Keep the weights with the highest score, and stop once it has not risen for long."""
+    """Keep the weights with the highest score, and stop once it has not risen for long.
+
+    The weights before the first step are measured like any others.
+    """
 
     measure: str
     """Name of the score among what is measured."""
@@ -68,7 +71,7 @@ def fit(
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         validate: Updates done to measures for the record, on held-out images; called every
-            `training.validate_every` steps and at the end.
+            `training.validate_every` steps and at the end, with an early stop also at the start.
         fingerprint: Says which settings a saved state belongs to.
         early_stop: Publish the best weights rather than the newest, and stop by them.
         snapshot_steps: Updates after which the model is kept as it then is.
@@ -107,6 +110,11 @@ def fit(
     signals = StopSignals()
     try:
         with signals.caught():
+            if early_stop is not None and memory.updates == 0:
+                measured = validate(0)
+                progress.say_measured(0, measured)
+                memory = memory.with_score(measured[early_stop.measure], 0)
+                pretrained.save(folder / MODEL)
             for done in train(
                 model, optimizer,
                 objective=objective, batch_at=batch_at, config=training, start=memory.updates,
