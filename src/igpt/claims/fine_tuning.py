@@ -37,10 +37,6 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     recipe = laboratory.scale.recipe_of("base", seed)
     config = recipe.finetune
     alone = replace(config, pixel_coefficient=0.0)
-    # a fresh network takes the rate of pretraining rather than of fine-tuning
-    pace = replace(config.training, learning_rate=recipe.training.learning_rate)
-    fresh = replace(alone, from_scratch=True, training=pace)
-
     probe = laboratory.probe("base", seed)
     joint = early = laboratory.finetuned("base", seed, "joint")
     if probe.best_layer < recipe.model.layers:
@@ -49,7 +45,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     class_only = laboratory.finetuned("base", seed, "class", alone)
     scratch = {
         dropout: laboratory.finetuned(
-            "base", seed, f"scratch-{dropout}", replace(fresh, dropout=dropout)
+            "base", seed, f"scratch-{dropout}", replace(recipe.baseline, dropout=dropout)
         )
         for dropout in laboratory.scale.dropouts
     }

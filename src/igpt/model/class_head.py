@@ -9,7 +9,6 @@ As map and head are both linear and without bias, their product is a head on raw
 all that a model's folder holds: whoever loads it need not know that there was a map.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -18,13 +18,13 @@ import torch
 from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
-from igpt.evaluation.probed_head import probed_head
 from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.features import extract_features
+from igpt.evaluation.probed_head import probed_head
 from igpt.files import written_aside
 from igpt.formats.load import load
-from igpt.model.compiler import require_compiler
 from igpt.model.class_head import MappedHead
+from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_tensors, write_tensors
 from igpt.objectives.classification import Classification
@@ -119,17 +119,22 @@ def finetune(
     return go_on(run, settings, store, chosen, seconds)
 
 
-def config_for(source: Path) -> FinetuneConfig:
+def config_for(source: Path, *, from_scratch: bool = False) -> FinetuneConfig:
     """Return the fine-tuning settings that fit a run: its recipe's, or else the defaults.
+
+    Args:
+        source: Run or model folder.
+        from_scratch: Return those of the baseline from scratch.
 
     Raises:
         CheckpointError: The run's recipe is damaged.
     """
+    recipe = Recipe()
     if (source / "recipe.json").is_file():
         settings = RunFolder.open(source).settings
         if isinstance(settings, PretrainSettings):
-            return settings.recipe.finetune
-    return Recipe().finetune
+            recipe = settings.recipe
+    return recipe.baseline if from_scratch else recipe.finetune
 
 
 def check(
@@ -248,9 +253,7 @@ def first_head(
         title="features for the class head",
     )
     assert records.class_names is not None
-    return probed_head(
-        features[:, 0], records.require_labels(), classes=len(records.class_names)
-    )
+    return probed_head(features[:, 0], records.require_labels(), classes=len(records.class_names))
 
 
 def go_on(
@@ -269,9 +272,7 @@ def go_on(
     else:
         pretrained = load(run.path / "pretrained")
     records, validation = store.split(settings.split), store.split("validation")
-    begun = ClassifierTraining.begin(
-        pretrained, records, config, device, head_file=run.path / HEAD
-    )
+    begun = ClassifierTraining.begin(pretrained, records, config, device, head_file=run.path / HEAD)
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
 
     def validate(updates: int) -> dict[str, float]:

@@ -13,7 +13,10 @@ Schedule = Literal["cosine", "linear", "constant"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1)."""
+    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1).
+
+    All but its warm-up, of one epoch, which suits ImageNet.
+    """
 
     steps: int = 1_000_000
     """Optimizer updates in all."""
@@ -23,7 +26,7 @@ class TrainingConfig:
     """Images held in memory at once; gradients add up over them. The whole batch by default."""
     learning_rate: float = 0.003
     head_learning_rate: float | None = None
-    """Of the class head, in fine-tuning, warmed up and lowered as the other is; the same if None."""
+    """Of the class head in fine-tuning, warmed up and lowered like the other; the same if None."""
     warmup_steps: int = 0
     """Steps over which the rate rises from zero ..."""
     warmup_epochs: float = 0.0
