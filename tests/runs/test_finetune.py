@@ -67,6 +67,8 @@ def test_weights_that_no_step_makes_better_are_those_of_the_start(given, tmp_pat
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
     result = run.require("finetune.json", FinetuneResult)
     assert (result.best_step, result.steps, result.validation_accuracy) == (0, 8, 0.6)
+    first, *_ = read_metrics(run.metrics)
+    assert first["validation_accuracy_at_start"] == 0.6
     begun, kept = load(base.path).model.state_dict(), load(run.path).model.state_dict()
     assert all(torch.equal(kept[name], weight) for name, weight in begun.items())
 

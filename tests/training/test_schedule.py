@@ -34,9 +34,7 @@ def test_a_warm_up_may_be_given_in_epochs():
     in_epochs = config(warmup_steps=0, warmup_epochs=1.5, batch_size=8)
     assert in_epochs.for_records(47) == config(warmup_steps=8, batch_size=8)  # 5 batches each
     assert config().for_records(47) == config()
-    with pytest.raises(
-        ConfigError, match=r"1\.5 epochs is 900 steps of 8 images"
-    ):
+    with pytest.raises(ConfigError, match=r"1\.5 epochs is 900 steps of 8 images"):
         in_epochs.for_records(4807)
 
 

@@ -29,6 +29,8 @@ from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
 
 METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots"
+AT_START = "_at_start"
+"""Ends the names of what was measured before the first step, in the line of that step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +112,11 @@ def fit(
     signals = StopSignals()
     try:
         with signals.caught():
+            at_start: dict[str, float] = {}
             if early_stop is not None and memory.updates == 0:
-                measured = validate(0)
-                progress.say_measured(0, measured)
-                memory = memory.with_score(measured[early_stop.measure], 0)
+                at_start = validate(0)
+                progress.say_measured(0, at_start)
+                memory = memory.with_score(at_start[early_stop.measure], 0)
                 pretrained.save(folder / MODEL)
             for done in train(
                 model, optimizer,
@@ -121,6 +124,8 @@ def fit(
             ):  # fmt: skip
                 updates = done.step + 1
                 line = {"step": done.step, **done.measures}
+                if done.step == 0:
+                    line |= {name + AT_START: value for name, value in at_start.items()}
                 line |= progress.update(done.step, done.measures)
                 finished = updates == training.steps
 
