@@ -9,6 +9,7 @@ from safetensors import safe_open
 from tests.conftest import SHAPES_RECIPE, losses, with_training
 
 from igpt.data.store import RecordStore
+from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
 from igpt.formats.convert import convert
 from igpt.formats.load import load
@@ -125,12 +126,25 @@ def test_the_folded_head_exported_and_loaded_gives_the_logits_of_training(given,
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_bert_and_an_inner_layer_begin_with_a_probe_too(given, tmp_path):
+def test_bert_begins_with_a_probe_too_and_is_measured_under_masks(given, tmp_path, monkeypatch):
     bert = replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, causal=False))
     base = pretrain(bert, out=tmp_path / "base", **given)
+    masks = []
+
+    def measured(pretrained, records, *, mask_seed, title=None):
+        masks.append((records.name, mask_seed))
+        return accuracy(pretrained, records, mask_seed=mask_seed)
+
+    monkeypatch.setattr("igpt.runs.finetune.accuracy", measured)
     config = replace(SHAPES_RECIPE.finetune, layer=1)
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
-    assert run.require("finetune.json", FinetuneResult).test_accuracy > 0.8
+    assert run.require("finetune.json", FinetuneResult).test_accuracy > 0.7
+    assert set(masks) == {("validation", (0, 1)), ("test", (0, 2))}  # the same at every step
+
+
+def test_a_network_from_scratch_has_nothing_to_probe():
+    with pytest.raises(ConfigError, match="nothing to probe yet; set head=zero"):
+        replace(SHAPES_RECIPE.finetune, from_scratch=True)
 
 
 @pytest.fixture
@@ -158,7 +172,7 @@ def test_fine_tuning_on_all_images_takes_all_of_its_steps(given, tmp_path, accur
 
 
 def scratch(**settings):
-    return replace(SHAPES_RECIPE.finetune, from_scratch=True, pixel_coefficient=0.0, **settings)
+    return replace(SHAPES_RECIPE.baseline, **settings)
 
 
 def test_from_scratch_begins_with_fresh_weights_of_its_seed(given, tmp_path):

@@ -39,6 +39,8 @@ from igpt.runs.run import (
 )
 from igpt.training.fit import EarlyStop, fit
 
+_LEARNED_FROM, _CHOSEN_BY, _TESTED = range(3)  # whose images masks hide
+
 HEAD = "head.safetensors"
 """The class head that a run began with, so that it goes on with the very same map."""
 
@@ -48,7 +50,8 @@ class FinetuneResult:
     """What `finetune.json` holds of a finished run."""
 
     test_accuracy: float | None
-    """None where it was not to be measured yet."""
+    """None where it was not to be measured yet. Like the next, of a BERT network under one mask an
+    image, as in training."""
     validation_accuracy: float | None
     """The best; None where validation images were learned from."""
     best_step: int
@@ -249,11 +252,16 @@ def first_head(
         pretrained,
         records,
         layers=[pretrained.model.config.check_layer(config.layer)],
-        mask_seed=None if pretrained.model.config.causal else (seed,),
+        mask_seed=_mask_seed(pretrained, seed, _LEARNED_FROM),
         title="features for the class head",
     )
     assert records.class_names is not None
     return probed_head(features[:, 0], records.require_labels(), classes=len(records.class_names))
+
+
+def _mask_seed(pretrained: Pretrained, seed: int, images: int) -> tuple[int, ...] | None:
+    """Return what draws the masks of some images; None for a network that is shown all of them."""
+    return None if pretrained.model.config.causal else (seed, images)
 
 
 def go_on(
@@ -279,7 +287,8 @@ def go_on(
         if folded:
             return {}
         sample = validation.sample(training.validation_images)
-        return {"validation_accuracy": accuracy(begun.classifier, sample)}
+        masks = _mask_seed(begun.classifier, training.seed, _CHOSEN_BY)
+        return {"validation_accuracy": accuracy(begun.classifier, sample, mask_seed=masks)}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(
@@ -319,8 +328,10 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
     """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
     result = run.require("finetune.json", FinetuneResult)
     if result.test_accuracy is None:
-        best = load(run.path, device=device)
-        tested = accuracy(best, store.split("test"), title="test")
+        best, settings = load(run.path, device=device), run.settings
+        assert isinstance(settings, FinetuneSettings)
+        masks = _mask_seed(best, settings.config.training.seed, _TESTED)
+        tested = accuracy(best, store.split("test"), mask_seed=masks, title="test")
         result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)
         validation = result.validation_accuracy

@@ -64,6 +64,8 @@ class FinetuneConfig:
         for name in ("patience", "head_images"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.from_scratch and self.head != "zero":
+            raise ConfigError("a network from scratch has nothing to probe yet; set head=zero")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
 
