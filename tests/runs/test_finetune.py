@@ -39,6 +39,10 @@ def test_fine_tuning_learns_the_classes_and_resumes_bit_for_bit(given, tmp_path)
     assert losses(parts.path) == losses(whole.path)
     again = parts.require("finetune.json", FinetuneResult)
     assert replace(again, seconds=result.seconds) == result
+    for name in ("state", "finetune.json"):  # what its metrics tell is enough
+        shutil.rmtree(parts.path / name, ignore_errors=True)
+    resume(parts.path, device="cpu")
+    assert parts.require("finetune.json", FinetuneResult) == again
 
 
 def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improve(

@@ -17,8 +17,9 @@ from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.palette import Palette
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.pretrain import pretrain
-from igpt.runs.provenance import Provenance
+from igpt.runs.provenance import Provenance, provenance
 from igpt.runs.resume import resume
+from igpt.runs.run import RunFolder
 from igpt.training.loop import TrainingDiverged
 
 
@@ -88,6 +89,22 @@ def test_a_place_that_holds_a_run_is_refused(given, tmp_path):
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there already and is not empty"):
         pretrain(SHAPES_RECIPE, out=tmp_path / "other", **given)
+
+
+def test_of_two_runs_begun_at_one_place_the_later_is_refused(given, tmp_path, monkeypatch):
+    first = pretrain(SHAPES_RECIPE, out=tmp_path / "first", seconds=0.0, **given)
+    place = tmp_path / "run"
+
+    def meanwhile(device):
+        first.path.rename(place)
+        return provenance(device)
+
+    monkeypatch.setattr("igpt.runs.run.provenance", meanwhile)
+    recipe = with_training(SHAPES_RECIPE, seed=1)
+    with pytest.raises(DataError, match=r"could not write .*run: File exists; choose another"):
+        pretrain(recipe, out=place, **given)
+    assert RunFolder.open(place).pretraining.recipe == SHAPES_RECIPE
+    assert len(losses(place)) == 1
 
 
 def test_a_store_smaller_than_the_model_is_refused_before_anything_is_written(given, tmp_path):

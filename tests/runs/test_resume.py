@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ import torch
 from tests.conftest import SHAPES_RECIPE, losses
 
 import igpt
+from igpt import locks
 from igpt.cli import main
+from igpt.data.batches import TokenBatches
 from igpt.errors import CheckpointError, DataError
+from igpt.evaluation.completion import complete_images
 from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.pretrain import pretrain
@@ -185,18 +189,20 @@ def test_a_palette_that_was_swapped_and_data_that_moved_are_told(given, tmp_path
 
 def test_what_a_killed_run_left_half_written_is_removed(given, tmp_path):
     run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
-    code = (
-        "import os, pathlib, sys\n"
-        "from igpt.files import written_aside\n"
-        "with written_aside(pathlib.Path(sys.argv[1])) as aside:\n"
-        "    aside.mkdir()\n"
-        "    os._exit(0)\n"
-    )
-    for folder in (run.path / "state", run.path):
-        subprocess.run([sys.executable, "-c", code, folder / "step-000004"], check=True)
-    assert len(list(run.path.rglob(".partial-*"))) == 2
+    killed = """
+import os, sys
+from pathlib import Path
+from igpt.files import written_aside
+for path in sys.argv[1:]:
+    written_aside(Path(path)).__enter__().mkdir()
+os._exit(0)
+"""
+    places = ["model", "state/step-000004", "state/step-000001/state.json", "samples/step-6.png"]
+    paths = [run.path, *(run.path / place for place in places)]
+    subprocess.run([sys.executable, "-c", killed, *map(str, paths)], check=True)
+    assert len(list(tmp_path.rglob(".partial-*"))) == len(paths)
     resume(run.path, device="cpu", seconds=0.0)
-    assert not list(run.path.rglob(".partial-*"))
+    assert not list(tmp_path.rglob(".partial-*"))
 
 
 def test_a_full_disk_while_saving_is_one_line_and_keeps_the_last_state(
@@ -211,7 +217,7 @@ def test_a_full_disk_while_saving_is_one_line_and_keeps_the_last_state(
     with pytest.raises(DataError, match="No space left"):
         resume(run.path, device="cpu")
     monkeypatch.undo()
-    assert [path.name for path in (run.path / "state").iterdir()] == ["step-000001"]
+    assert sorted(os.listdir(run.path / "state")) == ["step-000000", "step-000001"]
     resume(run.path, device="cpu")
     assert len(losses(run.path)) == 12
 
@@ -223,8 +229,88 @@ def test_a_run_of_another_format_is_refused(given, tmp_path):
         resume(run.path, device="cpu")
 
 
+def test_a_picture_that_cannot_be_drawn_loses_no_step_and_is_drawn_when_it_can_be(
+    given, tmp_path, monkeypatch
+):
+    whole = pretrain(SHAPES_RECIPE, out=tmp_path / "whole", **given)
+    out, at = tmp_path / "parts", TokenBatches.at
+    seen = []
+
+    def counted(self, step):
+        seen.append(step)
+        return at(self, step)
+
+    monkeypatch.setattr(TokenBatches, "at", counted)
+    out.mkdir()
+    run = pretrain(SHAPES_RECIPE, out=out, seconds=0.0, **given)
+    (out / "samples").write_text("in the way")
+    for _ in range(2):
+        with pytest.raises(DataError, match="samples"):
+            resume(out, device="cpu")
+    (out / "samples").unlink()
+    resume(out, device="cpu")
+    assert seen == list(range(12))
+    assert losses(out) == losses(whole.path)
+    for name in ("step-000006.png", "step-000012.png"):
+        picture = Path("samples") / name
+        assert (run.path / picture).read_bytes() == (whole.path / picture).read_bytes()
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, lambda path: path.rename(f"{path}-moved")])
+def test_a_run_that_goes_away_while_it_is_validated_is_not_made_anew(
+    given, tmp_path, monkeypatch, harm
+):
+    run = tmp_path / "run"
+
+    def drawn_too_late(*arguments, **options):
+        harm(run)
+        return complete_images(*arguments, **options)
+
+    monkeypatch.setattr("igpt.runs.pretrain.complete_images", drawn_too_late)
+    with pytest.raises(CheckpointError, match=r"run.* was removed, renamed or replaced while the"):
+        pretrain(SHAPES_RECIPE, out=run, **given)
+    assert not run.exists()
+
+
+def test_a_run_is_gone_on_with_by_one_process_at_a_time(given, tmp_path):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    with (
+        locks.held(run.path),
+        pytest.raises(CheckpointError, match=f"is being written to by process {os.getpid()} on"),
+    ):
+        resume(run.path, device="cpu")
+    assert len(losses(run.path)) == 1
+
+
+def test_what_is_missing_from_a_run_and_can_be_made_is_made(given, tmp_path):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)
+    picture, weights = run.path / "palette.png", run.model / "model.safetensors"
+    whole = picture.read_bytes(), weights.read_bytes()
+    picture.unlink()
+    shutil.rmtree(run.model)
+    resume(run.path, device="cpu")
+    assert (picture.read_bytes(), weights.read_bytes()) == whole
+
+
+def test_a_finished_run_needs_no_states(given, tmp_path):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)
+    shutil.rmtree(run.path / "state")
+    whole = run.metrics.read_bytes(), (run.model / "model.safetensors").read_bytes()
+    resume(run.path, device="cpu")
+    assert (run.metrics.read_bytes(), (run.model / "model.safetensors").read_bytes()) == whole
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(given, tmp_path, capsys):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    (run.path / "log.txt").unlink()
+    (run.path / "log.txt").mkdir()
+    resume(run.path, device="cpu")
+    assert f"{run.path}: 12 of 12 steps in" in capsys.readouterr().err
+
+
 def test_a_run_is_begun_where_there_is_none_and_gone_on_with_where_there_is_one(given, tmp_path):
     path = tmp_path / "run"
+    path.mkdir()  # as a disk of its own would be
     begin = functools.partial(pretrain, SHAPES_RECIPE, out=path, seconds=0.0, **given)
     for updates in (1, 2, 3):
         run = ensure(path, begin, device="cpu", seconds=0.0)

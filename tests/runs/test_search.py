@@ -9,6 +9,7 @@ from tests.conftest import SHAPES_RECIPE as RECIPE
 from tests.conftest import losses, with_training, write_shapes
 
 import igpt
+from igpt import locks
 from igpt.data.batches import TokenBatches
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
@@ -186,6 +187,25 @@ def test_a_folder_of_something_else_is_refused(given, tmp_path):
     (out / "search.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"search\.json is damaged"):
         search_pretraining(RECIPE, out=out, rates=[0.01], **given)
+
+
+def test_an_outcome_on_record_that_is_not_its_runs_is_told(given, tmp_path):
+    out = tmp_path / "search"
+    result = search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given)
+    assert search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given) == result
+    file = out / "search.json"
+    file.write_text(file.read_text().replace(str(result.tries[0].score), "9.5"))
+    with pytest.raises(CheckpointError, match=r"search\.json tells another outcome of rate-0\.01"):
+        search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given)
+
+
+def test_a_search_is_gone_on_with_by_one_process_at_a_time(given, tmp_path):
+    out = tmp_path / "search"
+    out.mkdir()
+    with locks.held(out), pytest.raises(CheckpointError, match="search is being written to by"):
+        search_pretraining(RECIPE, out=out, rates=[0.01], **given)
+    (out / locks.LOCK).touch()  # as one that was killed leaves it
+    assert search_pretraining(RECIPE, out=out, rates=[0.01], **given).best == 0.01
 
 
 def test_if_every_rate_diverges_that_is_told_and_kept(given, tmp_path, learned_from):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from igpt import processes
+from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.classifier import accuracy
@@ -119,7 +119,8 @@ def finetune(
         # so that the run can go on when the source is gone
         pretrained=None if config.from_scratch else pretrained,
     )
-    return go_on(run, settings, store, chosen, seconds)
+    with locks.held(run.path):
+        return go_on(run, settings, store, chosen, seconds)
 
 
 def config_for(source: Path, *, from_scratch: bool = False) -> FinetuneConfig:
@@ -332,6 +333,7 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         assert isinstance(settings, FinetuneSettings)
         masks = _mask_seed(best, settings.config.training.seed, _TESTED)
         tested = accuracy(best, store.split("test"), mask_seed=masks, title="test")
+        run.require_in_place()
         result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)
         validation = result.validation_accuracy

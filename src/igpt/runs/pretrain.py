@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from igpt import processes
+from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
@@ -82,19 +82,19 @@ def pretrain(
         palette=colors.fingerprint,
     )
     run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    images = images_at_size(_held_out(store).sample(_QUANTIZED), recipe.model.image_size)
-    write_png(run.path / "palette.png", distortion_picture(colors, images))
-    run.say(
-        f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, {recipe.training.steps:,} "
-        f"steps of {recipe.training.batch_size} images, {recipe.model.positions} tokens each"
-    )
-    fitted, side = size_fitted_at(palette), recipe.model.image_size
-    if fitted not in (None, side):
+    with locks.held(run.path):
         run.say(
-            f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "
-            f"{side}x{side}; igpt palette fit {data} --image-size {side} fits it to those"
+            f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
+            f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
+            f"{recipe.model.positions} tokens each"
         )
-    return go_on(run, settings, store, chosen, seconds)
+        fitted, side = size_fitted_at(palette), recipe.model.image_size
+        if fitted not in (None, side):
+            run.say(
+                f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "
+                f"{side}x{side}; igpt palette fit {data} --image-size {side} fits it to those"
+            )
+        return go_on(run, settings, store, chosen, seconds)
 
 
 def for_palette(recipe: Recipe, palette: Palette) -> Recipe:
@@ -163,6 +163,10 @@ def go_on(
         else functools.partial(masked, probability=recipe.mask_probability)
     )
     held_out = _held_out(store)
+    picture = run.path / "palette.png"
+    if not picture.exists():
+        shown = images_at_size(held_out.sample(_QUANTIZED), recipe.model.image_size)
+        write_png(picture, distortion_picture(pretrained.palette, shown))
 
     def validate(updates: int) -> dict[str, float]:
         if settings.split == FOLDED:  # nothing is held out
@@ -217,6 +221,7 @@ def _draw_samples(
     drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
     cells = completion_rows(pretrained, images, drawn, rows=rows)
     picture = image_grid(cells, scale=max(1, 96 // size))
+    run.require_in_place()
     write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
 
 

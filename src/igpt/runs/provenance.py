@@ -19,7 +19,7 @@ class Provenance:
 
     igpt: str
     commit: str | None
-    """Of the checkout this code runs from, marked if it has changes; None if it is in none."""
+    """Of the checkout this code runs from, marked if it has changes; None if it is of none."""
     command: str
     started: str
     python: str
@@ -38,7 +38,7 @@ def provenance(device: torch.device) -> Provenance:
     libraries = ("torch", "numpy", "pillow", "scikit-learn", "scipy", "datasets")
     return Provenance(
         igpt=version("igpt"),
-        commit=_commit(),
+        commit=commit_of(Path(__file__)),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         python=platform.python_version(),
@@ -51,19 +51,23 @@ def provenance(device: torch.device) -> Provenance:
     )
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout this code runs from, marked if it has changes."""
-    git = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+def commit_of(file: Path) -> str | None:
+    """Return the commit of the checkout that tracks a file, marked if it has changes.
+
+    Returns:
+        None if no checkout tracks it: an installed igpt may lie inside a repository of the user's,
+        whose commit says nothing of it.
+    """
+    git = ("git", "-C", str(file.parent))
     try:
-        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", file.name],
+            capture_output=True, timeout=10, check=True,
+        )  # fmt: skip
+        done = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -13,7 +13,9 @@ runs/a/
 └── evaluation.json, probe.json, finetune.json ...   results, each by its command
 """
 
+import contextlib
 import hashlib
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -22,9 +24,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from igpt import locks
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, refusals_told, write_json, written_aside
+from igpt.files import read_json, remove_abandoned, require_writable, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
@@ -39,6 +42,9 @@ Result = TypeVar("Result")
 
 FORMAT = 2
 """Of `recipe.json`."""
+
+_NOTHING = {locks.LOCK, "lost+found"}
+"""What may be in an empty folder: the lock of a search, and what some file systems put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +140,7 @@ class RunFolder:
 
         Raises:
             ConfigError: There is something at `path` already.
-            DataError: That came meanwhile, or the disk is full.
+            DataError: That came meanwhile, or the place cannot be written to.
         """
         RunFolder.require_room(path)
         with written_aside(path, exclusive=True) as aside:
@@ -160,7 +166,7 @@ class RunFolder:
                 f"{path} is a search of several runs; give one of those in it, or to go on with "
                 "the search, the command that began it once more"
             )
-        if not (path / "recipe.json").is_file():
+        if not cls.is_at(path):
             raise CheckpointError(
                 f"{path} holds no run (no recipe.json); give a folder that igpt pretrain or "
                 "igpt finetune wrote"
@@ -168,18 +174,27 @@ class RunFolder:
         return cls(path)
 
     @staticmethod
+    def is_at(path: Path) -> bool:
+        """Say whether there is a run at `path`."""
+        return (path / "recipe.json").is_file()
+
+    @staticmethod
     def require_room(path: Path) -> None:
-        """Check that nothing would be overwritten.
+        """Check that a run could be made at `path`, and nothing would be overwritten.
 
         Raises:
             ConfigError: There is something at `path`.
+            DataError: The place cannot be written to.
         """
-        if (path / "recipe.json").exists():
+        require_writable(path)
+        remove_abandoned(path.parent, path.name)
+        remove_abandoned(path)
+        if RunFolder.is_at(path):
             raise ConfigError(
                 f"{path} already holds a run; choose another --out, or go on with igpt resume "
                 f"{path}"
             )
-        if path.exists() and (path.is_file() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or {*os.listdir(path)} - _NOTHING):
             raise ConfigError(f"{path} is there already and is not empty; choose another --out")
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
@@ -276,11 +291,22 @@ class RunFolder:
         """Tells whether a saved state belongs to these settings."""
         return hashlib.sha256((self.path / "recipe.json").read_bytes()).hexdigest()[:16]
 
+    def require_in_place(self) -> None:
+        """See that the folder is still there, before something is written that would make it anew.
+
+        Raises:
+            CheckpointError: It was removed or renamed meanwhile.
+        """
+        if not self.is_at(self.path):
+            raise CheckpointError(
+                f"{self.path} was removed or renamed while it was worked on; put it back, and go "
+                "on with igpt resume"
+            )
+
     def say(self, text: str) -> None:
-        """Print a line and keep it in `log.txt`."""
+        """Print a line and keep it in `log.txt`, if that can be written."""
         print(text, file=sys.stderr, flush=True)
-        log = self.path / "log.txt"
-        with refusals_told(log), log.open("a") as file:
+        with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
 

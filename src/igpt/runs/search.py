@@ -19,13 +19,15 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from igpt import locks
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, remove_abandoned, write_json
+from igpt.files import read_json, refusals_told, remove_abandoned, write_json
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
@@ -82,6 +84,7 @@ def search_pretraining(
         ConfigError: The rates do not descend, the settings do not go together, or `out` holds
             something else.
         DataError: As in `pretrain`, or there is no validation split.
+        CheckpointError: Another process is at work on the search, or what it has is damaged.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
         TrainingDiverged: Every rate diverged.
     """
@@ -99,15 +102,12 @@ def search_pretraining(
         )  # fmt: skip
         return ensure(path, start, data=data, device=device, seconds=left)
 
-    return _search(
-        out,
-        SearchResult(kind="pretrain", settings=_shared(recipe, store, data, colors)),
-        rates=rates,
-        fold_validation=fold_validation,
-        begin=begin,
-        test=lambda run: None,
-        seconds=seconds,
-    )
+    result = SearchResult(kind="pretrain", settings=_shared(recipe, store, data, colors))
+    with _alone(out):
+        return _search(
+            out, result, rates=rates, fold_validation=fold_validation, begin=begin,
+            test=lambda run: None, seconds=seconds,
+        )  # fmt: skip
 
 
 def search_finetuning(
@@ -157,15 +157,30 @@ def search_finetuning(
         return ensure(path, start, data=data, device=device, seconds=left)
 
     shared = _shared(config, store, data, pretrained.palette)
-    return _search(
-        out,
-        SearchResult(kind="finetune", settings=shared | {"weights": _fingerprint(pretrained)}),
-        rates=rates,
-        fold_validation=fold_validation,
-        begin=begin,
-        test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
-        seconds=seconds,
-    )
+    result = SearchResult(kind="finetune", settings=shared | {"weights": _fingerprint(pretrained)})
+    with _alone(out):
+        return _search(
+            out, result, rates=rates, fold_validation=fold_validation, begin=begin,
+            test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
+            seconds=seconds,
+        )  # fmt: skip
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the lock of the search's folder, which is made if need be.
+
+    Raises:
+        ConfigError: It holds something else.
+        CheckpointError: Another process is at work on the search.
+        DataError: The place cannot be written to.
+    """
+    if not (out / "search.json").is_file():
+        RunFolder.require_room(out)
+    with refusals_told(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with locks.held(out):
+        yield
 
 
 def _search(
@@ -248,10 +263,10 @@ def _outcome(run: RunFolder) -> Try | None:
     """Return what a run gave; None if it has not reached its end."""
     settings = run.settings
     if isinstance(settings, PretrainSettings):
-        last, training = read_metrics(run.metrics)[-1], settings.recipe.training
-        if last["step"] + 1 < training.steps:
+        lines, training = read_metrics(run.metrics), settings.recipe.training
+        if len(lines) < training.steps:
             return None
-        loss = last.get("validation_nats_per_pixel", math.nan)
+        loss = lines[-1].get("validation_nats_per_pixel", math.nan)
         score = loss if math.isfinite(loss) else None  # JSON has no NaN
         return Try(learning_rate=training.learning_rate, score=score)
     result = run.read("finetune.json", finetune.FinetuneResult)
@@ -292,7 +307,7 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
 
     Raises:
         ConfigError: `out` holds another search, or something else.
-        CheckpointError: `search.json` is damaged.
+        CheckpointError: `search.json` is damaged, or one of its runs.
     """
     remove_abandoned(out)
     file = out / "search.json"
@@ -313,6 +328,13 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
             f"{out} holds a search with other settings ({', '.join(differing) or known.kind}); to "
             "go on with it give the same ones, or choose another --out"
         )
+    for row in known.tries:
+        path = out / f"rate-{row.learning_rate}"
+        if row.score is not None and path.is_dir() and _outcome(RunFolder.open(path)) != row:
+            raise CheckpointError(
+                f"{file} tells another outcome of {path.name} than that run does; put back the one "
+                "that was changed, or choose another --out"
+            )
     return known.tries
 
 

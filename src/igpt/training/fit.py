@@ -9,21 +9,30 @@ would have had. Files, in the run's folder:
     state/           what resuming needs (igpt.training.state)
     model/           what others load: the newest weights, or with an early stop the best
     snapshots/       the model as it was on the way, if that is asked for
+
+Nothing of these is shortened or overwritten but what a state accounts for. So the first state is
+there before the first line; and a step that is validated has its state first, in which its measures
+are pending. If the validation fails, it alone is repeated.
 """
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from igpt.data.batches import Batch
+from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.training.config import TrainingConfig
 from igpt.training.loop import train
-from igpt.training.metrics import MetricsFile, Progress
+from igpt.training.metrics import MetricsFile, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
 from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
@@ -85,19 +94,31 @@ def fit(
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         TrainingDiverged: The loss is no number any more; the last good state is kept.
-        CheckpointError: The newest state is damaged.
+        CheckpointError: The run cannot go on without overwriting what no state accounts for: its
+            states are missing or damaged, or lines of its metrics are; or its files were removed or
+            renamed while it was trained.
+        DataError: The disk is full, or the place cannot be written to.
     """
     model = pretrained.model
     optimizer = build_optimizer(model, training)
     checkpoints = Checkpoints(
         folder / STATE, keep=training.keep_checkpoints, fingerprint=fingerprint
     )
-    for place in (folder, checkpoints.folder):
+    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         remove_abandoned(place)
-    memory = checkpoints.restore(model, optimizer)
+    memory = _recall(folder, pretrained, optimizer, checkpoints, training.steps, early_stop)
     if memory.finished:
         return memory
-    metrics = MetricsFile(folder / METRICS, first_step=memory.updates)
+    metrics = MetricsFile(folder / METRICS, lines=memory.lines, sha256=memory.metrics_sha256)
+
+    def save(memory: Memory) -> None:
+        if early_stop is None:  # first, so that no "finished" has an older model
+            metrics.require_in_place()
+            pretrained.save(folder / MODEL)
+        metrics.sync()
+        metrics.require_in_place()
+        checkpoints.save(model, optimizer, memory)
+
     progress = Progress(
         folder.name,
         steps=training.steps,
@@ -117,19 +138,29 @@ def fit(
                 at_start = validate(0)
                 progress.say_measured(0, at_start)
                 memory = memory.with_score(at_start[early_stop.measure], 0)
+                metrics.require_in_place()
                 pretrained.save(folder / MODEL)
             for done in train(
-                model, optimizer,
-                objective=objective, batch_at=batch_at, config=training, start=memory.updates,
+                model, optimizer, objective=objective, batch_at=batch_at, config=training,
+                start=memory.updates, again=memory.pending,
             ):  # fmt: skip
-                updates = done.step + 1
-                line = {"step": done.step, **done.measures}
-                if done.step == 0:
-                    line |= {name + AT_START: value for name, value in at_start.items()}
-                line |= progress.update(done.step, done.measures)
+                updates, measures = done.step + 1, dict(done.measures)
                 finished = updates == training.steps
-
                 validated = finished or updates % training.validate_every == 0
+                if updates > memory.updates:  # or else only what is pending is to be done
+                    measures |= progress.update(done.step, done.measures)
+                    if done.step == 0:
+                        measures |= {name + AT_START: value for name, value in at_start.items()}
+                    if validated:
+                        spent = spent_before + time.monotonic() - began
+                        memory = dataclasses.replace(
+                            memory, updates=updates, seconds=spent, pending=measures,
+                            metrics_sha256=metrics.sha256,
+                        )  # fmt: skip
+                        save(memory)
+                        saved = time.monotonic()
+
+                line = {"step": done.step, **measures}
                 if validated:
                     measured = validate(updates)
                     line |= measured
@@ -137,9 +168,11 @@ def fit(
                     if early_stop is not None:
                         memory = memory.with_score(measured[early_stop.measure], updates)
                         if memory.without_gain == 0:
+                            metrics.require_in_place()
                             pretrained.save(folder / MODEL)
                         finished = finished or memory.without_gain >= early_stop.patience
                 if updates in snapshot_steps:
+                    metrics.require_in_place()
                     pretrained.save(folder / SNAPSHOTS / snapshot_name(updates))
 
                 now = time.monotonic()
@@ -149,16 +182,20 @@ def fit(
                 stop = finished or out_of_time or signals.received is not None
                 late = now - saved >= training.checkpoint_minutes * 60
                 memory = dataclasses.replace(
-                    memory, updates=updates, seconds=line["seconds"], finished=finished
-                )
-                # Also when validated: this step's weights may be the best, and the state says so.
-                if stop or late or validated or updates % training.checkpoint_every == 0:
-                    if early_stop is None:  # first, so that no "finished" has an older model
-                        pretrained.save(folder / MODEL)
-                    checkpoints.save(model, optimizer, memory)
+                    memory, updates=updates, seconds=line["seconds"], finished=finished,
+                    pending=None, metrics_sha256=metrics.sha256,
+                )  # fmt: skip
+                if validated:
+                    metrics.sync()
+                    checkpoints.settle(memory)
+                elif stop or late or updates % training.checkpoint_every == 0:
+                    save(memory)
                     saved = time.monotonic()
                 if stop:
                     break
+    except (OSError, IgptError):
+        metrics.require_in_place()  # or else that is why
+        raise
     finally:
         progress.close()
         metrics.close()
@@ -167,5 +204,102 @@ def fit(
             f"stopped after {memory.updates} of {training.steps} steps, all saved; go on with "
             f"igpt resume {folder}",
             signal_number=signals.received,
+        )
+    return memory
+
+
+def _recall(
+    folder: Path,
+    pretrained: Pretrained,
+    optimizer: torch.optim.Optimizer,
+    checkpoints: Checkpoints,
+    steps: int,
+    early_stop: EarlyStop | None,
+) -> Memory:
+    """Load the newest whole state into network and optimizer, and return what the run remembers.
+
+    A damaged state is set aside for the one before. A run that finished is left as it is, even if
+    its states are gone; but its model is made again if that is missing.
+
+    Raises:
+        CheckpointError: As in `fit`.
+    """
+    metrics, model = folder / METRICS, folder / MODEL
+    memory, damaged = checkpoints.newest()
+    if memory is None or damaged:
+        told = _remembered_by(read_metrics(metrics), steps, early_stop)
+        if told.finished and model.is_dir():
+            return told
+    if memory is None:
+        if damaged:
+            raise CheckpointError(
+                f"{damaged[max(damaged)]}, and there is no whole state before it; put back a copy "
+                "of it to go on, or start a new run (a model/ that is there can be used as it is)"
+            )
+        present = [path.name for path in (metrics, model) if path.exists()]
+        if present:
+            raise CheckpointError(
+                f"{folder} has {' and '.join(present)} but no {STATE}/ to go on from, and would "
+                f"lose them by starting again; put {STATE}/ back, or start a new run elsewhere (a "
+                "model/ that is there can be used, and fine-tuned, as it is)"
+            )
+        checkpoints.begin()
+        return Memory()
+    require_lines(metrics, memory.lines, memory.metrics_sha256)
+    for step, error in damaged.items():
+        aside = checkpoints.set_aside(step)
+        warnings.warn(
+            f"{error}; it is kept as {aside.name}, and the run goes on from the state of step "
+            f"{memory.updates}",
+            stacklevel=2,
+        )
+    checkpoints.remove_old()
+    if not model.is_dir():
+        _make_model(model, pretrained, optimizer, checkpoints, memory, early_stop)
+    checkpoints.load(memory.updates, pretrained.model, optimizer)
+    return memory
+
+
+def _make_model(
+    folder: Path,
+    pretrained: Pretrained,
+    optimizer: torch.optim.Optimizer,
+    checkpoints: Checkpoints,
+    memory: Memory,
+    early_stop: EarlyStop | None,
+) -> None:
+    """Make a model folder that is missing anew, of the state that has its weights.
+
+    Raises:
+        CheckpointError: There is no such state any more.
+    """
+    step = memory.updates if early_stop is None else memory.best_updates
+    if early_stop is not None and step == 0:  # the weights before the first update
+        pretrained.save(folder)
+    if not step:  # or else there was none yet
+        return
+    if step not in checkpoints.steps():
+        raise CheckpointError(
+            f"{folder} is missing, and the best weights, those of step {step}, are in no other "
+            "place; put it back, or start a new run"
+        )
+    checkpoints.check(step)
+    checkpoints.load(step, pretrained.model, optimizer)
+    pretrained.save(folder)
+
+
+def _remembered_by(lines: list[dict[str, Any]], steps: int, early_stop: EarlyStop | None) -> Memory:
+    """Return what a run remembers as far as its metrics tell it."""
+    memory = Memory()
+    for line in lines:
+        updates = line["step"] + 1
+        finished = updates == steps
+        if early_stop is not None and early_stop.measure + AT_START in line:
+            memory = memory.with_score(line[early_stop.measure + AT_START], 0)
+        if early_stop is not None and early_stop.measure in line:
+            memory = memory.with_score(line[early_stop.measure], updates)
+            finished = finished or memory.without_gain >= early_stop.patience
+        memory = dataclasses.replace(
+            memory, updates=updates, seconds=line.get("seconds", 0.0), finished=finished
         )
     return memory

@@ -48,6 +48,7 @@ def train(
     batch_at: Callable[[int], Batch],
     config: TrainingConfig,
     start: int = 0,
+    again: dict[str, float] | None = None,
 ) -> Iterator[StepDone]:
     """Update the model's weights step by step, from `start` to the last, and yield after each.
 
@@ -60,6 +61,8 @@ def train(
         batch_at: Returns the batch of a step.
         config: Steps, rates, precision.
         start: First step, 0 or where a resumed run goes on.
+        again: What the step before `start` measured, if its caller did not come to all that it
+            does after a step; it is yielded first, as it was then.
 
     Raises:
         ConfigError: `config.compile` without a compiler.
@@ -71,6 +74,8 @@ def train(
         require_compiler(model.device, "training.compile=true")
         for block in model.blocks:
             block.compile()
+    if again is not None:
+        yield StepDone(step=start - 1, measures=again)
     for step in range(start, config.steps):
         rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:

@@ -5,11 +5,14 @@ plain line now and then.
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import re
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,26 +58,69 @@ def peak_flops(device: torch.device) -> float | None:
 class MetricsFile:
     """`metrics.jsonl`: one JSON object a line, one line a step."""
 
-    def __init__(self, path: Path, *, first_step: int) -> None:
-        """Open the file to add the lines from `first_step` on.
+    def __init__(self, path: Path, *, lines: int = 0, sha256: str = "") -> None:
+        """Open the file to add to its first `lines`; those after them are dropped.
 
-        Lines of that step and later, which a killed run may have left behind its last saved state,
-        are dropped, and so is a last line that was cut off.
+        A killed run may have left lines behind its last saved state, and it will write them again.
+
+        Raises:
+            CheckpointError: As in `require_lines`.
+            DataError: The place cannot be written to.
         """
-        kept = [line for line in read_metrics(path) if line["step"] < first_step]
-        with written_aside(path) as aside:
-            aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        kept = require_lines(path, lines, sha256)
+        if not path.is_file() or path.stat().st_size != len(kept):
+            with written_aside(path) as aside:
+                aside.write_bytes(kept)
         self._path = path
-        self._file = path.open("a", buffering=1)
+        self._digest = hashlib.sha256(kept)
+        with refusals_told(path):
+            self._file = path.open("ab")
+        self._opened = os.fstat(self._file.fileno())
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of all that was written, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def require_in_place(self) -> None:
+        """See that the path still leads to the file that was opened.
+
+        Raises:
+            CheckpointError: The file, or the folder it lies in, was removed, renamed or replaced.
+        """
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            there = None
+        if there is None or not os.path.samestat(there, self._opened):
+            raise CheckpointError(
+                f"{self._path} was removed, renamed or replaced while the run was being trained, "
+                "so that training stopped; put it back, with the folder it lies in, and go on "
+                "from the last saved state with igpt resume"
+            )
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line.
 
         Raises:
+            CheckpointError: As in `require_in_place`.
             DataError: The disk is full.
         """
+        self.require_in_place()
+        text = (json.dumps(line) + "\n").encode()
         with refusals_told(self._path):
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(text)
+            self._file.flush()
+        self._digest.update(text)
+
+    def sync(self) -> None:
+        """Have the disk hold all that was written, before a state says that it is there.
+
+        Raises:
+            DataError: The disk refuses.
+        """
+        with refusals_told(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -86,21 +132,65 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, numbers by name; one cut off at its end is left out.
 
     Raises:
-        CheckpointError: A line is no object of numbers.
+        CheckpointError: Another line is no object of numbers, or not that of its step; the message
+            has its number.
     """
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        numbers = isinstance(line, dict) and all(type(v) in (int, float) for v in line.values())
-        if not numbers or type(line.get("step")) is not int:
-            raise CheckpointError(f"{path} is damaged: its lines should hold numbers; restore it")
-        lines.append(line)
-    return lines
+    return [line for line, _ in _read_lines(path)]
+
+
+def require_lines(path: Path, count: int, sha256: str = "") -> bytes:
+    """Return the first `count` lines of a `metrics.jsonl`, as they are.
+
+    Args:
+        path: The file; none is as one without a line.
+        count: How many a saved state tells there were.
+        sha256: Their checksum when it was saved; empty if it is not known.
+
+    Raises:
+        CheckpointError: There are fewer, they are others, or any line of the file is damaged.
+    """
+    texts = [text for _, text in _read_lines(path)]
+    if len(texts) < count:
+        raise CheckpointError(
+            f"{path} has {len(texts)} of the {count} lines that were written before the run's "
+            "newest state; put the whole file back to go on (the run's model/ can be used as it is)"
+        )
+    kept = b"".join(texts[:count])
+    if sha256 and hashlib.sha256(kept).hexdigest() != sha256:
+        raise CheckpointError(
+            f"{path} was changed in its first {count} lines since the run's newest state was "
+            "saved; put it back as it was to go on (the run's model/ can be used as it is)"
+        )
+    return kept
+
+
+def _read_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield each line's numbers by name, and its text with the line's end."""
+    if not path.exists():
+        return
+    try:
+        *whole, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise CheckpointError(f"could not read {path}: {error.strerror}") from error
+    for step, text in enumerate([*whole, last]):
+        line = _parse(text)
+        if line is not None and line["step"] == step:
+            yield line, text + b"\n"
+        elif step < len(whole):
+            raise CheckpointError(
+                f"{path} is damaged: line {step + 1} should hold the numbers of step {step}; put "
+                "a whole copy of the file in its place"
+            )
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
+    """Return a line's numbers by name; None if it holds anything else."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    numbers = isinstance(line, dict) and all(type(v) in (int, float) for v in line.values())
+    return line if numbers and type(line.get("step")) is int else None
 
 
 class Progress:

@@ -1,28 +1,36 @@
 """What a run needs to go on exactly where it stopped.
 
     state/
+    ├── step-000000/             before the first update: `state.json` alone
     └── step-000200/             as after 200 updates
         ├── model.safetensors
         ├── optimizer.safetensors   by the weights' names: exp_avg, exp_avg_sq, step
-        └── state.json              what the run remembers, and the two files' checksums
+        └── state.json              what the run remembers, and checksums, of itself too
 
 Order of the data, augmentation, masks, dropout and learning rate are functions of the step and the
 seed (`igpt.randomness`), so they are not here: from the same weights and moments a run repeats what
-it would have done, bit for bit on a CPU. A state is written aside and renamed: whenever a run is
-killed, its newest state is whole. One of other settings than the run's, by their fingerprint, is
-refused. The metrics of steps after the state are dropped when the run goes on.
+it would have done, bit for bit on a CPU. Nor are the weights before the first update, which follow
+from the settings; that state is there to say that the metrics beside it are this run's to repeat.
+
+A state is written aside and renamed: whenever a run is killed, its newest state is whole. One that
+was damaged since is told from a whole one by its checksums; one of other settings than the run's,
+by their fingerprint. What follows from either is decided in `igpt.training.fit`.
 """
 
+import hashlib
+import itertools
+import json
 import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from igpt.errors import CheckpointError, IgptError
-from igpt.files import digest, read_json, write_json, written_aside
+from igpt.files import digest, read_json, refusals_told, write_json, written_aside
 from igpt.model.weights import read_tensors, require_matching, write_tensors
 from igpt.values import from_dict, to_dict
 
@@ -43,6 +51,15 @@ class Memory:
     """Updates done when it was measured."""
     without_gain: int = 0
     """Measurements since."""
+    pending: dict[str, float] | None = None
+    """Measures of the last step, if it was still to be validated and told; None if all is done."""
+    metrics_sha256: str = ""
+    """Of the metrics' lines there were; empty in a state that is older than this field."""
+
+    @property
+    def lines(self) -> int:
+        """How many lines of metrics there were: one a step, but for one that is pending."""
+        return self.updates - (self.pending is not None)
 
     def with_score(self, score: float, updates: int) -> "Memory":
         """Return the memory after another measurement."""
@@ -51,9 +68,13 @@ class Memory:
         return replace(self, without_gain=self.without_gain + 1)
 
 
+class StateDamaged(CheckpointError):
+    """A saved state that is cut off or was changed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _State:
-    """What `state.json` holds."""
+    """What `state.json` holds, beside the checksum of all this."""
 
     fingerprint: str
     memory: Memory
@@ -80,52 +101,134 @@ class Checkpoints:
         """Return the folder of the state after `step` updates."""
         return self.folder / f"step-{step:06d}"
 
+    def begin(self) -> None:
+        """Write the state before the first update, which holds no weights.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to.
+        """
+        with written_aside(self.path(0)) as aside:
+            aside.mkdir()
+            self._write(aside, Memory(), {})
+
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, memory: Memory) -> None:
-        """Write the state after `memory.updates`, then remove the oldest beyond `keep`."""
+        """Write the state after `memory.updates`, then remove the oldest beyond `keep`.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to.
+        """
         with written_aside(self.path(memory.updates)) as aside:
             aside.mkdir()
             write_tensors(aside / _FILES[0], dict(model.state_dict()))
             write_tensors(aside / _FILES[1], _optimizer_tensors(model, optimizer))
-            sha256 = {name: digest(aside / name) for name in _FILES}
-            state = _State(fingerprint=self.fingerprint, memory=memory, sha256=sha256)
-            write_json(aside / "state.json", to_dict(state))
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.path(old))
+            self._write(aside, memory, {name: digest(aside / name) for name in _FILES})
+        self.remove_old()
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Memory:
-        """Load the newest state into both and return what was remembered.
-
-        Returns:
-            A new memory, having touched nothing, if there is no state yet.
+    def remove_old(self) -> None:
+        """Remove the oldest states beyond `keep`, or what a killed process left of one.
 
         Raises:
-            CheckpointError: The newest state is cut off, changed, or of another configuration.
+            DataError: One cannot be removed.
         """
-        if not self.steps():
-            return Memory()
-        folder = self.path(self.steps()[-1])
-        try:
-            state = from_dict(_State, read_json(folder / "state.json"))
-        except IgptError as error:
-            raise self._broken(folder, "its state.json cannot be read") from error
+        for step in self.steps()[: -self.keep]:
+            with refusals_told(self.path(step)):
+                shutil.rmtree(self.path(step))
+
+    def settle(self, memory: Memory) -> None:
+        """Have the state after `memory.updates`, which was saved, remember this from now on.
+
+        Raises:
+            StateDamaged: It has been damaged since.
+            DataError: The disk is full, or the place cannot be written to.
+        """
+        folder = self.path(memory.updates)
+        self._write(folder, memory, self._read(folder).sha256)
+
+    def newest(self) -> tuple[Memory | None, dict[int, StateDamaged]]:
+        """Return what the newest whole state remembers, and the faults of newer ones, by step.
+
+        Returns:
+            None for the first if there is no whole state.
+
+        Raises:
+            CheckpointError: A state is of another configuration.
+        """
+        damaged: dict[int, StateDamaged] = {}
+        for step in reversed(self.steps()):
+            try:
+                return self.check(step), damaged
+            except StateDamaged as error:
+                damaged[step] = error
+        return None, damaged
+
+    def check(self, step: int) -> Memory:
+        """Read the state after `step` updates in full, and return what it remembers.
+
+        Raises:
+            StateDamaged: It is cut off or was changed.
+            CheckpointError: It is of another configuration.
+        """
+        folder = self.path(step)
+        state = self._read(folder)
+        if state.memory.updates != step:
+            raise StateDamaged(
+                f"{folder} is damaged: its state.json is that of step {state.memory.updates}"
+            )
         if state.fingerprint != self.fingerprint:
             raise CheckpointError(
                 f"{folder} was saved under another configuration than the run's recipe.json tells; "
                 "put the recipe back as it was, or start a new run"
             )
-        for name in _FILES:
+        for name in _FILES if step else ():
             if not (folder / name).is_file() or digest(folder / name) != state.sha256.get(name):
-                raise self._broken(folder, f"{name} is missing, cut off or changed")
+                raise StateDamaged(f"{folder} is damaged: {name} is missing, cut off or changed")
+        return state.memory
+
+    def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Load the state after `step` updates, which was checked, into both.
+
+        Before the first update nothing is loaded: the run builds those weights itself.
+        """
+        if step == 0:
+            return
+        folder = self.path(step)
         weights = read_tensors(folder / _FILES[0])
         require_matching(folder / _FILES[0], weights, dict(model.state_dict()))
         model.load_state_dict(weights)
         _restore_optimizer(model, optimizer, read_tensors(folder / _FILES[1]))
-        return state.memory
 
-    def _broken(self, folder: Path, reason: str) -> CheckpointError:
-        older = self.steps()[:-1]
-        advice = f"go on from step {older[-1]}" if older else "start again from step 0"
-        return CheckpointError(f"{folder} is damaged: {reason}; delete it to {advice}")
+    def set_aside(self, step: int) -> Path:
+        """Rename a damaged state, so that it is none any more, and return where it is kept.
+
+        Raises:
+            DataError: The place cannot be written to.
+        """
+        name = f"damaged-{self.path(step).name}"
+        numbered = (self.folder / f"{name}-{number}" for number in itertools.count(2))
+        free = (path for path in itertools.chain([self.folder / name], numbered))
+        aside = next(path for path in free if not path.exists())
+        with refusals_told(aside):
+            return self.path(step).rename(aside)
+
+    def _write(self, folder: Path, memory: Memory, sha256: dict[str, str]) -> None:
+        state = _State(fingerprint=self.fingerprint, memory=memory, sha256=sha256)
+        values = to_dict(state)
+        write_json(folder / "state.json", {**values, "checksum": _checksum(values)})
+
+    def _read(self, folder: Path) -> _State:
+        try:
+            values = read_json(folder / "state.json")
+            checksum = values.pop("checksum", None)  # older states have none
+            state = from_dict(_State, values)
+        except IgptError as error:
+            raise StateDamaged(f"{folder} is damaged: its state.json cannot be read") from error
+        if checksum not in (None, _checksum(values)):
+            raise StateDamaged(f"{folder} is damaged: its state.json was changed")
+        return state
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
