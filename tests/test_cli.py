@@ -1,5 +1,6 @@
 """What the command line says, above all when something is wrong: one line, exit code 2."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,13 +13,15 @@ import pytest
 
 from igpt.cli import app, main
 from igpt.commands import options
+from igpt.data.store import RecordStore
+from igpt.errors import DataError
 from igpt.evaluation.solvers import SolverName
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import Head
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import read_image, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
-from tests.conftest import random_model
+from tests.conftest import random_model, write_shapes
 
 FIXTURE = str(Path(__file__).parent / "fixtures" / "tensorflow" / "ar")
 TRAINED = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out", "o")
@@ -92,6 +95,15 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["evaluate", "x", "--data", "y", "z"], "nothing more was expected, got 'z'"),
         (["evaluate", "x", "--data", "y", "--images", "0"], "Must be > 0"),
         (["evaluate", "x", "--data", "y", "--seed", "-1"], "Must be >= 0"),
+        (["evaluate", "x", "--data", "y", "--seed", "4294967296"], "Must be < 4294967296"),
+        (["evaluate", "x", "--data", ""], "--data is empty, where a path is wanted"),
+        (["complete", "x", ""], "IMAGES is empty, where a path is wanted"),
+        (["sample", "x", "--out="], "--out is empty, where a path is wanted"),
+        (["sample", "x\0y"], "RUN holds a NUL character, got 'x\\x00y'"),
+        (["recipes", "a\0b"], "NAME holds a NUL character"),
+        (["sample", "x", "--out", f"a/{'b' * 256}.png"], "has a name of more than 255 bytes"),
+        (["sample", "x\ny"], "x\\ny holds no model"),
+        (["sample", "x", "--out", "a.jpg"], "samples are written as .png, got --out a.jpg"),
         (["palette", "fit", "x", "--size", "1", "--out", "p.npy"], "Must be >= 2"),
         (["outliers", "x", "--data", "y", "--images", "0"], "Must be > 0"),
         (["probe", "x", "--data", "y", "--solver", "rigde"], 'Did you mean "ridge"?'),
@@ -122,7 +134,10 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["search", "cifar-tiny", *TUNED[1:]], "did you mean 'cifar10-tiny'"),
         (["search", "some/run", *TRAINED[1:]], "leave out --palette"),
         (["complete", "run"], "give either IMAGES or --data, and not both"),
-        (["complete", "run", "--data", "d", "--out", "o"], "--out and --filter go with IMAGES"),
+        (
+            ["complete", "run", "--data", "d", "--out", "o"],
+            "--overwrite and --filter go with IMAGES",
+        ),
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
@@ -193,6 +208,131 @@ def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store,
         code, out, err = igpt(*arguments, *more)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("report run --out store/store.json", "lies in the store"),
+        ("report run --out page.html", "page.html is there already"),
+        ("sample run --out run/recipe.png", "lies in the run"),
+        ("sample run --out photo.png", "photo.png is there already"),
+        ("surprise run photo.png --out photo.png", "photo.png is read and would be replaced"),
+        ("complete run completions.png --out . --overwrite", "completions.png is read and would"),
+        ("complete run photo.png --out folder", "folder/photo-2.png is there already"),
+        ("features run --data store --out features.npz", "features.npz is there already"),
+        ("palette fit store --out palette.npy", "palette.json is there already"),
+        ("data show store --out photo.png", "photo.png is there already"),
+        ("claims tiny --out page.html", "page.html is there already"),
+        ("claims tiny --out folder.md", "folder-figures would be replaced"),
+        ("convert run run/model", "lies in the run"),
+        ("push run some/model --dry-run store/model", "lies in the store"),
+    ],
+)
+def test_no_command_writes_onto_what_is_there(igpt, tmp_path, monkeypatch, arguments, message):
+    for name in ("store/store.json", "run/recipe.json", "run/provenance.json", "photo.png",
+                 "completions.png", "folder/photo-2.png", "features.npz", "palette.json",
+                 "page.html", "folder-figures/notes.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    code, out, err = igpt(*arguments.split())
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+    after = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    assert after == before
+
+
+def run_in_shell(folder, redirected, *arguments):
+    """Run a command whose streams go elsewhere."""
+    line = f'"$0" -m igpt "$@" {redirected}'
+    return subprocess.run(
+        ["bash", "-c", line, sys.executable, *map(str, arguments)], cwd=folder,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "line"),
+    [
+        (">/dev/full", 2, "igpt: No space left on device; free some space (IGPT_DEBUG=1 shows"),
+        (">&-", 0, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 1, ""),
+    ],
+)
+def test_an_output_that_nobody_can_read_is_no_traceback(tmp_path, redirected, code, line):
+    done = run_in_shell(tmp_path, redirected, "recipes")
+    assert done.returncode == code
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == len(line.splitlines())
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-", "<&- >&- 2>&-"])
+def test_work_goes_on_where_complaints_cannot_be_printed(tmp_path, redirected):
+    write_shapes(tmp_path / "images", images=4)
+    (tmp_path / "images" / "left" / "odd.png").write_bytes(b"broken")
+    done = run_in_shell(
+        tmp_path, redirected, "data", "prepare", "images", "--image-size", 8, "--out", "store"
+    )
+    assert done.returncode == 0
+    assert RecordStore.open(tmp_path / "store").account
+
+
+def test_what_the_machine_refuses_is_one_line_and_its_traceback_only_if_wished(
+    igpt, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = igpt("data", "prepare", "a" * 300, "--image-size", 8, "--out", "store")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "File name too long" in err
+    monkeypatch.setenv("IGPT_DEBUG", "1")
+    code, out, err = igpt("data", "prepare", "a" * 300, "--image-size", 8, "--out", "store")
+    assert (code, out) == (2, "")
+    assert err.startswith("Traceback")
+    assert err.splitlines()[-1].startswith("igpt: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.EMFILE, "Too many open files", "a.npy"),
+            "a.npy: Too many open files; allow",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; the disk may be failing"),
+        (MemoryError(), "there is not enough memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: 9"),
+            "not enough mem",
+        ),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "a text is broken"),
+        (RecursionError(), "nested without end"),
+        (OverflowError("int too large"), "a number is too large: int too large"),
+    ],
+)
+def test_no_error_of_the_machine_is_a_traceback(igpt, monkeypatch, error, line):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("igpt.data.prepare.prepare_store", fail)
+    code, out, err = igpt("data", "prepare", "digits", "--image-size", 8, "--out", "store")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert line in err
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("igpt.data.prepare.prepare_store", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["data", "prepare", "digits", "--image-size", "8", "--out", "store"])
+
+
+def test_figures_that_are_no_numbers_are_refused():
+    with pytest.raises(DataError, match=r"rows\.1\.nats came out as nan, .*igpt verify"):
+        options.show({"rows": [{"nats": 1.0}, {"nats": float("nan")}]}, as_json=True)
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -215,8 +216,14 @@ def test_the_nearest_name_is_offered_or_else_all():
         (b"[1]", "holds no JSON object"),
         (b'{"a": ', "is damaged"),
         (b"\xff\xfe\x00", "is damaged"),
-        (b"[" * 100_000, "is damaged"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "is damaged"),
+        (b"[" * 100_000, "is damaged: it is nested without end"),
+        (b'{"a": "\xff"}', "byte 7 is no UTF-8"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "a number of 5,000 digits"),
+        (b'{"a": NaN}', "NaN is no number"),
+        (b'{"a": 1e999}', "1e999 is larger than any number"),
+        (b'{"a": 1, "b": 2, "a": 3}', "'a' stands in it twice"),
+        (b"null", "holds no JSON object"),
+        (b"", "is damaged"),
     ],
 )
 def test_json_that_holds_no_object_is_one_line(tmp_path, written, message):
@@ -224,6 +231,12 @@ def test_json_that_holds_no_object_is_one_line(tmp_path, written, message):
     with pytest.raises(DataError, match=message) as told:
         read_json(tmp_path / "a.json", error=DataError)
     assert "\n" not in str(told.value)
+
+
+def test_a_pipe_in_the_place_of_json_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(CheckpointError, match=r"could not read .*a.json: Invalid argument"):
+        read_json(tmp_path / "a.json")
 
 
 def test_json_that_is_not_there_is_one_line(tmp_path):

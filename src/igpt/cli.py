@@ -3,17 +3,23 @@
 The commands are functions in `igpt.commands`: their signatures are what the parser reads, their
 docstrings what `--help` shows, and nothing of either is written twice. Nothing heavy is imported
 before a command runs, so that help comes at once. What a user can get wrong arrives here as
-`IgptError`, or from the parser, and leaves as one line on stderr, with exit code 2.
+`IgptError`, or from the parser, and leaves as one line on stderr, with exit code 2; so does what
+the machine refuses where nothing expected it. Tracebacks are for faults of our own.
 """
 
+import errno
+import io
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from io import TextIOWrapper
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, TextIO, get_args
 
 from cyclopts import (
     App,
+    ArgumentCollection,
     CycloptsError,
     Group,
     MissingArgumentError,
@@ -21,32 +27,119 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from igpt.commands import draw, measure, prepare, publish, train
-from igpt.errors import ConfigError, IgptError
+from igpt.commands import check, draw, measure, prepare, publish, train
+from igpt.errors import ConfigError, IgptError, printable
+
+_LONGEST_NAME = 255  # bytes, on every file system in use
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "ask for the right to it, or choose another place",
+    errno.EMFILE: "allow more open files, with ulimit -n",
+    errno.EIO: "the disk may be failing; copy what is on it",
+}
+"""What to try, by the number of an error that no command knows how to explain."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 if all went well, 2 for what the user can put right."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of classes and files are of any language
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line and exit.
+
+    The code is 0 if all went well, 1 where the answer is no or nobody reads what is printed, 2 for
+    what the user or the machine's owner can put right, and 130 after Ctrl-C. What went wrong is one
+    line on stderr; with IGPT_DEBUG=1 the traceback stands above it.
+    """
+    _prepare_streams()
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_flushed(code))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         _refuse_moved(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _note
             app()(arguments)
-        code = 0
     except CycloptsError as error:
         where = " ".join(["igpt", *(error.command_chain or ())])
-        code = _complain(f"{_line(error)} (see {where} --help)")
+        return _complain(f"{_line(error)} (see {where} --help)")
     except IgptError as error:
-        code = _complain(str(error), code=getattr(error, "exit_code", 2))
+        return _complain(str(error), code=getattr(error, "exit_code", 2))
+    except SystemExit as stop:  # of a command whose answer is no
+        return int(stop.code or 0)
     except KeyboardInterrupt:
-        code = _complain("stopped; nothing half-written was left", code=130)
+        return _complain("stopped; nothing half-written was left", code=130)
     except BrokenPipeError:
-        code = 1
-    sys.exit(code)
+        return 1
+    except Exception as error:
+        reason = _of_the_machine(error)
+        if reason is None:
+            raise  # a fault of ours, which only its traceback explains
+        return _complain(f"{reason} (IGPT_DEBUG=1 shows where)")
+    return 0
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """Return what is wrong if memory, a disk or a text failed where nothing expected it."""
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename is not None else ""
+        advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
+        return f"{what}{error.strerror or error}{advice}"
+    if isinstance(error, UnicodeError):
+        return f"a text is broken: {error}"
+    if isinstance(error, RecursionError):
+        return "something is nested without end"
+    if isinstance(error, OverflowError):
+        return f"a number is too large: {error}"
+    text = str(error).lower()  # torch has errors of its own, and says nothing but this
+    if isinstance(error, MemoryError) or "not enough memory" in text or "out of memory" in text:
+        return "there is not enough memory; try smaller numbers, or a machine that has more"
+    return None
+
+
+class _Dropping(io.FileIO):
+    """A file that takes everything: what cannot be written is dropped."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _prepare_streams() -> None:
+    """See that all can be printed, whatever the names of files hold and wherever it goes.
+
+    A number that was closed is given to nothing else: what is meant for stderr would go into the
+    file that got it. No work is lost because nobody reads stderr, or its disk is full.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        encoding = None if sys.stderr is None else sys.stderr.encoding
+        file = io.BufferedWriter(_Dropping(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, encoding=encoding, line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of classes and files are of any language
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """Print what is still to be printed, and return the exit code."""
+    try:
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        code = code or 1
+    except OSError as error:
+        code = code or _complain(f"could not print: {error.strerror}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+    return code
 
 
 def app() -> App:
@@ -59,6 +152,7 @@ def app() -> App:
         to know what is in the picture.
         """,
         default_parameter=Parameter(negative=(), show_default=_shown_default),
+        config=_check_paths,
         print_error=False,
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
@@ -77,6 +171,7 @@ def app() -> App:
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)
+    _add(app, "Check", check.verify)
     others = Group.create_ordered("Other")
     for flag in ("--help", "--version"):
         app[flag].group = others
@@ -114,6 +209,26 @@ def _line(error: CycloptsError) -> str:
     return text
 
 
+def _check_paths(_: App, __: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse paths that no file can have, before any work.
+
+    Raises:
+        ConfigError: One is empty, holds a NUL character or is too long.
+    """
+    for argument in arguments:
+        is_path = Path in (argument.hint, *get_args(argument.hint))
+        for value in (token.value for token in argument.tokens):
+            if "\0" in value:
+                raise ConfigError(f"{argument.name} holds a NUL character, got {value!r}")
+            if is_path and not value:
+                raise ConfigError(f"{argument.name} is empty, where a path is wanted")
+            if is_path and max(map(len, os.fsencode(value).split(b"/"))) > _LONGEST_NAME:
+                raise ConfigError(
+                    f"{argument.name} has a name of more than {_LONGEST_NAME} bytes, got "
+                    f"{value[:40]!r}..."
+                )
+
+
 def _refuse_moved(arguments: Sequence[str]) -> None:
     """Name the commands that took the place of earlier options.
 
@@ -142,11 +257,14 @@ def _note(
 ) -> None:
     """Show our own warnings as one line, and others as Python does."""
     if category is UserWarning:
-        print(f"igpt: note: {message}", file=sys.stderr)
+        print(f"igpt: note: {printable(str(message))}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)
 
 
 def _complain(message: str, *, code: int = 2) -> int:
-    print(f"igpt: {message}", file=sys.stderr)
+    """Say what is wrong in one line, and return the exit code."""
+    if os.environ.get("IGPT_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"igpt: {printable(message)}", file=sys.stderr)
     return code

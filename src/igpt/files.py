@@ -20,6 +20,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -45,6 +46,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "see whether the disk is sound, or choose another place",
 }  # fmt: skip
+_MOST_DIGITS = 40  # of a whole number in JSON; a double has no more than 17 that count
 
 
 @contextmanager
@@ -161,14 +163,65 @@ def read_json(path: Path, *, error: type[IgptError] = CheckpointError) -> dict[s
         IgptError: Of the kind `error`: the file is missing, damaged, or holds something else.
     """
     with unreadable_told(path, error=error):
+        if not path.is_file():  # a pipe or a device might never end
+            path.stat()  # says why not
+            kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+            raise OSError(kind, os.strerror(kind))
         written = path.read_bytes()
     try:
-        value = json.loads(written)
-    except (ValueError, RecursionError) as reason:  # no text, no JSON, or nested without end
+        value = parse_json(written)
+    except ValueError as reason:
         raise error(f"{path} is damaged: {reason}; restore it or make it again") from reason
     if not isinstance(value, dict):
         raise error(f"{path} is damaged: it holds no JSON object; restore it or make it again")
     return value
+
+
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Return the value of a JSON text, which is UTF-8 if it comes as bytes.
+
+    Stricter than `json.loads`: a name may stand in an object only once, numbers are of a length
+    that means something, and NaN and infinities, which are no JSON, are refused if `finite`.
+
+    Raises:
+        ValueError: It is no such text; the message is the reason, in one line.
+    """
+    try:
+        return json.loads(
+            text.decode() if isinstance(text, bytes) else text,
+            object_pairs_hook=_object,
+            parse_int=_whole,
+            parse_float=_real if finite else float,
+            parse_constant=_refuse_constant if finite else float,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is no UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested without end") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r} stands in it twice")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits[:_MOST_DIGITS]} is larger than any number")
+    return number
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def digest(path: Path, *, error: type[IgptError] = CheckpointError) -> str:

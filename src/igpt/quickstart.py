@@ -102,10 +102,10 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartR
     )
     ensure(run, start, device=device)
     _say(3, "likelihood of test images")
-    evaluation = evaluate_run(run, data=data, device=device)
+    evaluation = evaluate_run(run, data=data, device=device, reuse=True)
     _say(4, "linear probes of every layer, of raw pixels and of the network untrained")
-    probed = probe_run(run, data=data, device=device)
-    untrained = probe_run(run, data=data, untrained=True, device=device, seed=seed)
+    probed = probe_run(run, data=data, device=device, reuse=True)
+    untrained = probe_run(run, data=data, untrained=True, device=device, seed=seed, reuse=True)
     _say(5, "fine-tuning: now with labels")
     start = functools.partial(
         finetune, run, data=data, out=tuned, config=recipe.finetune, device=device

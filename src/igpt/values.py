@@ -5,10 +5,12 @@
 
 One converter for recipes, settings and results. Types are those of the annotations: dataclasses,
 `tuple[X, ...]`, `list[X]`, `dict[str, X]`, `Literal`, unions and plain ones. A number without a
-fraction will do for a float; nothing else is converted, so "12" is no 12.
+fraction will do for a float; nothing else is converted, so "12" is no 12. NaN and infinities are
+no numbers: JSON has none, and no setting or figure is one.
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -16,6 +18,11 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from igpt.errors import ConfigError, nearest_name
 
 Value = TypeVar("Value")
+
+SEEDS = 2**32
+"""How many seeds there are: scikit-learn's generators take 32 bits."""
+
+_SHOWN = 80  # letters of a value that messages show
 
 
 def to_dict(value: Any) -> Any:
@@ -56,6 +63,16 @@ def require_choices(value: Any) -> None:
             _read(hint, getattr(value, name), name, name)
 
 
+def require_seed(seed: int) -> None:
+    """See that the generators of all libraries take this seed.
+
+    Raises:
+        ConfigError: One would not.
+    """
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"a seed must lie in [0, {SEEDS:,}), got {_shown(seed)}")
+
+
 def _read(hint: Any, value: Any, path: str, name: str) -> Any:
     if hint is Any or (hint is type(None) and value is None):
         return value
@@ -65,7 +82,9 @@ def _read(hint: Any, value: Any, path: str, name: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        raise ConfigError(f"{path} has no choice {value!r}{nearest_name(str(value), arguments)}")
+        raise ConfigError(
+            f"{path} has no choice {_shown(value)}{nearest_name(str(value)[:_SHOWN], arguments)}"
+        )
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _read_fields(hint, value, path, name)
     if origin in (tuple, list) and isinstance(value, list | tuple):
@@ -75,11 +94,18 @@ def _read(hint: Any, value: Any, path: str, name: str) -> Any:
         return {
             key: _read(arguments[1], item, _join(path, key), name) for key, item in value.items()
         }
-    if hint is float and type(value) in (int, float):
+    if hint is float and type(value) in (int, float) and _is_finite(value):
         return float(value)
-    if type(value) is hint:
+    if hint is not float and type(value) is hint:
         return value
-    raise ConfigError(f"{path or name} should be {_name_of(hint)}, got {value!r}")
+    raise ConfigError(f"{path or name} should be {_name_of(hint)}, got {_shown(value)}")
+
+
+def _is_finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any float
+        return False
 
 
 def _read_union(options: tuple[Any, ...], value: Any, path: str, name: str) -> Any:
@@ -90,7 +116,7 @@ def _read_union(options: tuple[Any, ...], value: Any, path: str, name: str) -> A
             if isinstance(value, dict | list) and len(options) == 2 and type(None) in options:
                 raise  # what does not fit is further in
     wanted = " or ".join(_name_of(option) for option in options)
-    raise ConfigError(f"{path or name} should be {wanted}, got {value!r}")
+    raise ConfigError(f"{path or name} should be {wanted}, got {_shown(value)}")
 
 
 def _read_fields(cls: Any, values: dict[str, Any], path: str, name: str) -> Any:
@@ -112,6 +138,11 @@ def _read_fields(cls: Any, values: dict[str, Any], path: str, name: str) -> Any:
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _name_of(hint: Any) -> str:

@@ -1,4 +1,7 @@
+import hashlib
 import json
+import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
+from igpt.files import write_json
+from igpt.seals import sealed
 
 
 @pytest.fixture
@@ -96,13 +101,13 @@ def test_a_truncated_file_is_refused(store, name, kept):
     path = store.path / "train" / name
     whole = path.read_bytes()
     path.write_bytes(whole[: min(kept, len(whole) - 1)])
-    with pytest.raises(DataError, match=rf"train/{name} is missing or damaged"):
+    with pytest.raises(DataError, match=rf"train/{name} is not a whole .*prepare the store"):
         RecordStore.open(store.path)
 
 
 def test_a_missing_file_is_refused(store):
     (store.path / "test" / "images.npy").unlink()
-    with pytest.raises(DataError, match=r"test/images\.npy is missing or damaged"):
+    with pytest.raises(DataError, match=r"could not read .*test/images\.npy: No such file"):
         RecordStore.open(store.path)
 
 
@@ -112,19 +117,25 @@ def test_a_file_that_contradicts_the_description_is_refused(store):
         RecordStore.open(store.path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 3}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 4}', "\udcff"])
 def test_a_damaged_description_is_refused(store, text):
     (store.path / "store.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=r"store\.json is damaged"):
         RecordStore.open(store.path)
 
 
+def change(store, **values):
+    """Change what `store.json` says, and its checksum with it."""
+    description = json.loads((store.path / "store.json").read_text())
+    del description["checksum"]
+    write_json(store.path / "store.json", sealed(description | values))
+
+
 @pytest.mark.parametrize("version", [2, 99])
 def test_a_store_of_another_format_is_refused(store, version):
-    description = json.loads((store.path / "store.json").read_text())
-    (store.path / "store.json").write_text(json.dumps(description | {"format": version}))
+    change(store, format=version)
     with pytest.raises(
-        DataError, match=rf"format {version}, and this igpt reads format 3; prepare it again"
+        DataError, match=rf"format {version}, and this igpt reads format 4; prepare it again"
     ):
         RecordStore.open(store.path)
 
@@ -132,3 +143,99 @@ def test_a_store_of_another_format_is_refused(store, version):
 def test_a_folder_that_is_no_store_is_refused(class_folders):
     with pytest.raises(DataError, match=r"holds no store\.json; make a record store there"):
         RecordStore.open(class_folders)
+
+
+# Damage
+
+
+def flip(path, place):
+    """Turn one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def read_all(path):
+    store = RecordStore.open(path)
+    for name in store.splits:
+        store.split(name)
+
+
+def test_the_description_has_the_checksum_of_every_file(store):
+    for name, split in store.splits.items():
+        files = sorted((store.path / name).iterdir())
+        assert split.sha256 == {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+        }
+        assert len(files) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["store.json", "train/images.npy", "train/labels.npy", "test/names.npy"]
+)
+def test_a_flipped_bit_is_found_wherever_it_is(store, name):
+    path = store.path / name
+    whole = path.read_bytes()
+    for place in [*range(0, len(whole), max(1, len(whole) // 50)), len(whole) - 2]:
+        flip(path, place)
+        with pytest.raises(DataError) as told:
+            read_all(store.path)
+        assert "\n" not in str(told.value)
+        path.write_bytes(whole)
+    read_all(store.path)
+
+
+def test_pixels_are_read_in_full_when_their_split_is_asked_for_and_no_sooner(store):
+    flip(store.path / "train" / "images.npy", -1)
+    opened = RecordStore.open(store.path)
+    opened.split("validation")
+    for name in ("train", "train+validation"):
+        with pytest.raises(DataError, match=r"train/images\.npy was changed since the store was"):
+            opened.split(name)
+
+
+def test_labels_without_a_class_are_refused(store):
+    labels = np.load(store.path / "test" / "labels.npy")
+    for wrong in (-1, 2):
+        labels[0] = wrong
+        np.save(store.path / "test" / "labels.npy", labels)
+        with pytest.raises(DataError, match=r"labels from -?\d to \d, and the store has 2 classes"):
+            RecordStore.open(store.path)
+
+
+def test_identity_is_that_of_the_contents(store, class_folders, tmp_path):
+    again = shutil.copytree(class_folders, tmp_path / "moved")
+    config = StoreConfig(image_size=8)
+    assert prepare_store(str(again), tmp_path / "again", config).identity == store.identity
+    change(store, source="elsewhere")
+    assert RecordStore.open(store.path).identity == store.identity
+    change(store, class_names=["dog", "cat"])
+    assert RecordStore.open(store.path).identity != store.identity
+    (again / "cat" / "01.png").unlink()
+    other = prepare_store(str(again), tmp_path / "other", config)
+    assert other.identity != store.identity
+
+
+# The format before
+
+
+def to_format_3(store):
+    """Write a store's description as an igpt did that kept a CRC of the pixels alone."""
+    description = json.loads((store.path / "store.json").read_text()) | {"format": 3}
+    del description["checksum"]
+    for name, split in description["splits"].items():
+        pixels = np.load(store.path / name / "images.npy")
+        split |= {"checksum": zlib.crc32(pixels.tobytes())}
+        del split["sha256"], split["crc32c"]
+    write_json(store.path / "store.json", description)
+
+
+def test_a_store_of_the_format_before_is_read_and_its_pixels_are_checked(store):
+    to_format_3(store)
+    opened = RecordStore.open(store.path)
+    assert shades(opened.split("train")) == shades(store.split("train"))
+    text = (store.path / "store.json").read_bytes()
+    assert opened.identity == hashlib.sha256(text).hexdigest()[:16]  # as runs have noted it
+    flip(store.path / "train" / "images.npy", -1)
+    with pytest.raises(DataError, match=r"images\.npy was changed since the store was prepared"):
+        RecordStore.open(store.path).split("train")

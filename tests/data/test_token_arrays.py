@@ -66,6 +66,14 @@ def test_class_numbers_may_stand_in_a_column(token_folder, tmp_path):
     assert np.array_equal(store.split("test").labels, numbers)
 
 
+def test_a_class_number_far_above_all_others_is_refused(token_folder, tmp_path):
+    labels = np.arange(9, dtype=np.uint32)
+    labels[4] = 2**32 - 1
+    np.save(token_folder / "small_teY.npy", labels)
+    with pytest.raises(DataError, match="class number 4,294,967,295, and there may be 100,000"):
+        prepare_tokens(token_folder, tmp_path / "store", "small_teX.npy")
+
+
 def test_tokens_are_not_read_under_another_palette(token_folder, tmp_path):
     store = prepare_tokens(token_folder, tmp_path / "store")
     palette = Palette.load(token_folder / "palette.npy")
@@ -119,7 +127,7 @@ def test_token_files_that_are_broken_or_do_not_fit_are_told(token_folder, tmp_pa
     with pytest.raises(DataError, match=r"small_teY\.npy has 3 labels for the 9 images"):
         prepare_tokens(token_folder, tmp_path / "store")
     (token_folder / "small_teX.npy").write_bytes(b"\x93NUMPY half")
-    with pytest.raises(DataError, match=r"small_teX\.npy is no whole \.npy file of numbers"):
+    with pytest.raises(DataError, match=r"small_teX\.npy is not a whole \.npy file of numbers"):
         prepare_tokens(token_folder, tmp_path / "store")
 
 

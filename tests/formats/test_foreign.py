@@ -55,10 +55,16 @@ def test_other_types_are_refused_even_then(dtype):
 
 
 def test_layers_are_counted_by_their_numbers():
-    names = ("h0/a", "h10/a", "h2/b", "head", "xh11/")
+    names = ("h0/a", "h1/a", "h1/b", "head", "xh11/")
     weights = foreign(**{name: torch.ones(1) for name in names})
-    assert weights.layers(r"h(\d+)/") == 11
+    assert weights.layers(r"h(\d+)/") == 2
     assert foreign().layers(r"h(\d+)/") == 0
+
+
+def test_a_layer_that_is_missing_or_made_up_is_told_before_a_network_is_built():
+    weights = foreign(**{"h0/a": torch.ones(1), "h9999999/a": torch.ones(1)})
+    with pytest.raises(CheckpointError, match="weights of 2 layers, and none of layer 1"):
+        weights.layers(r"h(\d+)/")
 
 
 def test_an_image_is_a_square_of_positions():

@@ -1,9 +1,11 @@
 """Folders of `transformers`, read and written; the numbers are compared in test_parity.py."""
 
 import dataclasses
+import io
 import json
 import pickle
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -263,6 +265,50 @@ def test_pickled_tensors_are_read_and_pickled_code_is_not(saved, tmp_path):
         igpt.load(saved)
 
 
+def deflated(path):
+    """Compress the parts of a PyTorch file, as torch does not."""
+    whole = path.read_bytes()
+    with (
+        zipfile.ZipFile(io.BytesIO(whole)) as parts,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as smaller,
+    ):
+        for part in parts.infolist():
+            smaller.writestr(part.filename, parts.read(part))
+
+
+@pytest.mark.parametrize(
+    ("weights", "change"),
+    [
+        ({"wte.weight": torch.zeros(1).expand(10**6, 10**4)}, None),
+        ({"wte.weight": torch.zeros(10**6)}, deflated),
+        ({str(name): torch.zeros(1).expand(10**4) for name in range(100)}, None),
+    ],
+)
+def test_a_pickle_that_expands_is_refused(saved, weights, change):
+    (saved / "model.safetensors").unlink()
+    file = saved / "pytorch_model.bin"
+    torch.save(weights, file)
+    if change:
+        change(file)
+    assert file.stat().st_size < 40_000
+    with pytest.raises(CheckpointError, match=r"bytes long and would expand to [\d,]+; weights do"):
+        igpt.load(saved)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_pickle_that_asks_for_memory_is_refused(saved, new):
+    (saved / "model.safetensors").unlink()
+
+    class Greedy:
+        def __reduce__(self):
+            return (bytearray, (14 * 10**9,))
+
+    file = saved / "pytorch_model.bin"
+    torch.save({"wte.weight": Greedy()}, file, _use_new_zipfile_serialization=new)
+    with pytest.raises(CheckpointError, match="could run code; get the weights as safetensors"):
+        igpt.load(saved)
+
+
 def drop(name):
     return lambda weights: weights.pop(name)
 
@@ -314,7 +360,11 @@ def test_half_precision_is_widened_when_asked(saved):
         ("config.json", {"activation_function": "gelu"}, "activation_function='gelu', where the"),
         ("config.json", {"scale_attn_by_inverse_layer_idx": True}, "igpt has no such network"),
         ("config.json", {"n_inner": 48}, "n_inner=48, where the released network has 96"),
-        ("config.json", {"n_head": "3"}, "n_head='3', which is no number"),
+        ("config.json", {"n_head": "3"}, "n_head='3', which is no whole number"),
+        ("config.json", {"n_head": 3.0}, "n_head=3.0, which is no whole number"),
+        ("config.json", {"n_head": True}, "n_head=True, which is no whole number"),
+        ("config.json", {"igpt": {"bias": "no"}}, "bias='no', which is no truth value"),
+        ("config.json", {"igpt": {"initialization": 3}}, "initialization=3, which is no text"),
         ("config.json", {"id2label": ["a"]}, r"id2label=\['a'\], which is no JSON object"),
         ("config.json", {"igpt": 3}, "igpt=3, which is no JSON object"),
         ("config.json", {"n_head": 5}, "width must be a multiple of heads"),

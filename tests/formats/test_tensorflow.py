@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,80 @@ def test_no_flipped_byte_of_the_index_gives_other_numbers(copied):
                 assert np.array_equal(checkpoint.read(name).numpy(), value)
         index.write_bytes(data)
     assert refused > 0.9 * (len(data) - 48)
+
+
+def varint(number):
+    """Return a number as protocol buffers and tables write it."""
+    data = bytearray()
+    while number >= 128:
+        data.append(number % 128 | 128)
+        number //= 128
+    return bytes([*data, number])
+
+
+def field(number, value):
+    """Return a field of a protocol buffer: a number, or bytes."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def block(*entries):
+    """Return a block of a table and its checksum, of (shared, rest of the key, value)."""
+    data = b"".join(
+        varint(shared) + varint(len(rest)) + varint(len(value)) + rest + value
+        for shared, rest, value in entries
+    )
+    data += struct.pack("<II", 0, 1)
+    return data + b"\0" + struct.pack("<I", masked_crc(data + b"\0"))
+
+
+def write_index(path, *entries, times=1):
+    """Write an index with good checksums; its one block of entries is named so many times."""
+    data = block(*entries)
+    handle = varint(0) + varint(len(data) - 5)
+    names = block(*((0, b"~%d" % number, handle) for number in range(times)))
+    where = varint(len(data)) + varint(len(names) - 5)
+    footer = (varint(0) + varint(0) + where).ljust(40, b"\0")
+    path.write_bytes(data + names + footer + struct.pack("<Q", 0xDB4775248B80FB57))
+
+
+HEADER = (0, b"", field(1, 3))
+
+
+def variable(shape=(2, 2), shard=0):
+    dimensions = b"".join(field(2, field(1, length)) for length in shape)
+    return field(1, 1) + field(2, dimensions) + field(3, shard) + field(4, 0) + field(5, 16)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([(0, b"", field(1, 2**40))], "it tells of 1,099,511,627,776 shards"),
+        ([(0, b"", b"")], "it tells of 0 shards"),
+        ([HEADER, (0, b"model/wte", variable(shard=3))], "a variable lies in shard 3 of 3"),
+        ([HEADER, (0, b"model/wte", variable(shape=(2**63, 0)))], "a variable has the shape"),
+        ([HEADER, (0, b"model/wte", variable(shape=(2**64 - 1,)))], "a variable has the shape"),
+        ([HEADER, (0, b"w" * 5000, variable())], "a name in it is 5,000 bytes long"),
+        (
+            [HEADER, (0, b"w", b""), *((n, b"w", b"") for n in range(1, 9000))],
+            "a name in it is 4,097 bytes long",
+        ),
+    ],
+)
+def test_an_index_with_good_checksums_and_bad_contents_is_refused(copied, entries, message):
+    write_index(copied.with_name("model.ckpt-7.index"), *entries)
+    with pytest.raises(CheckpointError, match=rf"no whole index .*{message}"):
+        TensorFlowCheckpoint.open(copied)
+
+
+def test_an_index_that_names_one_block_again_and_again_is_refused(copied):
+    index = copied.with_name("model.ckpt-7.index")
+    write_index(index, HEADER, (0, b"model/wte", variable()))
+    assert TensorFlowCheckpoint.open(copied).shapes == {"model/wte": (2, 2)}
+    write_index(index, HEADER, (0, b"model/wte", variable()), times=2)
+    with pytest.raises(CheckpointError, match="its blocks lie one upon the other"):
+        TensorFlowCheckpoint.open(copied)
 
 
 def test_missing_and_cut_off_files_are_refused(copied):

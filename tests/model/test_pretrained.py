@@ -1,15 +1,22 @@
 import json
+import math
+import shutil
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tests.conftest import TINY, random_model, random_tokens
 
-from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.errors import CheckpointError, ConfigError, DataError, IgptError
+from igpt.files import write_json
 from igpt.formats.load import load
-from igpt.model.pretrained import Pretrained
+from igpt.model.pretrained import Pretrained, model_identity
+from igpt.model.weights import write_tensors
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.seals import sealed
 from igpt.values import to_dict
 
 
@@ -72,6 +79,7 @@ def test_a_palette_of_another_size_is_refused(tiny_palette, folder):
     with pytest.raises(ConfigError, match="has 512 colors, but the palette has 16"):
         Pretrained.build(type(TINY)(layers=1, width=8, heads=1), tiny_palette)
     Palette(np.zeros((9, 3), dtype=np.float32)).save(folder / "palette.npy")
+    to_format_1(folder)
     with pytest.raises(ConfigError, match="has 16 colors, but the palette has 9; give the palette"):
         load(folder)
 
@@ -81,21 +89,42 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load(tmp_path)
 
 
-def change(path, **values):
-    settings = json.loads(path.read_text())
-    settings.update(values)
-    path.write_text(json.dumps(settings))
+def change(folder, **values):
+    """Change what a folder's `config.json` says, and its checksum with it."""
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["checksum"]
+    write_json(folder / "config.json", sealed(settings | values))
+
+
+def to_format_1(folder):
+    """Write a folder's `config.json` as an igpt did that kept no checksums."""
+    settings = json.loads((folder / "config.json").read_text()) | {"format": 1}
+    for name in ("sha256", "crc32c", "checksum"):
+        settings.pop(name, None)
+    write_json(folder / "config.json", settings)
 
 
 def test_a_config_of_another_network_is_refused(folder):
-    change(folder / "config.json", model={**to_dict(TINY), "layers": 2})
-    with pytest.raises(CheckpointError, match=r"holds 'blocks\.2\..*another configuration"):
-        load(folder)
-    change(folder / "config.json", model={**to_dict(TINY), "layers": 4})
-    with pytest.raises(CheckpointError, match=r"lacks 'blocks\.3\."):
-        load(folder)
-    change(folder / "config.json", model={**to_dict(TINY), "width": 32})
-    with pytest.raises(CheckpointError, match=r"of shape .* but this network needs"):
+    for changed, message in (
+        ({"layers": 2}, r"holds 'blocks\.2\..*another configuration"),
+        ({"layers": 4}, r"holds 22,\d+ weights, but this network needs 29,\d+, in 4 layers; is it"),
+        ({"width": 32}, r"holds 22,\d+ weights, but this network needs"),
+        ({"layers": 1, "width": 32}, r"of shape .* but this network needs"),
+        ({"bias": True, "layers": 2}, r"lacks 'blocks\.0\..*bias'"),
+    ):
+        change(folder, model={**to_dict(TINY), **changed})
+        with pytest.raises(CheckpointError, match=message):
+            load(folder)
+
+
+def test_a_network_larger_than_its_weights_is_refused_before_it_is_built(folder):
+    thin = {"width": 1, "heads": 1, "colors": 2, "image_size": 1}
+    for changed in ({"layers": 1024}, {"width": 65536}, {"layers": 1000, **thin}):
+        change(folder, model={**to_dict(TINY), **changed})
+        with pytest.raises(CheckpointError, match=r"weights, but this network needs"):
+            load(folder)
+    change(folder, model={**to_dict(TINY), "layers": 10**7})
+    with pytest.raises(CheckpointError, match="layers must be at most 1,024, got 10,000,000"):
         load(folder)
 
 
@@ -105,20 +134,24 @@ def test_a_config_of_another_network_is_refused(folder):
         ({"model": {"layer": 3}}, "did you mean 'layers'"),
         ({"model": None}, "is no model's config: model should be an object"),
         ({"class_names": 3}, "is no model's config: class_names should be"),
-        ({"format": 99}, "model format 99, but this igpt reads format 1"),
+        ({"format": 99}, "model format 99, but this igpt reads format 2"),
+        ({"class_layer": 9}, "layer must lie between 0 and 3"),
+        ({"mask_probability": 0.0}, "mask_probability must lie between 0 and 1, got 0.0"),
+        ({"model": {**to_dict(TINY), "heads": 2.0}}, r"model.heads should be a whole number"),
+        ({"model": {**to_dict(TINY), "causal": "no"}}, r"model.causal should be true or false"),
     ],
 )
 def test_a_damaged_config_is_told(folder, values, message):
-    change(folder / "config.json", **values)
+    change(folder, **values)
     with pytest.raises(CheckpointError, match=message):
         load(folder)
 
 
 def test_a_class_head_from_elsewhere_that_an_old_folder_marks_is_read_with_a_warning(folder):
-    change(folder / "config.json", class_reads_start=False)
+    change(folder, class_reads_start=False)
     with pytest.warns(UserWarning, match="trained elsewhere: .* one position off"):
         load(folder)
-    change(folder / "config.json", class_reads_start=True)
+    change(folder, class_reads_start=True)
     load(folder)
 
 
@@ -130,6 +163,107 @@ def test_weights_that_are_cut_off_or_missing_are_told(folder):
     weights.unlink()
     with pytest.raises(CheckpointError, match="is missing"):
         load(folder)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "palette.npy"])
+def test_a_flipped_bit_is_found_wherever_it_is(folder, name):
+    path = folder / name
+    whole = path.read_bytes()
+    for place in [*range(0, len(whole), max(1, len(whole) // 50)), len(whole) - 2]:
+        data = bytearray(whole)
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(IgptError) as told:
+            load(folder)
+        assert "\n" not in str(told.value)
+    path.write_bytes(whole)
+    load(folder)
+
+
+def test_a_folder_put_together_from_two_is_refused(folder, tiny_palette, tmp_path):
+    for name, other in (
+        ("palette.npy", Pretrained.build(TINY, Palette(-tiny_palette.colors))),
+        ("model.safetensors", Pretrained.build(TINY, tiny_palette)),
+        ("config.json", Pretrained.build(replace(TINY, heads=2), tiny_palette)),
+    ):
+        other.save(tmp_path / "other")
+        mixed = shutil.copytree(folder, tmp_path / name)
+        shutil.copy(tmp_path / "other" / name, mixed)
+        with pytest.raises(CheckpointError, match="was changed since the model was saved"):
+            load(mixed)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_refused(pretrained, tmp_path, number):
+    with torch.no_grad():
+        pretrained.model.blocks[1].mlp.input.weight[3, 4] = number
+    pretrained.save(tmp_path / "model")
+    with pytest.raises(
+        CheckpointError, match=r"NaN or infinity in 'blocks\.1\.mlp\.input\.weight'"
+    ):
+        load(tmp_path / "model")
+
+
+def test_large_weights_are_numbers(pretrained, tmp_path):
+    with torch.no_grad():
+        pretrained.model.token_embedding.fill_(3e38)  # whose sum is infinite
+    pretrained.save(tmp_path / "model")
+    load(tmp_path / "model")
+
+
+def test_weights_of_another_type_are_refused(folder):
+    weights = {name: weight.double() for name, weight in load(folder).model.state_dict().items()}
+    write_tensors(folder / "model.safetensors", weights)
+    to_format_1(folder)
+    with pytest.raises(CheckpointError, match=r"in float64, but this network needs float32"):
+        load(folder)
+
+
+def test_a_folder_of_the_format_before_is_read(pretrained, folder):
+    to_format_1(folder)
+    assert torch.equal(load(folder).model(random_tokens()), pretrained.model(random_tokens()))
+
+
+def test_identity_tells_models_apart_wherever_they_lie(pretrained, folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    loaded = load(moved)
+    assert loaded.identity == model_identity(folder) == model_identity(moved)
+    loaded.save(tmp_path / "again")
+    assert model_identity(tmp_path / "again") == loaded.identity
+    with torch.no_grad():
+        loaded.model.final_norm.gain[0] += 1
+    loaded.save(tmp_path / "trained")
+    assert model_identity(tmp_path / "trained") != loaded.identity
+    to_format_1(moved)
+    assert model_identity(moved) == load(moved).identity
+    assert loaded.with_class_head(("a", "b"), None).identity == pretrained.identity == ""
+
+
+def test_a_model_can_be_loaded_while_a_training_replaces_it(folder, tiny_palette):
+    newer = Pretrained(model=random_model(seed=1), tokenizer=ImageTokenizer(tiny_palette, 4))
+    older, stop = load(folder), threading.Event()
+    identities = {older.identity}
+
+    def train():
+        while not stop.wait(0.01):
+            newer.save(folder)
+            older.save(folder)
+
+    training = threading.Thread(target=train)
+    training.start()
+    try:
+        for _ in range(10):
+            loaded = load(folder)
+            identities.add(loaded.identity)
+            theirs = older if loaded.model.classes else newer
+            assert torch.equal(loaded.model.final_norm.gain, theirs.model.final_norm.gain)
+    finally:
+        stop.set()
+        training.join()
+    assert len(identities) <= 2
 
 
 def test_a_failed_save_leaves_the_folder_before(pretrained, folder, monkeypatch):

@@ -140,7 +140,7 @@ def whole_file(tmp_path):
 
 def test_broken_palette_files_are_refused(tmp_path):
     path, whole = tmp_path / "palette.npy", whole_file(tmp_path)
-    with pytest.raises(DataError, match=r"could not read the palette .*palette\.npy: No such file"):
+    with pytest.raises(DataError, match=r"could not read .*palette\.npy: No such file"):
         Palette.load(path)
     for content in (b"", b"no array", whole[:-5], whole[:40]):
         path.write_bytes(content)

@@ -327,9 +327,20 @@ def test_no_runs_are_refused(tmp_path):
 
 
 def test_a_folder_is_not_replaced_by_a_page(run):
-    with pytest.raises(ConfigError, match=r"try .*report\.html"):
+    with pytest.raises(ConfigError, match="is a folder, where a file is wanted"):
         write_report([run.path], run.path)
     assert (run.path / "recipe.json").is_file()
+
+
+def test_a_newer_report_replaces_an_earlier_one_and_no_other_page(run, tmp_path):
+    page = tmp_path / "report.html"
+    write_report([run.path], page)
+    write_report([run.path], page)
+    page.write_text("<html>mine</html>")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_report([run.path], page)
+    write_report([run.path], page, overwrite=True)
+    assert "igpt" in page.read_text()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, run, monkeypatch):

@@ -4,10 +4,20 @@ import re
 
 import numpy as np
 import pytest
-from tests.report.conftest import new_finetuned, new_run, probes, write_metrics, write_picture
+from tests.report.conftest import (
+    RECIPE,
+    new_finetuned,
+    new_run,
+    probes,
+    write_metrics,
+    write_picture,
+)
 
 from igpt.errors import CheckpointError, DataError
+from igpt.model.pretrained import Pretrained, model_identity
 from igpt.report.read import read_runs
+from igpt.runs.kept import MadeFrom
+from igpt.runs.measure import Evaluation
 from igpt.runs.run import RunFolder
 from igpt.training.config import TrainingConfig
 
@@ -131,3 +141,27 @@ def test_a_damaged_picture_is_one_line(run, name):
     (run.path / name).write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=re.escape(name)):
         read(run).picture(name)
+
+
+def test_what_was_measured_of_another_model_is_left_out_and_named(measured_run, tiny_palette):
+    run = measured_run
+    shape = dataclasses.replace(RECIPE.model, colors=tiny_palette.size)
+    Pretrained.build(shape, tiny_palette).save(run.model)
+    known = run.read("evaluation.json", Evaluation).splits["test"]
+    now, before = (
+        MadeFrom(model=model, store="", settings={})
+        for model in (model_identity(run.model), "0123456789abcdef")
+    )
+    run.write(
+        "evaluation.json",
+        Evaluation(splits={"test": known, "train": known}),
+        {"test": now, "train": before},
+    )
+    run.write("probe.json", probes(0.4), {"all": before})
+    reported = read(run)
+    assert list(reported.evaluation) == ["test"]
+    assert reported.probe is None
+    assert reported.untrained is not None  # of an earlier igpt, which did not say
+    assert reported.outdated == ("evaluation.json: train", "probe.json")
+    run.write("probe.json", probes(0.4), {"all": now})
+    assert read(run).probe == probes(0.4)

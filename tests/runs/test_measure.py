@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.conftest import SHAPES_RECIPE
+import torch
+from tests import system
+from tests.conftest import SHAPES_RECIPE, write_shapes
 
 import igpt
+from igpt.data.config import StoreConfig
+from igpt.data.prepare import prepare_store
 from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.classifier import predict
 from igpt.evaluation.few_labels import FewLabelsResult
@@ -15,6 +19,7 @@ from igpt.evaluation.likelihood import evaluate
 from igpt.evaluation.masks import MasksResult, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes, probe, rank_correlation
+from igpt.files import read_json, write_json
 from igpt.pixels.images import read_image
 from igpt.runs.finetune import finetune
 from igpt.runs.measure import (
@@ -28,6 +33,7 @@ from igpt.runs.measure import (
 )
 from igpt.runs.pretrain import pretrain
 from igpt.runs.run import RunFolder
+from igpt.values import to_dict
 
 
 @pytest.fixture(scope="module", params=["autoregressive"])
@@ -75,12 +81,126 @@ def test_a_model_in_no_run_is_measured_and_keeps_nothing(run, given):
     assert sorted(run.model.iterdir()) == before
 
 
-def test_what_a_run_keeps_can_be_used_again_instead_of_measured(run, given, tmp_path):
-    measures = [evaluate_run, probe_run, few_labels_run]
-    settings = [{}, {"raw": False}, {"labels_per_class": [1], "subsets": 1}]
-    for measure, setting in zip(measures, settings, strict=True):
-        measured = measure(run.path, reuse=True, **setting, **given)
-        assert measure(run.path, data=tmp_path / "nothing", reuse=True) == measured
+@pytest.fixture
+def other_store(tmp_path):
+    """Other images of the same classes."""
+    source = write_shapes(tmp_path / "images", images=80, seed=1)
+    config = StoreConfig(image_size=8, validation_fraction=0.2, test_fraction=0.2)
+    return prepare_store(str(source), tmp_path / "other", config)
+
+
+MEASURES = {
+    "evaluation.json": (evaluate_run, {}, {"seed": 1}),
+    "probe.json": (probe_run, {"raw": False}, {"seed": 1}),
+    "few-labels.json": (
+        few_labels_run, {"labels_per_class": [1], "subsets": 1, "layer": 1}, {"subsets": 2},
+    ),
+    "outliers.json": (outliers_run, {"images": 4}, {"images": 5}),
+}  # fmt: skip
+
+
+def stamp(run, name):
+    return (run.path / name).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_result_is_used_again_where_model_store_and_settings_are_the_same(
+    run, given, name, shapes_store, other_store, tmp_path
+):
+    measure, settings, others = MEASURES[name]
+    measured = measure(run.path, reuse=True, **settings, **given)
+    made = stamp(run, name)
+    moved = shutil.copytree(shapes_store.path, tmp_path / "moved")
+    assert measure(run.path, reuse=True, **settings, data=moved, device="cpu") == measured
+    assert stamp(run, name) == made
+
+    measure(run.path, reuse=True, **settings | others, **given)
+    assert stamp(run, name) != made
+    made = stamp(run, name)
+    again = measure(run.path, reuse=True, **settings, data=other_store.path, device="cpu")
+    assert stamp(run, name) != made
+    assert again == measure(run.path, **settings, data=other_store.path, device="cpu")
+
+    made = stamp(run, name)
+    changed = igpt.load(run.path)
+    with torch.no_grad():
+        changed.model.position_embedding += 0.5
+    changed.save(run.model)
+    measure(run.path, reuse=True, **settings, data=other_store.path, device="cpu")
+    assert stamp(run, name) != made
+
+
+def test_a_result_says_what_it_was_made_from(run, given, shapes_store):
+    probe_run(run.path, raw=False, seed=3, **given)
+    evaluate_run(run.path, split="train", **given)
+    model = igpt.load(run.path).identity
+    assert read_json(run.path / "probe.json")["made_from"]["all"] == {
+        "model": model,
+        "store": shapes_store.identity,
+        "settings": {"seed": 3, "compared_with": None, "raw": False, "concatenate": 1},
+    }
+    assert list(read_json(run.path / "evaluation.json")["made_from"]) == ["train"]
+
+
+def test_probes_of_more_than_is_asked_for_will_do(run, given):
+    more = probe_run(run.path, concatenate=2, **given)
+    assert probe_run(run.path, reuse=True, raw=False, **given) == more
+    assert probe_run(run.path, reuse=True, concatenate=3, **given).concatenated != more.concatenated
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"splits": {}}', "flipped"])
+def test_a_damaged_result_is_refused_when_read_and_measured_anew_when_asked_for(run, given, text):
+    measured = evaluate_run(run.path, **given)
+    file = run.path / "evaluation.json"
+    if text == "flipped":  # a figure, into another
+        text = file.read_text().replace(f'"images": {measured.images}', '"images": 99')
+        file.write_text(text)
+        with pytest.raises(CheckpointError, match=r"evaluation\.json was changed since it was"):
+            run.read("evaluation.json", Evaluation)
+    file.write_text(text)
+    assert evaluate_run(run.path, reuse=True, **given) == measured
+    assert run.read("evaluation.json", Evaluation).splits == {"test": measured}
+
+
+def test_a_result_of_an_earlier_igpt_is_read_and_not_used_again(run, given):
+    measured = probe_run(run.path, raw=False, **given)
+    write_json(run.path / "probe.json", to_dict(measured))
+    assert run.read("probe.json", LayerProbes) == measured
+    made = stamp(run, "probe.json")
+    assert probe_run(run.path, raw=False, reuse=True, **given) == measured
+    assert stamp(run, "probe.json") != made
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_where_nothing_can_be_written_the_figures_come_with_a_note(run, given, name):
+    measure, settings, _ = MEASURES[name]
+    (run.path / name / "in the way").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=f"the figures are not kept: could not write .*{name}"):
+        result = measure(run.path, **settings, **given)
+    (run.path / name / "in the way").rmdir()
+    (run.path / name).rmdir()
+    assert measure(run.path, **settings, **given) == result
+
+
+READ_ONLY = """
+import shutil, subprocess, sys
+from igpt.cli import main
+run, data, disk = sys.argv[1:]
+shutil.copytree(run, disk + "/run")
+subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+sys.stderr = sys.stdout
+main(["evaluate", disk + "/run", "--data", data, "--device", "cpu"])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_is_read_only_the_figures_are_printed_all_the_same(run, given, tmp_path):
+    (tmp_path / "disk").mkdir()
+    disk = (tmp_path / "disk", "size=20m")
+    printed = system.run(READ_ONLY, run.path, given["data"], disk[0], mounted=disk)
+    assert "igpt: note: the figures are not kept: could not write" in printed
+    assert "Read-only file system" in printed
+    assert f"{evaluate_run(run.path, **given).nats_per_pixel:.4f}" in printed
 
 
 def test_probes_of_all_layers_are_kept_and_those_of_one_are_not(run, given, shapes_store):

@@ -1,15 +1,16 @@
 """A palette from a record store, and what lies beside it."""
 
+import itertools
+import os
+
 import pytest
 
 from igpt.data.batches import images_at_size
-from igpt.errors import ConfigError
-from igpt.files import read_json
+from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import fit_palette, measure_distortion
-from igpt.runs.palette import PaletteReport, fit_palette_file, size_fitted_at
-from igpt.values import from_dict
+from igpt.runs.palette import fit_palette_file, read_report, size_fitted_at
 
 
 def test_a_palette_of_the_train_split_is_measured_on_validation(shapes_store, tmp_path):
@@ -29,8 +30,9 @@ def test_of_many_images_that_have_to_be_resized_some_are_drawn(shapes_store, tmp
     fit_palette_file(shapes_store.path, out, size=6, image_size=4, most_resized=20, seed=3)
     drawn = images_at_size(train.sample(20, 3), 4)
     assert Palette.load(out).fingerprint == fit_palette(drawn, 6, seed=3).fingerprint
-    fit_palette_file(shapes_store.path, out, size=6, most_resized=20, seed=3)  # as they are: all
-    assert Palette.load(out).fingerprint == fit_palette(train.images, 6, seed=3).fingerprint
+    as_they_are = tmp_path / "all.npy"
+    fit_palette_file(shapes_store.path, as_they_are, size=6, most_resized=20, seed=3)
+    assert Palette.load(as_they_are).fingerprint == fit_palette(train.images, 6, seed=3).fingerprint
 
 
 def test_a_palette_tells_which_size_it_was_fitted_at(shapes_store, tmp_path):
@@ -46,9 +48,50 @@ def test_a_palette_tells_which_size_it_was_fitted_at(shapes_store, tmp_path):
 
 def test_report_and_picture_lie_beside_the_palette(shapes_store, tmp_path):
     report = fit_palette_file(shapes_store.path, tmp_path / "p.npy", size=4, grey=True)
-    assert from_dict(PaletteReport, read_json(tmp_path / "p.json")) == report
+    assert read_report(tmp_path / "p.npy") == report
     assert read_image(tmp_path / "p.png").ndim == 3
     assert report.grey
+
+
+def test_what_lies_beside_a_palette_is_never_another_palettes(shapes_store, tmp_path, monkeypatch):
+    out = tmp_path / "p.npy"
+    fit_palette_file(shapes_store.path, out, size=4)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    renames = itertools.count()
+
+    def stopped(*_):
+        if next(renames) == stop:
+            raise KeyboardInterrupt  # as a kill: nothing after it is done
+        return original(*_)
+
+    original = os.replace
+    monkeypatch.setattr(os, "replace", stopped)
+    for stop in range(3):
+        for name, data in first.items():
+            (tmp_path / name).write_bytes(data)
+        renames = itertools.count()
+        with pytest.raises(KeyboardInterrupt):
+            fit_palette_file(shapes_store.path, out, size=5, overwrite=True)
+        size = Palette.load(out).size
+        assert size == (4 if stop == 0 else 5)
+        if (tmp_path / "p.json").exists():
+            assert read_report(out).size == size
+        assert not (tmp_path / "p.png").exists()
+
+
+def test_a_report_of_another_palette_or_a_damaged_one_is_refused(shapes_store, tmp_path):
+    for name, size in (("a", 4), ("b", 5)):
+        fit_palette_file(shapes_store.path, tmp_path / f"{name}.npy", size=size)
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_text((tmp_path / "b.json").read_text())
+    with pytest.raises(DataError, match=r"a\.json is the report of another palette than .*a\.npy"):
+        read_report(tmp_path / "a.npy")
+    (tmp_path / "a.json").write_text(text.replace('"size": 4', '"size": 6'))
+    with pytest.raises(DataError, match=r"a\.json was changed since it was written"):
+        read_report(tmp_path / "a.npy")
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a\.json is no palette's report: it lacks"):
+        read_report(tmp_path / "a.npy")
 
 
 def test_what_cannot_be_fitted_is_refused(shapes_store, tmp_path):

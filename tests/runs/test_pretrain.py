@@ -144,6 +144,7 @@ def weights(folder):
 
 @pytest.mark.parametrize(("size", "noted"), [(8, True), (4, False)])
 def test_a_palette_fitted_at_another_size_is_noted(given, shapes_store, tmp_path, size, noted):
+    given["palette"].unlink()
     fit_palette_file(shapes_store.path, given["palette"], size=16, image_size=size)
     run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
     said = "was fitted to images of 8x8 pixels, and the network sees 4x4; igpt palette fit"

@@ -76,12 +76,12 @@ def test_any_field_can_be_set_by_its_path():
         ("augmentation=flipp", "augmentation has no choice 'flipp'; did you mean 'flip'"),
         ("model.initialization=sparse", "did you mean 'sparse-transformer'"),
         ("training.precision=bf16", "did you mean 'bfloat16'"),
-        ("training.seed=-1", "seed must not be negative"),
+        ("training.seed=-1", r"a seed must lie in \[0, 4,294,967,296\), got -1"),
         ("mask_probability=0", r"mask_probability must lie between 0 and 1, got 0\.0"),
         ("finetune.pixel_coefficient=-1", "pixel_coefficient cannot be under 0"),
         ("finetune.patience=0", "patience must be at least 1"),
         ("training.steps=-1", "steps must be more than 0, got -1"),
-        ("training.learning_rate=NaN", "learning_rate must be more than 0, got nan"),
+        ("training.learning_rate=NaN", "learning_rate should be a number, got 'NaN'"),
     ],
 )
 def test_a_setting_that_does_not_exist_or_fit_is_refused(setting, message):

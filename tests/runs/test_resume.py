@@ -1,7 +1,6 @@
 """A run goes on from its newest state as if nothing had been, or says why it cannot."""
 
 import functools
-import json
 import os
 import shutil
 import signal
@@ -26,6 +25,7 @@ from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import ensure, resume
+from igpt.seals import sealed
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 
@@ -152,14 +152,15 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
 
 
 def change_recipe(run, path, value):
-    """Change one of the settings in a run's `recipe.json`."""
+    """Change one of the settings in a run's `recipe.json`, and its checksum with it."""
     settings = read_json(run.path / "recipe.json")
+    del settings["checksum"]
     *parents, name = path
     part = settings
     for parent in parents:
         part = part[parent]
     part[name] = value
-    write_json(run.path / "recipe.json", settings)
+    write_json(run.path / "recipe.json", sealed(settings))
 
 
 def test_resuming_with_other_images_or_another_recipe_is_refused(given, shapes_store, tmp_path):
@@ -167,8 +168,10 @@ def test_resuming_with_other_images_or_another_recipe_is_refused(given, shapes_s
     moved = tmp_path / "moved"
     shutil.copytree(shapes_store.path, moved)
     resume(run.path, data=moved, device="cpu", seconds=0.0)
-    description = json.loads((moved / "store.json").read_text())
-    (moved / "store.json").write_text(json.dumps({**description, "source": "elsewhere"}))
+    description = read_json(moved / "store.json")
+    del description["checksum"]
+    names = description["class_names"][::-1]
+    write_json(moved / "store.json", sealed({**description, "class_names": names}))
     with pytest.raises(CheckpointError, match="holds other images than this run began with"):
         resume(run.path, data=moved, device="cpu")
     change_recipe(run, ("recipe", "training", "learning_rate"), 0.5)

@@ -28,13 +28,12 @@ from igpt.files import read_json, write_json
 from igpt.runs.along import Along, along_run
 from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, probe_run
-from igpt.runs.palette import PaletteReport, fit_palette_file
+from igpt.runs.palette import fit_palette_file, read_report
 from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, RunFolder
 from igpt.training.metrics import read_metrics
-from igpt.values import from_dict
 
 _PLACEMENTS = 3  # of each digit
 
@@ -133,13 +132,14 @@ class Laboratory:
         """Return the file of a palette of the training images; beside it, its report."""
         file = self.path / "palettes" / f"{colors.name}{f'-seed{seed}' if seed else ''}.npy"
         if not (file.exists() and file.with_suffix(".json").exists()):
-            fit_palette_file(self.data, file, size=colors.size, grey=colors.grey, seed=seed)
+            fit_palette_file(
+                self.data, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
+            )
         return file
 
-    def distortion(self, colors: Colors, *, seed: int) -> float:
-        """Return what a palette loses on held-out images, as a PSNR in decibels."""
-        file = self.palette(colors, seed=seed).with_suffix(".json")
-        return from_dict(PaletteReport, read_json(file), name=str(file)).psnr_db
+    def distortion(self, colors: Colors, *, seed: int) -> float | None:
+        """Return what a palette loses on held-out images, as a PSNR in dB; None if nothing."""
+        return read_report(self.palette(colors, seed=seed)).psnr_db
 
     def pretrained(self, network: str, seed: int) -> RunFolder:
         """Return the finished pretraining run of a network.

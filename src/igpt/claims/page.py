@@ -11,6 +11,7 @@ from igpt.claims.reproduce import CLAIMS, Cost
 from igpt.claims.scale import SCALES
 from igpt.errors import ConfigError, DataError
 from igpt.files import read_json, written_aside
+from igpt.outputs import require_free
 from igpt.report.templates import template
 from igpt.values import from_dict
 
@@ -21,6 +22,10 @@ _UNITS = {
     "": (1, 2, ""),
 }
 """What a part's number is multiplied with to be shown, its digits, and its unit's name."""
+
+
+_MARK = "Written by `igpt claims` from what `igpt reproduce` measured"
+"""Tells the page from others."""
 
 
 def part_value(part: PartResult) -> str:
@@ -88,19 +93,22 @@ def read_result(file: Path) -> ClaimResult:
         ) from error
 
 
-def write_page(folders: Sequence[Path], out: Path) -> None:
+def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
     """Write a Markdown page about every claim in `folders`; figures go into a folder beside it.
 
     Args:
         folders: What `reproduce` made, such as `claims/tiny`.
-        out: The page, say `claims.md`; its figures then go into `claims-figures`.
+        out: The page, say `claims.md`; its figures then go into `claims-figures`. An earlier page
+            there is replaced with its figures.
+        overwrite: Replace any other file too, but no other folder.
 
     Raises:
-        ConfigError: The figures' folder holds something else.
+        ConfigError: The page may not be written, or the figures' folder holds something else.
         DataError: There is no result in the folders, or one is damaged.
     """
     figures = out.with_name(f"{out.stem}-figures")
-    if figures.exists() and any(file.suffix != ".png" for file in figures.iterdir()):
+    require_free(out, overwrite=overwrite, page=_MARK)
+    if figures.exists() and not _holds_only_figures(figures):
         raise ConfigError(
             f"{figures} would be replaced, but holds more than figures; choose another --out"
         )
@@ -124,6 +132,7 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         anchor=_anchor,
         minutes=_minutes,
         part_value=part_value,
+        mark=_MARK,
     )
     with written_aside(figures) as aside:
         aside.mkdir()
@@ -131,6 +140,11 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
             (aside / name).write_bytes(file.with_suffix(".png").read_bytes())
     with written_aside(out) as aside:
         aside.write_text(page + "\n")
+
+
+def _holds_only_figures(folder: Path) -> bool:
+    endings = tuple(f"-{name}.png" for name in CLAIMS)
+    return folder.is_dir() and all(file.name.endswith(endings) for file in folder.iterdir())
 
 
 def _figure(result: ClaimResult) -> str:

@@ -9,6 +9,7 @@ from igpt.commands.options import (
     SAMPLING,
     Device,
     Json,
+    Overwrite,
     Pictures,
     Run,
     Sampling,
@@ -46,13 +47,15 @@ def complete(
         written = complete_files(
             run, images, pictures.out or Path("completions"), rows=rows, samples=samples,
             filter=pictures.filter or "box", sampling=sampling, seed=seed, device=device,
+            overwrite=pictures.overwrite,
         )  # fmt: skip
     print(f"{written}: given | {samples} completions | original, a row an image")
 
 
 def sample(
     run: Run, /, *, samples: PositiveInt = 16, out: Path = Path("samples.png"),
-    sampling: Sampling = SAMPLING, seed: Seed = 0, device: Device = "auto",
+    overwrite: Overwrite = False, sampling: Sampling = SAMPLING, seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:  # fmt: skip
     """Draw images from nothing, as one PNG.
 
@@ -60,11 +63,13 @@ def sample(
 
     Args:
         samples: How many.
-        out: The picture.
+        out: The picture, .png.
     """
     from igpt.runs.pictures import sample_file
 
-    sample_file(run, out, samples=samples, sampling=sampling, seed=seed, device=device)
+    sample_file(
+        run, out, samples=samples, sampling=sampling, seed=seed, device=device, overwrite=overwrite
+    )
     print(f"{out}: {samples} samples")
 
 
@@ -93,7 +98,10 @@ def surprise(
         nats = {f"test image {number}": value for number, value in by_number.items()}
     else:
         out = pictures.out or Path("surprise.png")
-        values = surprise_file(run, images, out, filter=pictures.filter or "box", device=device)
+        values = surprise_file(
+            run, images, out, filter=pictures.filter or "box", device=device,
+            overwrite=pictures.overwrite,
+        )  # fmt: skip
         nats = dict(zip(map(str, images), values, strict=True))
     lines = [f"{image}: {value:.4f} nats per pixel" for image, value in nats.items()]
     lines.append(

@@ -6,7 +6,18 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from igpt.commands.options import Data, Device, Json, Layer, Layers, Run, Seed, Solver, show
+from igpt.commands.options import (
+    Data,
+    Device,
+    Json,
+    Layer,
+    Layers,
+    Overwrite,
+    Run,
+    Seed,
+    Solver,
+    show,
+)
 
 
 def evaluate(
@@ -131,8 +142,9 @@ def outliers(
 
 
 def features(
-    run: Run, /, *, data: Data, out: Path, layers: Layers = (), device: Device = "auto"
-) -> None:
+    run: Run, /, *, data: Data, out: Path, overwrite: Overwrite = False, layers: Layers = (),
+    device: Device = "auto",
+) -> None:  # fmt: skip
     """Write pooled features of every split to one .npz file.
 
         igpt features runs/a --data data/photos --layer 3 --out features.npz
@@ -145,6 +157,8 @@ def features(
     """
     from igpt.runs.measure import write_features
 
-    shapes = write_features(run, data=data, layers=layers or None, out=out, device=device)
+    shapes = write_features(
+        run, data=data, layers=layers or None, out=out, overwrite=overwrite, device=device
+    )
     for name, shape in shapes.items():
         print(f"{out}: {name} {' x '.join(map(str, shape))}")

@@ -1,18 +1,20 @@
 """What several commands share: options with their help, and how results are printed."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.types import PositiveInt
+from cyclopts.validators import Number
 
-from igpt.errors import ConfigError
+from igpt.errors import ConfigError, DataError
 from igpt.model.config import SamplingConfig
 from igpt.pixels.filters import ResamplingFilter
-from igpt.values import to_dict
+from igpt.values import SEEDS, to_dict
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
 Head = Literal["colors", "classes"]
@@ -37,8 +39,11 @@ FromScratch = Annotated[
     bool, Parameter(help="The baseline: RUN's network with fresh weights, classes only.")
 ]
 Sampling = Annotated[SamplingConfig, Parameter(name="*")]
-Seed = Annotated[NonNegativeInt, Parameter(help="Decides all that is random.")]
+Seed = Annotated[
+    int, Parameter(help="Decides all that is random.", validator=Number(gte=0, lt=SEEDS))
+]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
+Overwrite = Annotated[bool, Parameter(help="Replace what is there.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
 
 
@@ -78,6 +83,7 @@ class Pictures:
     """With --data: how many; 8 by default."""
     out: Path | None = None
     """With IMAGES: where to draw, completions/ or surprise.png by default."""
+    overwrite: Overwrite = False
     filter: ResamplingFilter | None = None
     """With IMAGES: how to resample; box by default."""
 
@@ -89,8 +95,10 @@ class Pictures:
         """
         if bool(images) == (self.data is not None):
             raise ConfigError("give either IMAGES or --data, and not both")
-        if self.data is not None and (self.out or self.filter):
-            raise ConfigError("--out and --filter go with IMAGES; --data writes into the run")
+        if self.data is not None and (self.out or self.filter or self.overwrite):
+            raise ConfigError(
+                "--out, --overwrite and --filter go with IMAGES; --data writes into the run"
+            )
         if images and self.count:
             raise ConfigError("--count goes with --data")
 
@@ -109,12 +117,29 @@ def show(
         at: What the table is of, such as a file; it goes before it.
         also: A line to print below it.
         text: What to print in the table's stead.
+
+    Raises:
+        DataError: A figure is NaN or infinite, which no whole model gives.
     """
+    values = to_dict(result)
+    _require_numbers(values, "")
     if as_json:
-        print(json.dumps(to_dict(result), indent=2))
+        print(json.dumps(values, indent=2))
         return
     if text is None:
         from igpt.report.tables import table  # brings all that measures
 
         text = table(result)
     print(text if at is None else f"{at}: {text}", *([also] if also else []), sep="\n")
+
+
+def _require_numbers(values: Any, name: str) -> None:
+    if isinstance(values, float) and not math.isfinite(values):
+        raise DataError(
+            f"{name or 'the result'} came out as {values}, which is no number: the model's weights "
+            "or the images are broken; igpt verify says which"
+        )
+    if isinstance(values, dict | list):
+        pairs = values.items() if isinstance(values, dict) else enumerate(values)
+        for key, value in pairs:
+            _require_numbers(value, f"{name}.{key}" if name else str(key))

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
-from igpt.commands.options import Device, Json, Seed, show
+from igpt.commands.options import Device, Json, Overwrite, Seed, show
 from igpt.data.config import StoreConfig
 from igpt.values import to_dict
 
@@ -77,7 +77,7 @@ def data_prepare(
     print(prepare_store(source, out, config, palette=palette).summary())
 
 
-def data_show(store: Path, /, *, out: Path, seed: Seed = 0) -> None:
+def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:
     """Draw some records of every class, to see what STORE holds, and print its account.
 
         igpt data show data/photos --out sheet.png
@@ -88,15 +88,18 @@ def data_show(store: Path, /, *, out: Path, seed: Seed = 0) -> None:
     """
     from igpt.data.contact_sheet import contact_sheet
     from igpt.data.store import RecordStore
+    from igpt.outputs import require_ending, require_free
     from igpt.pixels.images import write_png
 
+    require_ending(out, ".png", "a contact sheet is")
+    require_free(out, overwrite=overwrite)
     records = RecordStore.open(store)
     write_png(out, contact_sheet(records, seed=seed))
     print(records.summary(), f"{out}: some records of every class", sep="\n")
 
 
 def palette_fit(
-    store: Path, /, *, out: Path,
+    store: Path, /, *, out: Path, overwrite: Overwrite = False,
     size: Annotated[int, Parameter(validator=Number(gte=2, lte=65536))] = 512, grey: bool = False,
     image_size: PositiveInt | None = None, seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -116,6 +119,8 @@ def palette_fit(
     """
     from igpt.runs.palette import fit_palette_file
 
-    report = fit_palette_file(store, out, size=size, grey=grey, image_size=image_size, seed=seed)
+    report = fit_palette_file(
+        store, out, size=size, grey=grey, image_size=image_size, seed=seed, overwrite=overwrite
+    )
     picture = f"{out.with_suffix('.png')}: originals above quantized"
     show(report, as_json=as_json, at=out, also=picture)

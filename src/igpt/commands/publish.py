@@ -7,12 +7,14 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from igpt.commands.options import Data, Device, Head, Json, Settings, Target, show
+from igpt.commands.options import Data, Device, Head, Json, Overwrite, Settings, Target, show
 from igpt.errors import ConfigError, IgptError
 
 
-def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> None:
-    """Show RUNS on one page that needs nothing else.
+def report(
+    runs: tuple[Path, ...], /, *, out: Path = Path("report.html"), overwrite: Overwrite = False
+) -> None:
+    """Show RUNS on one page that needs nothing else; an earlier report there is replaced.
 
         igpt report runs/a runs/a-ft --out report.html
 
@@ -22,7 +24,7 @@ def report(runs: tuple[Path, ...], /, *, out: Path = Path("report.html")) -> Non
     """
     from igpt.report.page import write_report
 
-    write_report(runs, out)
+    write_report(runs, out, overwrite=overwrite)
     print(f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")
 
 
@@ -73,8 +75,12 @@ def reproduce(
     show(results if claim == "all" else results[0], as_json=as_json, text=text)
 
 
-def claims(folders: tuple[Path, ...], /, *, out: Path = Path("claims.md")) -> None:
+def claims(
+    folders: tuple[Path, ...], /, *, out: Path = Path("claims.md"), overwrite: Overwrite = False
+) -> None:
     """Write one Markdown page about what igpt reproduce left in FOLDERS, figures beside it.
+
+    An earlier such page there is replaced.
 
         igpt claims claims/tiny --out claims.md
 
@@ -84,7 +90,7 @@ def claims(folders: tuple[Path, ...], /, *, out: Path = Path("claims.md")) -> No
     """
     from igpt.claims.page import write_page
 
-    write_page(folders, out)
+    write_page(folders, out, overwrite=overwrite)
     print(out)
 
 

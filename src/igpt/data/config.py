@@ -8,6 +8,7 @@ from typing import get_args
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.values import require_seed
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,6 +42,7 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
+        require_seed(self.seed)
         for text in self.split:
             split, equals, _ = text.partition("=")
             if not equals:

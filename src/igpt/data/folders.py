@@ -12,7 +12,6 @@ the folder into its cache.
 import csv
 import dataclasses
 import io
-import json
 import posixpath
 import unicodedata
 from collections.abc import Iterator
@@ -39,6 +38,7 @@ from igpt.data.sources import (
 )
 from igpt.data.tables import open_tables, table_rows
 from igpt.errors import ConfigError, DataError
+from igpt.files import parse_json
 from igpt.pixels.opening import readable_endings
 
 
@@ -284,8 +284,8 @@ def _rows(file: File) -> Iterator[dict[str, Any]]:
 
 def _object(text: str, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text, finite=False)
+    except ValueError as error:
         raise DataError(f"{name} is damaged ({error}); mend it") from error
     if not isinstance(value, dict):
         raise DataError(f"{name} should hold JSON objects; mend it")

@@ -15,7 +15,6 @@ hours of work, and `igpt.data.account` holds what became of all.
 import dataclasses
 import os
 import shutil
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,9 +40,10 @@ from igpt.data.store import (
     StoredSplit,
 )  # fmt: skip
 from igpt.errors import ConfigError, DataError
-from igpt.files import write_json, written_aside
+from igpt.files import digest, write_json, written_aside
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
+from igpt.seals import crc32c, sealed
 from igpt.values import to_dict
 
 _LONGEST_NAME = 255  # bytes of a record's name, the last ones, so that names.npy stays small
@@ -109,7 +109,7 @@ def prepare_store(
             account=account,
             made_with={name: version(name) for name in ("igpt", "numpy", "pillow")},
         )
-        write_json(aside / "store.json", {"format": FORMAT, **to_dict(description)})
+        write_json(aside / "store.json", sealed({"format": FORMAT, **to_dict(description)}))
     return RecordStore.open(out)
 
 
@@ -190,7 +190,6 @@ def _write_split(
     copies, side = config.crops if cropped else split.copies, config.image_size
     kept: list[int] = []
     names: list[bytes] = []
-    checksum = 0
     with (
         (folder / "images.npy").open("wb") as file,
         tqdm(total=len(images), desc=folder.name, unit="image", disable=None) as progress,
@@ -204,8 +203,7 @@ def _write_split(
             if image.highest_level is not None:
                 written.levels.append(image.highest_level)
             if image.records is not None:
-                file.write(pixels := image.records.tobytes())
-                checksum = zlib.crc32(pixels, checksum)
+                file.write(image.records.tobytes())
                 kept.append(number)
                 names.append(image.name.encode(errors="surrogateescape")[-_LONGEST_NAME:])
             progress.update()
@@ -220,7 +218,10 @@ def _write_split(
         written.labels[folder.name] = split.labels[kept].repeat(copies)
         np.save(folder / "labels.npy", written.labels[folder.name])
     written.splits[folder.name] = StoredSplit(
-        records=len(kept) * copies, labelled=split.labels is not None, checksum=checksum
+        records=len(kept) * copies,
+        labelled=split.labels is not None,
+        sha256={file.name: digest(file) for file in sorted(folder.iterdir())},
+        crc32c=crc32c(folder / "images.npy"),
     )
 
 

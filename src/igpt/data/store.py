@@ -13,29 +13,43 @@ palette may change:
     train/names.npy             UTF-8 bytes (record), which file each was made of
     validation/..., test/...
 
+`store.json` keeps the checksum of each file, and one of itself. Opening a store checks everything
+but the pixels, which are checked when a split is first asked for: the images of one process are
+those that were prepared. What is done to the files after that is not seen. On a shared disk they
+must not be cut or overwritten while a process reads: pixels are mapped into its memory, and one
+that touches a place past the end of its file is killed (SIGBUS). The next opening tells of it.
+
 "train+validation" folds the held-out records back into those of training.
 """
 
 import dataclasses
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
+from igpt.arrays import read_array
 from igpt.data.account import Account
 from igpt.data.config import SPLITS, StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name
-from igpt.files import read_json
+from igpt.files import digest, read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.randomness import Stream, stream
-from igpt.values import from_dict
+from igpt.seals import crc32c, fingerprint, unsealed
+from igpt.values import from_dict, to_dict
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever an older igpt could not read a store any more, or this one not an older store."""
+
+_WITHOUT_CHECKSUMS = 3
+"""The format before, which is read as well: of its files, the pixels alone have a checksum."""
 
 FOLDED = "train+validation"
 """The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
+
+_AGAIN = "prepare the store again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +58,17 @@ class StoredSplit:
 
     records: int
     labelled: bool
-    checksum: int
-    """CRC-32 of the pixels, which tells these images from others."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of each of its files by name; none in a store of format 3."""
+    crc32c: int | None = None
+    """Of `images.npy`; the same in no time."""
+    checksum: int | None = None
+    """CRC-32 of the pixels, in a store of format 3."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files."""
+        return ("images.npy", "names.npy", *(("labels.npy",) if self.labelled else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,21 +164,42 @@ class RecordStore(StoreDescription):
     """A folder of records ready for training, and what is known of it."""
 
     path: Path
+    identity: str
+    """Sixteen hexadecimal digits that tell what is stored here from other images, wherever the
+    folder lies and whatever it was made from."""
+    _checked: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Splits whose pixels are known to be those that were prepared."""
 
     @classmethod
     def open(cls, path: Path) -> "RecordStore":
-        """Return the store in `path`, checked to be whole.
+        """Return the store in `path`, checked to be whole but for the pixels.
 
         Raises:
-            DataError: There is no store, or its files do not fit together.
+            DataError: There is no store, its files do not fit together, or one of them was changed.
+        """
+        description, identity = cls.describe(path)
+        store = cls(path=path, identity=identity, **vars(description))
+        for name in store.splits:
+            store._load(name)
+            for file, sha256 in store.splits[name].sha256.items():
+                if file != "images.npy" and digest(path / name / file) != sha256:
+                    raise _changed(path / name / file)
+        return store
+
+    @staticmethod
+    def describe(path: Path) -> tuple[StoreDescription, str]:
+        """Return what `store.json` says of the store in `path`, and the store's identity.
+
+        Raises:
+            DataError: There is no store, or the file is damaged or of another format.
         """
         file = path / "store.json"
         if not file.is_file():
             missing = "holds no store.json" if path.is_dir() else "does not exist"
             raise DataError(f"{path} {missing}; make a record store there first, with `igpt data`")
-        values = read_json(file, error=DataError)
+        values = unsealed(read_json(file, error=DataError), file, error=DataError)
         version = values.pop("format", FORMAT)
-        if version != FORMAT:
+        if version not in (FORMAT, _WITHOUT_CHECKSUMS):
             raise DataError(
                 f"{path} is a store of format {version}, and this igpt reads format {FORMAT}; "
                 "prepare it again"
@@ -164,10 +208,17 @@ class RecordStore(StoreDescription):
             description = from_dict(StoreDescription, values, name="a store")
         except ConfigError as error:
             raise DataError(f"{file} is damaged: {error}; prepare the store again") from error
-        store = cls(path=path, **vars(description))
-        for name in store.splits:
-            store._load(name)
-        return store
+        if version == _WITHOUT_CHECKSUMS:
+            return description, digest(file)[:16]  # by which runs that began with it know it
+        contents = {
+            "image_size": description.config.image_size,
+            "filter": description.config.filter,
+            "cropped": description.config.crops > 0,
+            "token_palette": description.token_palette,
+            "class_names": description.class_names,
+            "splits": {name: to_dict(split) for name, split in description.splits.items()},
+        }
+        return description, fingerprint(contents)
 
     def summary(self) -> str:
         """Return what the store holds, and the account of what it was made from."""
@@ -183,12 +234,15 @@ class RecordStore(StoreDescription):
         """Return the records of "train", "validation", "test" or "train+validation".
 
         The last is a copy in memory: the held-out records, folded back in after the others, as the
-        squares they are.
+        squares they are. The first time, all pixels of the split are read once, to check them.
 
         Raises:
-            DataError: The store has no such split.
+            DataError: The store has no such split, or its pixels are not those that were prepared.
         """
-        parts = [self._load(part) for part in (name.split("+") if name == FOLDED else [name])]
+        names = name.split("+") if name == FOLDED else [name]
+        parts = [self._load(part) for part in names]
+        for part in names:
+            self._check_pixels(part)
         if len(parts) == 1:
             return parts[0]
         labels = [part.labels for part in parts if part.labels is not None]
@@ -206,21 +260,41 @@ class RecordStore(StoreDescription):
             raise DataError(self._no_split(name))
         known, size = self.splits[name], self.config.image_size
         shape = (known.records, size, size, 3)
+        images = self.path / name / "images.npy"
+        names = self.path / name / "names.npy"
         labels = None
         if known.labelled:
             file = self.path / name / "labels.npy"
-            labels = np.array(_map_array(file, (known.records,), np.int64))
+            labels = read_array(file, dtype=np.int64, shape=shape[:1], advice=_AGAIN)
+            classes = len(self.class_names or ())
+            if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+                raise DataError(
+                    f"{file} holds labels from {labels.min()} to {labels.max()}, and the store has "
+                    f"{classes} classes; {_AGAIN}"
+                )
         return Records(
             name=name,
             path=self.path,
-            images=_map_array(self.path / name / "images.npy", shape, np.uint8),
+            images=read_array(images, dtype=np.uint8, shape=shape, mmap=True, advice=_AGAIN),
             labels=labels,
             class_names=self.class_names,
-            encoded_names=_map_array(self.path / name / "names.npy", (known.records,), np.bytes_),
+            encoded_names=read_array(
+                names, dtype=np.bytes_, shape=shape[:1], mmap=True, advice=_AGAIN
+            ),
             filter=self.config.filter,
             token_palette=self.token_palette,
             cropped=name == "train" and self.config.crops > 0,
         )
+
+    def _check_pixels(self, name: str) -> None:
+        file, known = self.path / name / "images.npy", self.splits[name]
+        if name in self._checked:
+            return
+        if known.crc32c not in (None, crc32c(file)):
+            raise _changed(file)
+        if known.checksum not in (None, zlib.crc32(self._load(name).images.data)):  # of format 3
+            raise _changed(file)
+        self._checked.add(name)
 
     def _no_split(self, name: str) -> str:
         if name not in SPLITS:
@@ -231,16 +305,8 @@ class RecordStore(StoreDescription):
         )
 
 
-def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); prepare the store again"
-        ) from error
-    if array.shape != shape or not np.issubdtype(array.dtype, dtype):
-        raise DataError(
-            f"{path} should hold {np.dtype(dtype)} {shape} but holds {array.dtype} {array.shape}; "
-            "prepare the store again"
-        )
-    return array
+def _changed(path: Path) -> DataError:
+    return DataError(
+        f"{path} was changed since the store was prepared (its checksum differs); restore it, or "
+        "prepare the store again"
+    )

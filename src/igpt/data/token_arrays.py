@@ -17,9 +17,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from igpt.arrays import read_array
 from igpt.data.sources import SourceImage, SourceSplit
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.palette import Palette
+
+_MOST_CLASSES = 100_000
+"""Each of them gets a name; a number far above all others' is no class but damage."""
 
 _PARTS = {"train": "tr", "validation": "va", "test": "te"}
 
@@ -60,7 +64,7 @@ def open_tokens(
 
 def _open_array(path: Path, palette: Palette, image_size: int) -> SourceSplit:
     """Read tokens and, from the file with Y for X, their labels."""
-    tokens = _map_array(path)
+    tokens = read_array(path, dtype=np.generic, mmap=True)
     size = math.isqrt(tokens[0].size) if tokens.ndim > 1 and len(tokens) else 0
     if tokens.dtype.kind not in "iu" or size == 0 or size**2 != tokens[0].size:
         raise DataError(
@@ -97,10 +101,15 @@ def _open_array(path: Path, palette: Palette, image_size: int) -> SourceSplit:
 
 def _read_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
     """Return class numbers and how many classes there are, from numbers or one-hot rows."""
-    values = np.array(_map_array(path))
+    values = read_array(path, dtype=np.generic)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 1 and values.dtype.kind in "iu" and values.size and values.min() >= 0:
+        if values.max() >= _MOST_CLASSES:
+            raise DataError(
+                f"{path} holds the class number {values.max():,}, and there may be "
+                f"{_MOST_CLASSES:,} classes at most; number them from 0, without gaps"
+            )
         return values.astype(np.int64), int(values.max()) + 1
     if values.ndim == 2 and values.dtype.kind in "iufb" and values.size:
         chosen = values.argmax(axis=1)
@@ -110,10 +119,3 @@ def _read_labels(path: Path) -> tuple[Int64[np.ndarray, " record"], int]:
         f"{path} should hold class numbers from 0, or one row a record with a single 1 in it, but "
         f"holds {values.dtype} {values.shape}"
     )
-
-
-def _map_array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no whole .npy file of numbers ({error})") from error

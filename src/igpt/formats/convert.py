@@ -14,6 +14,7 @@ from igpt.formats.huggingface import Head, write_huggingface
 from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
+from igpt.outputs import require_outside
 
 Target = Literal["igpt", "huggingface"]
 
@@ -62,6 +63,7 @@ def convert(
     """
     if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise ConfigError(f"{destination} is there already; choose another place, or remove it")
+    require_outside(destination)
     folder, kind = locate(source, revision=revision)
     to = to or ("huggingface" if kind == "igpt" else "igpt")
     if head is not None and to == "igpt":

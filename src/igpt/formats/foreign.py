@@ -61,9 +61,19 @@ class ForeignWeights:
         return shape
 
     def layers(self, pattern: str) -> int:
-        """Return how many layers there are; `pattern` finds the layer's number in a name."""
-        numbers = [int(match[1]) for name in self.left if (match := re.match(pattern, name))]
-        return 1 + max(numbers, default=-1)
+        """Return how many layers there are; `pattern` finds the layer's number in a name.
+
+        Raises:
+            CheckpointError: There are weights of a layer and none of one below it.
+        """
+        found = {match[1] for name in self.left if (match := re.match(pattern, name))}
+        for layer in range(len(found)):
+            if str(layer) not in found:
+                raise CheckpointError(
+                    f"{self.path} has weights of {len(found)} layers, and none of layer {layer}; "
+                    "is it a whole copy?"
+                )
+        return len(found)
 
     def image_size(self, name: str) -> int:
         """Return the side of the square image, by the shape of the position embedding.

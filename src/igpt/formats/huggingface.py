@@ -17,7 +17,6 @@ pickle of nothing but tensors. Fetching from the hub is `igpt.formats.hub`'s bus
 """
 
 import dataclasses
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from torch import Tensor
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.files import read_json, write_json, written_aside
 from igpt.formats.foreign import ForeignWeights
+from igpt.formats.pickles import read_pickle
 from igpt.model.class_head import fold
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
@@ -107,7 +107,7 @@ def read_huggingface(
         if not name.endswith(_BUFFERS)
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    biased = any(bool(x.any()) for name, x in tensors.items() if name.endswith(".bias"))
+    biased = any(bool(x.float().any()) for name, x in tensors.items() if name.endswith(".bias"))
     theirs = ForeignWeights(path, shapes, tensors.pop, widen=widen)
     config = _config(theirs, settings, biased=biased, heads=heads)
     ours = _our_weights(theirs, config)
@@ -144,11 +144,17 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
                 f"the config.json of {source} has {name}={settings[name]!r}, where the released "
                 f"network has {wanted!r}; igpt has no such network"
             )
-    for name, kind in (("n_head", int), ("id2label", dict), ("igpt", dict)):
-        if not isinstance(settings.get(name), kind | None):
+    _require_kinds(settings, source, n_head=int, id2label=dict, igpt=dict)
+    _require_kinds(settings.get("igpt") or {}, source, bias=bool, initialization=str)
+
+
+def _require_kinds(values: dict[str, Any], source: str, **kinds: type) -> None:
+    words = {int: "whole number", dict: "JSON object", bool: "truth value", str: "text"}
+    for name, kind in kinds.items():
+        if type(values.get(name)) not in (kind, type(None)):
             raise CheckpointError(
-                f"the config.json of {source} has {name}={settings[name]!r}, which is no "
-                f"{'number' if kind is int else 'JSON object'}; restore it"
+                f"the config.json of {source} has {name}={values[name]!r}, which is no "
+                f"{words[kind]}; restore it"
             )
 
 
@@ -351,7 +357,7 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             f"{folder} holds no weights ({', '.join(WEIGHT_FILES)}); is it a whole copy?"
         )
     files = [folder / name for name in shards_of(path)] if path.suffix == ".json" else [path]
-    read = read_tensors if ".safetensors" in path.name else _read_pickle
+    read = read_tensors if ".safetensors" in path.name else read_pickle
     return path, {name: tensor for file in files for name, tensor in read(file).items()}
 
 
@@ -369,26 +375,3 @@ def shards_of(index: Path) -> list[str]:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names a file outside its folder, {name!r}")
     return names
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read a PyTorch file of nothing but tensors; anything that wants to run code is refused."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, and reading it could run code; get the weights as "
-            "safetensors"
-        ) from error
-    except Exception as error:  # the unpickler may fail in any way on a broken file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path} is no whole PyTorch file ({reason}); copy it again"
-        ) from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
-    ):
-        raise CheckpointError(f"{path} holds no named tensors; save the model's state_dict there")
-    return weights

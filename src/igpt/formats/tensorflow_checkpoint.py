@@ -29,6 +29,9 @@ from igpt.errors import CheckpointError, nearest_name
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
+_MOST_SHARDS = 99_999  # of the five digits in their names
+_LONGEST_NAME = 4096  # bytes; a table may repeat a name's beginning without spelling it out
+_LARGEST = 2**40  # of a dimension
 _DTYPES = {
     1: torch.float32,
     2: torch.float64,
@@ -91,9 +94,13 @@ class TensorFlowCheckpoint:
                 raise _Damaged("it has no header")
             header = _Message(table.pop(b""))
             shards = header.number(1)
+            if not 1 <= shards <= _MOST_SHARDS:
+                raise _Damaged(f"it tells of {shards:,} shards")
             if header.number(2):
                 raise _Damaged("its numbers are big-endian, which igpt does not read")
-            variables = {name.decode(): _variable(value) for name, value in table.items()}
+            variables = {
+                name.decode(): _variable(value, shards=shards) for name, value in table.items()
+            }
         except OSError as error:
             raise CheckpointError(
                 f"could not read {index}: {error.strerror}; give the path of a TensorFlow "
@@ -199,9 +206,14 @@ def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = io.BytesIO(data[-_FOOTER:])
     # offset and size of the metaindex, which is empty, and of the index
     handles = [_varint(footer) for _ in range(4)]
+    end = 0
     for _, handle in _block(data, *handles[2:]):
         stream = io.BytesIO(handle)
-        yield from _block(data, _varint(stream), _varint(stream))
+        offset, size = _varint(stream), _varint(stream)
+        if offset < end:  # or the table would be longer than its file, without bounds
+            raise _Damaged("its blocks lie one upon the other")
+        end = offset + size
+        yield from _block(data, offset, size)
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -218,6 +230,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     key = b""
     while entries.tell() < len(entries.getbuffer()):
         shared, added, length = (_varint(entries) for _ in range(3))
+        if shared + added > _LONGEST_NAME:
+            raise _Damaged(f"a name in it is {shared + added:,} bytes long")
         key = key[:shared] + _exactly(entries, added)
         yield key, _exactly(entries, length)
 
@@ -273,14 +287,19 @@ class _Message:
         return [_Message(value) for value in self.fields.get(field, []) if isinstance(value, bytes)]
 
 
-def _variable(data: bytes) -> Variable:
+def _variable(data: bytes, *, shards: int) -> Variable:
     """Read a BundleEntryProto."""
     entry = _Message(data)
+    shape = tuple(
+        dimension.number(1) for shape in entry.messages(2) for dimension in shape.messages(2)
+    )
+    if any(length > _LARGEST for length in shape):  # negative ones come as large ones
+        raise _Damaged(f"a variable has the shape {shape}")
+    if entry.number(3) >= shards:
+        raise _Damaged(f"a variable lies in shard {entry.number(3):,} of {shards}")
     return Variable(
         dtype=entry.number(1),
-        shape=tuple(
-            dimension.number(1) for shape in entry.messages(2) for dimension in shape.messages(2)
-        ),
+        shape=shape,
         shard=entry.number(3),
         offset=entry.number(4),
         size=entry.number(5),

@@ -12,6 +12,9 @@ from igpt.values import require_choices
 MASK_PROBABILITY = 0.15
 """Share of the pixels that are hidden from a network that is not causal (section 2.1: 15 %)."""
 
+_MOST = {"image_size": 1024, "layers": 1024, "width": 65_536, "heads": 65_536}
+"""Far above anything trained so far: a config of others that says more is not to be built."""
+
 Initialization = Literal["sparse-transformer", "released"]
 
 
@@ -41,9 +44,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Reject a shape that no model can have."""
-        for name in ("image_size", "layers", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in _MOST.items():
+            if not 1 <= (value := getattr(self, name)) <= most:
+                bound = "at least 1" if value < 1 else f"at most {most:,}"
+                raise ConfigError(f"{name} must be {bound}, got {value:,}")
         if not 2 <= self.colors <= 65536:
             raise ConfigError(f"colors must lie between 2 and 65536, got {self.colors}")
         if self.width % self.heads:

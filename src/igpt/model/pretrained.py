@@ -2,32 +2,41 @@
 
     model/
     ├── model.safetensors   the weights, by the names of `ImageGPT`
-    ├── config.json         shape of the network; classes, if it has a class head
+    ├── config.json         shape of the network; classes, if it has a class head; checksums
     └── palette.npy         the colors its tokens stand for
 
-The folder can be loaded from anywhere and by anybody; a run's own resumption needs more, which is
-`igpt.training.state`'s business.
+`config.json` keeps the checksums of the other two and of itself, and loading checks them: a damaged
+model is never computed with, nor one that was put together from two. The folder can be loaded from
+anywhere and by anybody; a run's own resumption needs more, which is `igpt.training.state`'s
+business.
 """
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, write_json, written_aside
+from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.class_head import MappedHead, fold
 from igpt.model.config import MASK_PROBABILITY, ModelConfig
 from igpt.model.transformer import ImageGPT
-from igpt.model.weights import read_tensors, require_matching, write_tensors
+from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.seals import crc32c, fingerprint, sealed, unsealed
 from igpt.values import from_dict, to_dict
 
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_CHECKSUMS = 1
+"""The format before, which is read as well."""
+_WEIGHTS, _PALETTE, _CONFIG = "model.safetensors", "palette.npy", "config.json"
+MODEL_FILES = (_WEIGHTS, _PALETTE)
+"""The files of a model's folder beside `config.json`."""
 
 ONE_POSITION_OFF = (
     "transformers feeds a classifier no start embedding, so that each pixel is one position off "
@@ -45,6 +54,18 @@ class _Settings:
     class_names: tuple[str, ...] | None
     class_layer: int | None
     mask_probability: float = MASK_PROBABILITY
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of the other files by name; none in a folder of format 1."""
+    crc32c: int | None = None
+    """Of the weights, which loading checks; the same in no time."""
+
+    def __post_init__(self) -> None:
+        """Reject what fits no network of this shape."""
+        self.model.check_layer(self.class_layer)
+        if not 0 < self.mask_probability < 1:
+            raise ConfigError(
+                f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +83,9 @@ class Pretrained:
     """Layer that the class head reads; None for the last."""
     mask_probability: float = MASK_PROBABILITY
     """How many pixels were hidden in training, if the network is not causal."""
+    identity: str = ""
+    """Sixteen hexadecimal digits that tell this model from others, if it was loaded from a folder
+    of igpt's own and not trained since; or else empty."""
 
     def __post_init__(self) -> None:
         """Reject a palette that the network's tokens cannot stand for."""
@@ -107,12 +131,20 @@ class Pretrained:
             path: Where the weights came from, for messages.
 
         Raises:
-            CheckpointError: A weight is missing, unknown or of another shape.
+            CheckpointError: A weight is missing, unknown or of another shape, or holds NaN or
+                infinity.
             ConfigError: The palette has another number of colors than the network.
         """
+        held, wanted = sum(map(Tensor.numel, weights.values())), config.parameters
+        if wanted > held or config.layers > len(weights):  # before a network of that size is built
+            raise CheckpointError(
+                f"{path} holds {held:,} weights, but this network needs {wanted:,}, in "
+                f"{config.layers:,} layers; is it from another configuration?"
+            )
         with torch.device("meta"):
             model = ImageGPT(config, classes=len(class_names) if class_names else None)
         require_matching(path, weights, model.state_dict())
+        require_finite(path, weights)
         model.load_state_dict(weights, assign=True)
         return cls(
             model=model.requires_grad_(True).eval(),
@@ -138,52 +170,57 @@ class Pretrained:
         model.load_state_dict(weights, strict=False)
         if head is not None:
             model.class_head = head.to(self.model.device)
-        return dataclasses.replace(self, model=model, class_names=class_names, class_layer=layer)
+        return dataclasses.replace(
+            self, model=model, class_names=class_names, class_layer=layer, identity=""
+        )
 
     def save(self, folder: Path) -> None:
         """Write the model folder, whole or not at all."""
         with written_aside(folder) as aside:
             aside.mkdir()
-            write_tensors(aside / "model.safetensors", fold(self.model.state_dict()))
-            self.palette.save(aside / "palette.npy")
+            write_tensors(aside / _WEIGHTS, fold(self.model.state_dict()))
+            self.palette.save(aside / _PALETTE)
             settings = _Settings(
                 model=self.model.config,
                 class_names=self.class_names,
                 class_layer=self.class_layer,
                 mask_probability=self.mask_probability,
+                sha256={name: digest(aside / name) for name in MODEL_FILES},
+                crc32c=crc32c(aside / _WEIGHTS),
             )
-            write_json(aside / "config.json", to_dict(settings))
+            write_json(aside / _CONFIG, sealed(to_dict(settings)))
 
 
 def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrained:
     """Load what `Pretrained.save` wrote; `igpt.formats.load.load` loads other kinds too.
 
     Raises:
-        CheckpointError: What is there is broken or does not fit together.
+        CheckpointError: What is there is broken, was changed or does not fit together.
         ConfigError: The palette has another number of colors than the network.
     """
-    path = folder / "config.json"
-    values = read_json(path)
-    if values.get("format") != FORMAT:
+    values, settings = _describe(folder)
+    palette, weights = Palette.load(folder / _PALETTE), read_tensors(folder / _WEIGHTS)
+    changed = None
+    if settings.sha256 and digest(folder / _PALETTE) != settings.sha256.get(_PALETTE):
+        changed = _PALETTE
+    if settings.crc32c not in (None, crc32c(folder / _WEIGHTS)):
+        changed = _WEIGHTS
+    if changed and read_json(folder / _CONFIG) != values:
+        return load_folder(folder, device=device)  # a training has just put a newer model there
+    if changed:
         raise CheckpointError(
-            f"{folder} is of model format {values.get('format')}, but this igpt reads format "
-            f"{FORMAT}; install the igpt that wrote it"
+            f"{folder / changed} was changed since the model was saved (its checksum differs); "
+            "copy the folder again, or go back to another checkpoint"
         )
-    if not values.pop("class_reads_start", True):  # of heads from `transformers`, until 0.1.0
+    pretrained = Pretrained.from_weights(
+        settings.model, weights, palette, class_names=settings.class_names, path=folder / _WEIGHTS
+    )
+    model = pretrained.model.to(device)
+    if not values.get("class_reads_start", True):
         warnings.warn(
             f"{folder} has a class head that was trained elsewhere: {ONE_POSITION_OFF}",
             stacklevel=2,
         )
-    try:
-        settings = from_dict(_Settings, values, name="a model's config")
-    except ConfigError as error:
-        raise CheckpointError(f"{path} is no model's config: {error}; copy it again") from error
-    palette = Palette.load(folder / "palette.npy")
-    path = folder / "model.safetensors"
-    pretrained = Pretrained.from_weights(
-        settings.model, read_tensors(path), palette, class_names=settings.class_names, path=path
-    )
-    model = pretrained.model.to(device)
     if not model.classes and not model.color_head.weight.any():
         warnings.warn(
             f"{folder} has a color head of zeros, as where it came from had none: it predicts no "
@@ -191,5 +228,49 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
             stacklevel=2,
         )
     return dataclasses.replace(
-        pretrained, class_layer=settings.class_layer, mask_probability=settings.mask_probability
+        pretrained,
+        class_layer=settings.class_layer,
+        mask_probability=settings.mask_probability,
+        identity=_identity(folder, values),
     )
+
+
+def model_identity(folder: Path) -> str:
+    """Return the `Pretrained.identity` of a model folder without loading it.
+
+    Raises:
+        CheckpointError: There is none, or its `config.json` is damaged.
+    """
+    return _identity(folder, _describe(folder)[0])
+
+
+def model_sha256(folder: Path) -> dict[str, str]:
+    """Return the checksums of `MODEL_FILES` by name, as `config.json` has them; none of format 1.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
+    return _describe(folder)[1].sha256
+
+
+def _describe(folder: Path) -> tuple[dict[str, Any], _Settings]:
+    """Return what `config.json` holds, as it is and as settings."""
+    path = folder / _CONFIG
+    values = read_json(path)
+    known = unsealed(values, path, error=CheckpointError)
+    if values.get("format") not in (FORMAT, _WITHOUT_CHECKSUMS):
+        raise CheckpointError(
+            f"{folder} is of model format {values.get('format')}, but this igpt reads format "
+            f"{FORMAT}; install the igpt that wrote it"
+        )
+    known.pop("class_reads_start", None)  # of heads from `transformers`, until 0.1.0
+    try:
+        return values, from_dict(_Settings, known, name="a model's config")
+    except ConfigError as error:
+        raise CheckpointError(f"{path} is no model's config: {error}; copy it again") from error
+
+
+def _identity(folder: Path, values: dict[str, Any]) -> str:
+    if values["format"] == _WITHOUT_CHECKSUMS:
+        values |= {"crc32c": crc32c(folder / _WEIGHTS), "palette": digest(folder / _PALETTE)}
+    return fingerprint(values)

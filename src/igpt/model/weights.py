@@ -5,6 +5,7 @@ Both a model's folder and a run's saved state are made of such files; nothing is
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -54,7 +55,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Check that `present` has exactly the names and shapes of `wanted`.
+    """Check that `present` has exactly the names, types and shapes of `wanted`.
 
     Raises:
         CheckpointError: It does not; the message names the first difference.
@@ -67,8 +68,31 @@ def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, T
                 f"{path} holds {name!r}, which this network does not have; is it from another "
                 "configuration?"
             )
+        if present[name].dtype != wanted[name].dtype:
+            raise CheckpointError(
+                f"{path} holds {name!r} in {_kind(present[name])}, but this network needs "
+                f"{_kind(wanted[name])}; is it igpt's own?"
+            )
         if present[name].shape != wanted[name].shape:
             raise CheckpointError(
                 f"{path} holds {name!r} of shape {tuple(present[name].shape)}, but this network "
                 f"needs {tuple(wanted[name].shape)}; is it from another configuration?"
             )
+
+
+def require_finite(path: Path, weights: dict[str, Tensor]) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        CheckpointError: One is; the message names it.
+    """
+    for name, weight in weights.items():
+        if weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():  # NaN is both
+            raise CheckpointError(
+                f"{path} holds NaN or infinity in {name!r}, with which nothing can be computed; "
+                "did its training diverge? go back to an earlier checkpoint"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

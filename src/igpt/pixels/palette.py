@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8, UInt16, UInt32
 
+from igpt.arrays import read_array
 from igpt.errors import DataError
 from igpt.files import written_aside
 from igpt.pixels.nearest import FEW_COLORS, Table, nearest, nearest_table
@@ -80,18 +81,9 @@ class Palette:
         Raises:
             DataError: The file is missing or broken, or holds something else.
         """
-        try:
-            colors = np.array(np.lib.format.open_memmap(path, mode="r"))
-        except OSError as error:
-            raise DataError(
-                f"could not read the palette {path}: {error.strerror}; "
-                "fit one first, or give the path of another"
-            ) from error
-        except Exception as error:  # NumPy parses the header as Python: it may fail in any way
-            raise DataError(
-                f"{path} is not a whole .npy file of numbers ({' '.join(str(error).split())}); "
-                "fit the palette again, or copy it again"
-            ) from error
+        colors = read_array(
+            path, dtype=np.number, advice="fit the palette again, or give the path of another"
+        )
         try:
             return cls(colors)
         except DataError as error:

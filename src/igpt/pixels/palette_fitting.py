@@ -132,8 +132,9 @@ class Distortion:
 
     mean_squared_error: float
     """Mean over pixels and channels, on the scale from 0 to 255."""
-    psnr_db: float
-    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error), in decibels."""
+    psnr_db: float | None
+    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error), in decibels; None where
+    nothing is lost, since it is infinite then, which JSON cannot say."""
     colors_used: int
     """Colors of the palette that are the nearest to some pixel."""
 
@@ -149,7 +150,7 @@ def measure_distortion(
     error = int(errors.sum(axis=1) @ counts) / images.size
     return Distortion(
         mean_squared_error=error,
-        psnr_db=10 * math.log10(255**2 / error) if error else math.inf,
+        psnr_db=10 * math.log10(255**2 / error) if error else None,
         colors_used=len(np.unique(tokens)),
     )
 

@@ -17,27 +17,31 @@ from pathlib import Path
 
 from igpt.errors import ConfigError
 from igpt.files import written_aside
+from igpt.outputs import require_free
 from igpt.report.plots import draw_plots, swatches
 from igpt.report.read import ReportedRun, read_runs
 from igpt.report.templates import template
 
+_MARK = '<meta name="generator" content="igpt report">'
+"""Tells a report from other pages."""
 
-def write_report(runs: Sequence[Path], out: Path) -> None:
+
+def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
     """Write one page about runs, pretraining and fine-tuning in any mixture.
 
     Args:
         runs: Folders of the runs; one that is given twice is on the page once.
-        out: The HTML file.
+        out: The HTML file; an earlier report there is replaced.
+        overwrite: Replace any other file too.
 
     Raises:
         CheckpointError: A folder holds no run, or one of its files is damaged.
-        ConfigError: There are no runs, or `out` is a folder.
+        ConfigError: There are no runs, or `out` may not be written.
         DataError: A palette or picture is damaged, or `out` cannot be written.
     """
     if not runs:
         raise ConfigError("a report needs at least one run; give the folder that a training wrote")
-    if out.is_dir():
-        raise ConfigError(f"a report is one file, but {out} is a folder; try {out / 'report.html'}")
+    require_free(out, overwrite=overwrite, page=_MARK)
     reported = read_runs(runs)
     page = template("page.jinja", escape=True).render(
         runs=reported,
@@ -46,6 +50,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         best_tuned=_best_tuned(reported),
         log=math.log,
         swatches=swatches,
+        mark=_MARK,
     )
     with written_aside(out) as aside:
         aside.write_text(page, encoding="utf-8")

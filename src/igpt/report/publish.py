@@ -14,6 +14,7 @@ from igpt.formats.convert import Target, what_is_left_out
 from igpt.formats.hub import errors_explained, is_hub_name
 from igpt.formats.huggingface import write_huggingface
 from igpt.formats.load import load
+from igpt.outputs import require_outside
 from igpt.report.card import model_card
 
 
@@ -45,8 +46,10 @@ def push(
         ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
     """
     _check_name(name)
-    if dry_run is not None and dry_run.exists():
-        raise ConfigError(f"{dry_run} is there already; choose another folder, or remove it")
+    if dry_run is not None:
+        if dry_run.exists():
+            raise ConfigError(f"{dry_run} is there already; choose another folder, or remove it")
+        require_outside(dry_run)
     pretrained = load(run)
     left_out: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -4,7 +4,8 @@
     first.probe.test_accuracy
 
 All but the pictures is read at once, each file as the type that it was written from, so a damaged
-one is refused before anything is drawn. A run also gets the label and the color that stand for it
+one is refused before anything is drawn. What was measured before a run's model became what it now
+is, is left out, and named in `outdated`. A run also gets the label and the color that stand for it
 on the whole page; all else about its looks is for `igpt.report.plots` and `page.jinja` to decide.
 """
 
@@ -23,9 +24,11 @@ from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.model.config import ModelConfig
+from igpt.model.pretrained import model_identity
 from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 from igpt.runs.finetune import FinetuneResult
+from igpt.runs.kept import MadeFrom, Result, outdated
 from igpt.runs.measure import Evaluation
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import PretrainSettings, RunFolder, Settings
@@ -60,6 +63,8 @@ class ReportedRun:
     outliers: OutliersResult | None
     finetune: FinetuneResult | None
     provenance: Provenance | None
+    outdated: tuple[str, ...] = ()
+    """Results left out, since the run's model is another by now than the one they were made of."""
 
     @property
     def pretrains(self) -> bool:
@@ -147,10 +152,40 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     ]
 
 
+class _Current:
+    """The results of a run that were made of its model as it is now, or do not say of which."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        there = (folder.model / "config.json").is_file()
+        self.model = model_identity(folder.model) if there else None
+        self.outdated: list[str] = []
+
+    def read(self, name: str, kind: type[Result]) -> Result | None:
+        """Return the result in a file; None if there is none, or if all of it is outdated."""
+        result, made_from = self.folder.kept(name, kind)
+        old = self.outdated_parts(made_from)
+        if old and len(old) == len(made_from):
+            self.outdated.append(name)
+            return None
+        self.outdated += [f"{name}: {part}" for part in old]
+        return result
+
+    def outdated_parts(self, made_from: dict[str, MadeFrom]) -> list[str]:
+        """Return which of a file's results are of another model."""
+        return [] if self.model is None else outdated(made_from, self.model)
+
+    def evaluation(self) -> dict[str, LikelihoodResult]:
+        """Return what is known of each split."""
+        splits = (self.read("evaluation.json", Evaluation) or Evaluation()).splits
+        old = self.outdated_parts(self.folder.kept("evaluation.json", Evaluation)[1])
+        return {name: result for name, result in splits.items() if name not in old}
+
+
 def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
     folder = RunFolder.open(path)
-    evaluation = folder.read("evaluation.json", Evaluation) or Evaluation()
-    others = [folder.read(f"probe-{solver}.json", LayerProbes) for solver in _OTHER_SOLVERS]
+    current = _Current(folder)
+    others = [current.read(f"probe-{solver}.json", LayerProbes) for solver in _OTHER_SOLVERS]
     return ReportedRun(
         folder=folder,
         label=label,
@@ -158,15 +193,16 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         settings=folder.settings,
         palette=folder.palette if (path / "palette.npy").is_file() else None,
         metrics=read_metrics(folder.metrics),
-        evaluation=evaluation.splits,
-        probe=folder.read("probe.json", LayerProbes),
-        untrained=folder.read("probe-untrained.json", LayerProbes),
+        evaluation=current.evaluation(),
+        probe=current.read("probe.json", LayerProbes),
+        untrained=current.read("probe-untrained.json", LayerProbes),
         other_probes=tuple(probe for probe in others if probe),
-        few_labels=folder.read("few-labels.json", FewLabelsResult),
-        masks=folder.read("masks.json", MasksResult),
-        outliers=folder.read("outliers.json", OutliersResult),
+        few_labels=current.read("few-labels.json", FewLabelsResult),
+        masks=current.read("masks.json", MasksResult),
+        outliers=current.read("outliers.json", OutliersResult),
         finetune=folder.read("finetune.json", FinetuneResult),
         provenance=folder.read("provenance.json", Provenance),
+        outdated=tuple(sorted(current.outdated)),
     )
 
 

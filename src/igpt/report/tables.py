@@ -34,10 +34,11 @@ def table(result: object) -> str:
 
 @table.register
 def _(result: PaletteReport) -> str:
+    psnr = "infinite" if result.psnr_db is None else f"{result.psnr_db:.2f} dB"
     return (
         f"{result.size} colors, fitted to images of {result.image_size}x{result.image_size} "
         f"pixels; on {result.images} images of {result.split} the mean squared error is "
-        f"{result.mean_squared_error:.2f}, the PSNR {result.psnr_db:.2f} dB"
+        f"{result.mean_squared_error:.2f}, the PSNR {psnr}"
     )
 
 

@@ -12,8 +12,11 @@ from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
+from igpt.model.pretrained import model_identity
 from igpt.processes import choose_device
+from igpt.runs.kept import MadeFrom, kept_if_possible
 from igpt.runs.measure import probe_run
+from igpt.runs.reuse import kept_probe
 from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
@@ -46,7 +49,8 @@ def along_run(
 ) -> Along:
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
-    The run keeps them as `along.json`, row by row, so that a stopped measurement goes on. The loss
+    The run keeps them as `along.json`, row by row, so that a stopped measurement goes on; rows of
+    other models or stores are measured anew. The loss
     is that of the validation split, and accuracies are those of `probe_run`; the end is probed as a
     whole, and the run keeps that, too.
 
@@ -77,14 +81,26 @@ def along_run(
     if not done or done[-1]["step"] + 1 < recipe.training.steps:
         raise ConfigError(f"{path} is not finished; go on with igpt resume {path} first")
     folders[recipe.training.steps] = run.model
-    validation = RecordStore.open(held_out or data).split("validation")
-    along = run.read("along.json", Along) or Along()
+    store = RecordStore.open(data)
+    held_out_store = store if held_out is None else RecordStore.open(held_out)
+    validation = held_out_store.split("validation")
+    known, of_known = run.kept("along.json", Along)
+    rows: list[Snapshot] = []
+    made_from: dict[str, MadeFrom] = {}
     for step, folder in folders.items():
-        if any(snapshot.step == step for snapshot in along.snapshots):
+        made_from[str(step)] = MadeFrom(
+            model=model_identity(folder),
+            store=store.identity,
+            settings={"held_out": held_out_store.identity},
+        )
+        if known is not None and of_known.get(str(step)) == made_from[str(step)]:
+            rows += [row for row in known.snapshots if row.step == step]
             continue
         pretrained = load(folder, device=choose_device(device))
         last = step == recipe.training.steps  # which the run itself keeps
-        probe = probe_run(path if last else folder, data=data, device=device, raw=last, reuse=last)
+        probe = kept_probe(path, store) if last else None
+        if probe is None:
+            probe = probe_run(path if last else folder, data=data, device=device, raw=last)
         snapshot = Snapshot(
             step=step,
             nats_per_pixel=evaluate(pretrained, validation).nats_per_pixel,
@@ -93,6 +109,7 @@ def along_run(
             test_accuracy=probe.test_accuracy,
             layers=tuple(row.test_accuracy for row in probe.layers),
         )
-        along = Along(snapshots=(*along.snapshots, snapshot))
-        run.write("along.json", along)
-    return along
+        rows.append(snapshot)
+        with kept_if_possible():
+            run.write("along.json", Along(snapshots=tuple(rows)), made_from)
+    return Along(snapshots=tuple(rows))

@@ -10,14 +10,16 @@
 What is measured, and how, is said in `igpt.evaluation`. Each takes the path of a run, or of a model
 of any kind that `load` takes, which keeps nothing; `data`, a record store; and `device`, such as
 `cpu` or `cuda`, or `auto` for the first GPU, or else the CPU. With `reuse`, what the run keeps is
-returned and nothing measured again. A `CheckpointError` says that there is no model at the path, or
-that what the run keeps is damaged.
+returned and nothing measured again, if it was made from the same model, store and settings
+(`igpt.runs.kept`). Where a run cannot be written to, the result is returned with a warning that it
+is not kept. A `CheckpointError` says that there is no model at the path, or that it is damaged.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,19 +31,24 @@ from igpt.evaluation.few_labels import FewLabelsResult, few_labels
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult, compare_losses
-from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, rank_correlation
+from igpt.evaluation.probe import LayerProbes, probe, rank_correlation
 from igpt.evaluation.solvers import SolverName
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
+from igpt.outputs import require_ending, require_free
 from igpt.processes import choose_device
 from igpt.runs.finetune import ClassifierTraining, config_for
+from igpt.runs.kept import kept_if_possible
 from igpt.runs.pictures import extremes_picture, losses_picture
 from igpt.runs.recipes import FinetuneConfig
-from igpt.runs.run import Result, RunFolder, seed_weights
+from igpt.runs.reuse import kept, kept_probe, kept_row, measured, not_probed, run_at
+from igpt.runs.run import seed_weights
+from igpt.seals import fingerprint
 from igpt.training.loop import train
 from igpt.training.optimizer import build_optimizer
+from igpt.values import to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,36 +57,6 @@ class Evaluation:
 
     splits: dict[str, LikelihoodResult] = field(default_factory=dict)
     """Of whole splits, by name."""
-
-
-def _run_at(path: Path) -> RunFolder | None:
-    """Return the run that may keep a result; None for a model that is in no run."""
-    return RunFolder.open(path) if (path / "recipe.json").is_file() else None
-
-
-def _measured(
-    path: Path,
-    name: str,
-    kind: type[Result],
-    measure: Callable[[Pretrained, RecordStore], Result],
-    *,
-    data: Path,
-    device: str,
-    reuse: bool = False,
-    whole: bool = True,
-) -> Result:
-    """Return what a run keeps under this name, if that will do; or else measure and keep it.
-
-    Part of a measure, if it is not `whole`, is neither kept nor taken from what is.
-    """
-    run = _run_at(path) if whole else None
-    known = run.read(name, kind) if run is not None and reuse else None
-    if known is not None:
-        return known
-    result = measure(load(path, device=choose_device(device)), RecordStore.open(data))
-    if run is not None:
-        run.write(name, result)
-    return result
 
 
 def evaluate_run(
@@ -99,21 +76,19 @@ def evaluate_run(
     Raises:
         DataError: No such split, or images smaller than the network's.
     """
-    whole = images is None
-    run = _run_at(path) if whole else None
-    known = (run.read("evaluation.json", Evaluation) if run else None) or Evaluation()
-    if reuse and split in known.splits:
-        return known.splits[split]
+    run, whole = run_at(path), images is None
 
     def measure(pretrained: Pretrained, store: RecordStore) -> Evaluation:
         result = evaluate(
             pretrained, store.split(split), images=images, seed=seed, title="evaluate"
         )
-        return Evaluation(splits={**known.splits, split: result})
+        known = kept(run, "evaluation.json", Evaluation)[0] if run and whole else None
+        return Evaluation(splits={**(known.splits if known else {}), split: result})
 
-    return _measured(
-        path, "evaluation.json", Evaluation, measure, data=data, device=device, whole=whole
-    ).splits[split]
+    return measured(
+        path, "evaluation.json", Evaluation, measure, data=data, device=device,
+        settings=lambda _: {"seed": seed}, part=split, reuse=reuse, whole=whole,
+    ).splits[split]  # fmt: skip
 
 
 def probe_run(
@@ -145,6 +120,7 @@ def probe_run(
     """
     if solver != "lbfgs" and untrained:
         raise ConfigError(f"an untrained network is probed by lbfgs, got the solver {solver}")
+    raw = raw and solver == "lbfgs" and not untrained
 
     def measure(pretrained: Pretrained, store: RecordStore) -> LayerProbes:
         if untrained:
@@ -153,38 +129,27 @@ def probe_run(
             pretrained = Pretrained(model=fresh, tokenizer=pretrained.tokenizer)
         probed = probe(
             pretrained, store, layers=layers, solver=solver, concatenate=concatenate, seed=seed,
-            raw=raw and solver == "lbfgs" and not untrained,
+            raw=raw,
         )  # fmt: skip
-        run = _run_at(path)
-        known = run.read("probe.json", LayerProbes) if run and solver != "lbfgs" else None
+        known = kept_probe(path, store) if solver != "lbfgs" else None
         if known is None:
             return probed
         return dataclasses.replace(probed, rank_correlation=rank_correlation(probed, known))
 
+    def settings(store: RecordStore) -> dict[str, Any]:
+        beside = fingerprint(to_dict(kept_probe(path, store))) if solver != "lbfgs" else None
+        return {"seed": seed, "compared_with": beside, "raw": raw, "concatenate": concatenate}
+
+    def enough(known: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        more = {} if wanted["raw"] else {"raw": known.get("raw")}
+        more |= {} if wanted["concatenate"] > 1 else {"concatenate": known.get("concatenate")}
+        return known == wanted | more  # beside the layers, there may be more than is asked for
+
     suffix = "-untrained" if untrained else "" if solver == "lbfgs" else f"-{solver}"
-    return _measured(
-        path, f"probe{suffix}.json", LayerProbes, measure, data=data, device=device, reuse=reuse,
-        whole=layers is None,
+    return measured(
+        path, f"probe{suffix}.json", LayerProbes, measure, data=data, device=device,
+        settings=settings, enough=enough, reuse=reuse, whole=layers is None,
     )  # fmt: skip
-
-
-def _probed_layer(path: Path, layer: int | None, *, instead: str = "") -> LayerProbe:
-    """Return what a run's `probe.json` says of a layer, or of the best one.
-
-    Raises:
-        ConfigError: It was not probed.
-    """
-    run = _run_at(path)
-    probed = run.read("probe.json", LayerProbes) if run else None
-    rows = {row.layer: row for row in probed.layers} if probed else {}
-    wanted = probed.best_layer if probed and layer is None else layer
-    if wanted not in rows:
-        which = "" if layer is None else f" at layer {layer}"
-        raise ConfigError(
-            f"{path} has not been probed{which}, and that decides the layer and the penalty; run "
-            f"igpt probe first{instead}"
-        )
-    return rows[wanted]
 
 
 def masks_run(
@@ -213,7 +178,9 @@ def masks_run(
         pretrained.model.config.require_bert()
         test = store.split("test")
         if pretrained.class_names is None:
-            row = _probed_layer(path, layer)
+            row = kept_row(path, store, layer)
+            if row is None:
+                raise not_probed(path, store, layer)
             return mask_ensemble(
                 pretrained, store.split("train+validation"), test, layer=row.layer, l2=row.setting,
                 masks=masks, seed=seed,
@@ -222,9 +189,15 @@ def masks_run(
             raise ConfigError(f"{path} has a class head, which reads one layer; leave out --layer")
         return class_mask_ensemble(pretrained, test, masks=masks, seed=seed)
 
-    return _measured(
-        path, "masks.json", MasksResult, measure, data=data, device=device, reuse=reuse
-    )
+    def settings(store: RecordStore) -> dict[str, Any]:
+        row = kept_row(path, store, layer)
+        read = None if row is None else {"layer": row.layer, "l2": row.setting}
+        return {"seed": seed, "masks": masks, "layer": layer, "read": read}
+
+    return measured(
+        path, "masks.json", MasksResult, measure, data=data, device=device, settings=settings,
+        reuse=reuse,
+    )  # fmt: skip
 
 
 def few_labels_run(
@@ -253,26 +226,39 @@ def few_labels_run(
         ConfigError: No such layer, or none is given where the run has not been probed.
         DataError: No labels, or a class with too few images.
     """
+    tuning = (config or config_for(path)) if finetune_steps else None
+
+    def layer_of(store: RecordStore) -> int | None:
+        row = kept_row(path, store, None) if layer is None else None
+        return layer if row is None else row.layer
 
     def measure(pretrained: Pretrained, store: RecordStore) -> FewLabelsResult:
         def fine_tuned(subset: Records) -> float:
-            chosen = config or config_for(path)
-            tuned = _fine_tuned(pretrained, subset, chosen, steps=finetune_steps, seed=seed)
+            assert tuning is not None
+            tuned = _fine_tuned(pretrained, subset, tuning, steps=finetune_steps, seed=seed)
             return accuracy(tuned, store.split("test"))
 
-        read, how = layer, "given"
+        read = layer_of(store)
         if read is None:
-            read = _probed_layer(path, None, instead=", or give --layer").layer
-            how = "best on validation with all labels (probe.json)"
+            raise not_probed(path, store, None, ", or give --layer")
+        how = "best on validation with all labels (probe.json)" if layer is None else "given"
         result = few_labels(
             pretrained, store, layer=read, labels_per_class=labels_per_class, subsets=subsets,
             seed=seed, fine_tuned=fine_tuned if finetune_steps else None,
         )  # fmt: skip
         return dataclasses.replace(result, layer_chosen=how, finetune_steps=finetune_steps)
 
-    return _measured(
-        path, "few-labels.json", FewLabelsResult, measure, data=data, device=device, reuse=reuse
-    )
+    def settings(store: RecordStore) -> dict[str, Any]:
+        return {
+            "seed": seed, "labels_per_class": labels_per_class, "subsets": subsets,
+            "layer": layer, "read": layer_of(store), "finetune_steps": finetune_steps,
+            "config": tuning,
+        }  # fmt: skip
+
+    return measured(
+        path, "few-labels.json", FewLabelsResult, measure, data=data, device=device,
+        settings=settings, reuse=reuse,
+    )  # fmt: skip
 
 
 def _fine_tuned(
@@ -322,14 +308,20 @@ def outliers_run(
     def measure(pretrained: Pretrained, store: RecordStore) -> OutliersResult:
         stores = [RecordStore.open(other) for other in others]
         compared = compare_losses(pretrained, store, others=stores, images=images, seed=seed)
-        if run := _run_at(path):
-            extremes_picture(compared, pretrained, run.path / "extremes.png")
-            losses_picture(compared, run.path / "outliers.png")
+        if run := run_at(path):
+            with kept_if_possible():
+                extremes_picture(compared, pretrained, run.path / "extremes.png")
+                losses_picture(compared, run.path / "outliers.png")
         return compared.result
 
-    return _measured(
-        path, "outliers.json", OutliersResult, measure, data=data, device=device, reuse=reuse
-    )
+    def settings(_: RecordStore) -> dict[str, Any]:
+        foreign = {str(other): RecordStore.open(other).identity for other in others}
+        return {"seed": seed, "images": images, "others": foreign}
+
+    return measured(
+        path, "outliers.json", OutliersResult, measure, data=data, device=device,
+        settings=settings, reuse=reuse,
+    )  # fmt: skip
 
 
 def write_features(
@@ -337,17 +329,18 @@ def write_features(
     *,
     data: Path,
     out: Path,
+    overwrite: bool = False,
     layers: Sequence[int] | None = None,
     device: str = "auto",
 ) -> dict[str, tuple[int, ...]]:
     """Write the features of every split to one `.npz` and return the arrays' shapes.
 
     Raises:
-        ConfigError: No such layer, or `out` is no `.npz`.
+        ConfigError: No such layer, or `out` is no `.npz` or may not be written.
         DataError: Images smaller than the network's.
     """
-    if out.suffix != ".npz":
-        raise ConfigError(f"features are written as .npz, got --out {out}; try {out}.npz")
+    require_ending(out, ".npz", "features are")
+    require_free(out, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     store = RecordStore.open(data)
     if layers is None:

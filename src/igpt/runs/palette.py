@@ -6,15 +6,18 @@ from pathlib import Path
 
 from igpt.data.batches import images_at_size
 from igpt.data.store import RecordStore
-from igpt.errors import ConfigError, IgptError
-from igpt.files import read_json, write_json
+from igpt.errors import ConfigError, DataError, IgptError
+from igpt.files import read_json, refusals_told, write_json
+from igpt.outputs import require_ending, require_free
 from igpt.pixels.images import write_png
+from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import (
     Distortion,
     distortion_picture,
     fit_palette,
     measure_distortion,
 )
+from igpt.seals import sealed, unsealed
 from igpt.values import from_dict, to_dict
 
 _MEASURED = 2000  # images that the distortion is measured on
@@ -34,6 +37,8 @@ class PaletteReport(Distortion):
     """That the distortion was measured on."""
     images: int
     """Of it."""
+    fingerprint: str | None = None
+    """Of the palette; None in reports of igpt 0.1."""
 
 
 def fit_palette_file(
@@ -45,6 +50,7 @@ def fit_palette_file(
     image_size: int | None = None,
     most_resized: int = 100_000,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> PaletteReport:
     """Fit a palette to a store's train split; write it, a report and a picture; return the report.
 
@@ -63,13 +69,15 @@ def fit_palette_file(
             default.
         most_resized: Where the images have to be resized, at most so many are, drawn by the seed.
         seed: Decides the sample of images and pixels and where k-means starts.
+        overwrite: Whether what is there may be replaced.
 
     Raises:
-        ConfigError: `out` is no `.npy`, or the size is impossible.
+        ConfigError: `out` is no `.npy` or may not be written, or the size is impossible.
         DataError: No store, or too few colors in it.
     """
-    if out.suffix != ".npy":
-        raise ConfigError(f"a palette is written as .npy, got --out {out}; try {out}.npy")
+    require_ending(out, ".npy", "a palette is")
+    beside = [out.with_suffix(ending) for ending in (".json", ".png")]
+    require_free(out, *beside, overwrite=overwrite)
     records = RecordStore.open(store)
     side = image_size or records.config.image_size
     train = records.split("train")
@@ -87,18 +95,39 @@ def fit_palette_file(
         seed=seed,
         split=split,
         images=len(held_out),
+        fingerprint=palette.fingerprint,
         **dataclasses.asdict(measure_distortion(palette, held_out)),
     )
+    picture = distortion_picture(palette, shown)
+    for file in beside:  # so that what lies beside a palette is never that of the one before
+        with refusals_told(file):
+            file.unlink(missing_ok=True)
     palette.save(out)
-    write_json(out.with_suffix(".json"), to_dict(report))
-    write_png(out.with_suffix(".png"), distortion_picture(palette, shown))
+    write_json(out.with_suffix(".json"), sealed(to_dict(report)))
+    write_png(out.with_suffix(".png"), picture)
+    return report
+
+
+def read_report(palette: Path) -> PaletteReport:
+    """Return the report that lies beside a palette file.
+
+    Raises:
+        DataError: It is missing or damaged, or is that of another palette.
+    """
+    file = palette.with_suffix(".json")
+    values = unsealed(read_json(file, error=DataError), file, error=DataError)
+    try:
+        report = from_dict(PaletteReport, values, name="it")
+    except ConfigError as error:
+        raise DataError(f"{file} is no palette's report: {error}; fit the palette again") from error
+    if report.fingerprint not in (None, Palette.load(palette).fingerprint):
+        raise DataError(f"{file} is the report of another palette than {palette}; fit it again")
     return report
 
 
 def size_fitted_at(palette: Path) -> int | None:
     """Return the image size that a palette was fitted at, by the report beside it; None if none."""
     try:
-        values = read_json(palette.with_suffix(".json"))
-        return from_dict(PaletteReport, values, name="a palette's report").image_size
+        return read_report(palette).image_size
     except IgptError:
         return None

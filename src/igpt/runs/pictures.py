@@ -1,5 +1,6 @@
 """Pictures from a run: completions and surprise maps of images, samples, and losses compared."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
+from igpt.outputs import require_ending, require_free
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import image_grid, read_square, write_png
 from igpt.processes import choose_device
@@ -43,6 +45,7 @@ def complete_files(
     sampling: SamplingConfig | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Complete image files and write the pictures to the folder `out`.
 
@@ -54,19 +57,29 @@ def complete_files(
 
     Raises:
         CheckpointError: No model at `path`.
-        ConfigError: No such number of rows, or the network is not autoregressive.
+        ConfigError: No such number of rows, the network is not autoregressive, or a picture may not
+            be written.
         DataError: A file is missing or is no image.
     """
+    picture = out / "completions.png"
+    files = _completion_files(out, images, samples)
+    require_free(picture, *files, reads=images, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     pixels = _read(images, pretrained, filter)
-    picture = out / "completions.png"
     completions = _complete(pretrained, pixels, picture, rows, samples, sampling, seed)
-    for number, (file, made) in enumerate(zip(images, completions, strict=True), start=1):
-        same_name = sum(other.stem == file.stem for other in images) > 1
-        name = f"{number}-{file.stem}" if same_name else file.stem
-        for sample, completion in enumerate(made, start=1):
-            write_png(out / f"{name}-{sample}.png", completion)
+    for file, completion in zip(files, itertools.chain(*completions), strict=True):
+        write_png(file, completion)
     return picture
+
+
+def _completion_files(out: Path, images: Sequence[Path], samples: int) -> list[Path]:
+    """Return where each image's completions go; its number is put before a name that is shared."""
+    stems = [file.stem for file in images]
+    names = [
+        f"{number}-{stem}" if stems.count(stem) > 1 else stem
+        for number, stem in enumerate(stems, start=1)
+    ]
+    return [out / f"{name}-{sample}.png" for name in names for sample in range(1, samples + 1)]
 
 
 def complete_records(
@@ -145,13 +158,16 @@ def sample_file(
     sampling: SamplingConfig | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Draw images from nothing and write them as one PNG, about as wide as high.
 
     Raises:
         CheckpointError: No model at `path`.
-        ConfigError: The network is not autoregressive.
+        ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
     """
+    require_ending(out, ".png", "samples are")
+    require_free(out, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     images = sample_images(pretrained, samples, sampling=sampling, seed=seed, title="sample")
     columns = math.ceil(math.sqrt(samples))
@@ -169,6 +185,7 @@ def surprise_file(
     *,
     filter: ResamplingFilter = DEFAULT_FILTER,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> list[float]:
     """Draw where image files surprise a network, and return each one's nats per pixel.
 
@@ -179,9 +196,11 @@ def surprise_file(
 
     Raises:
         CheckpointError: No model at `path`.
-        ConfigError: The network is not autoregressive.
+        ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
         DataError: A file is missing or is no image.
     """
+    require_ending(out, ".png", "a surprise map is")
+    require_free(out, reads=images, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     return _surprise(pretrained, _read(images, pretrained, filter), out)
 

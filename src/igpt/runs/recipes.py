@@ -6,13 +6,13 @@ and what was run is kept, field by field, in the run's `recipe.json`.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from igpt.data.augment import Augmentation
 from igpt.errors import ConfigError, nearest_name
+from igpt.files import parse_json
 from igpt.model.config import MASK_PROBABILITY, SIZES, ModelConfig
 from igpt.training.config import TrainingConfig
 from igpt.values import from_dict, require_choices, to_dict
@@ -290,8 +290,8 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
             hint = f"; did you mean {elsewhere[0]}?" if elsewhere and not parents else ""
             raise ConfigError(f"there is no setting {path!r}{hint or nearest_name(name, names)}")
         try:
-            part[name] = json.loads(text)
-        except json.JSONDecodeError:
+            part[name] = parse_json(text)
+        except ValueError:
             part[name] = text
     return from_dict(type(config), values)
 

@@ -18,9 +18,10 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -32,13 +33,12 @@ from igpt.model.config import ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream_seed
+from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
 from igpt.runs.provenance import provenance
 from igpt.runs.recipes import FinetuneConfig, Recipe
+from igpt.seals import sealed, unsealed
 from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
 from igpt.values import from_dict, to_dict
-
-Result = TypeVar("Result")
-
 
 FORMAT = 2
 """Of `recipe.json`."""
@@ -58,8 +58,7 @@ class DataIdentity:
     @classmethod
     def of(cls, store: RecordStore, location: Path) -> "DataIdentity":
         """Return the identity of the store at `location`."""
-        text = (store.path / "store.json").read_bytes()
-        return cls(path=str(location), sha256=hashlib.sha256(text).hexdigest()[:16])
+        return cls(path=str(location), sha256=store.identity)
 
     def reopen(self, location: Path | None = None) -> RecordStore:
         """Open the images, possibly moved to another location since.
@@ -147,10 +146,10 @@ class RunFolder:
             aside.mkdir()
             kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
             header = {"format": FORMAT, "kind": kind}
-            write_json(aside / "recipe.json", {**header, **to_dict(settings)})
+            write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
             if pretrained is not None:
                 pretrained.save(aside / "pretrained")
-            write_json(aside / "provenance.json", to_dict(provenance(device)))
+            write_kept(aside / "provenance.json", provenance(device), {})
             palette.save(aside / "palette.npy")
         return cls(path)
 
@@ -203,15 +202,16 @@ class RunFolder:
         Raises:
             CheckpointError: The file is damaged, or of an earlier igpt.
         """
+        return self.kept(name, kind)[0]
+
+    def kept(self, name: str, kind: type[Result]) -> tuple[Result | None, dict[str, MadeFrom]]:
+        """Return what `read` does, and what it, or each part of it, was made from.
+
+        Raises:
+            CheckpointError: The file is damaged, or of an earlier igpt.
+        """
         file = self.path / name
-        if not file.is_file():
-            return None
-        try:
-            return from_dict(kind, read_json(file), name="it")
-        except ConfigError as error:
-            raise CheckpointError(
-                f"{file} is damaged or of an earlier igpt: {error}; measure it again"
-            ) from error
+        return read_kept(file, kind) if file.is_file() else (None, {})
 
     def require(self, name: str, kind: type[Result]) -> Result:
         """Return a result that must be there by now."""
@@ -219,9 +219,11 @@ class RunFolder:
         assert result is not None, f"{self.path / name} has not been written"
         return result
 
-    def write(self, name: str, result: Any) -> None:
-        """Write a result as one of the folder's JSON files."""
-        write_json(self.path / name, to_dict(result))
+    def write(
+        self, name: str, result: Any, made_from: Mapping[str, MadeFrom] | None = None
+    ) -> None:
+        """Write a result as one of the folder's JSON files; what for, see `igpt.runs.kept`."""
+        write_kept(self.path / name, result, made_from or {})
 
     @property
     def settings(self) -> Settings:
@@ -231,7 +233,7 @@ class RunFolder:
             CheckpointError: `recipe.json` is damaged, or of an earlier igpt.
         """
         file = self.path / "recipe.json"
-        values = read_json(file)
+        values = unsealed(read_json(file), file, error=CheckpointError)
         if values.pop("format", 1) != FORMAT:
             raise CheckpointError(
                 f"{file} is of another format than the {FORMAT} that this igpt reads; go on with "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from igpt.errors import ConfigError
-from igpt.values import require_choices
+from igpt.values import require_choices, require_seed
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -65,9 +65,10 @@ class TrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "warmup_epochs", "weight_decay", "seed"):
+        for name in ("warmup_steps", "warmup_epochs", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_seed(self.seed)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
