@@ -41,7 +41,8 @@ class Measured:
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
-    config = laboratory.scale.recipe_of("base", seed).finetune
+    recipe = laboratory.scale.recipe_of("base", seed)
+    config = recipe.finetune
     probe = laboratory.probe("base", seed)
     assert probe.raw_pixels is not None
     inner = max(probe.layers[:-1], key=lambda row: row.validation_accuracy).layer
@@ -50,7 +51,7 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     early = laboratory.finetuned("base", seed, "inner-layer", replace(config, layer=inner))
     alone = replace(config, pixel_coefficient=0.0)
     class_only = laboratory.finetuned("base", seed, "class", alone)
-    scratch, tried = _from_scratch(laboratory, seed, replace(alone, from_scratch=True))
+    scratch, tried = _from_scratch(laboratory, seed, recipe.baseline)
     assert scratch.validation_accuracy is not None
     reached = (
         line["step"] + 1

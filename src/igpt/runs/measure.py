@@ -285,6 +285,8 @@ def _fine_tuned(
     training = dataclasses.replace(
         config.training,
         steps=steps,
+        warmup_steps=steps // 10,
+        warmup_epochs=0.0,
         seed=seed,
         batch_size=min(config.training.batch_size, len(records)),
     )

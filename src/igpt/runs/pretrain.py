@@ -115,17 +115,20 @@ def check(
     """See that recipe, images, palette and device go together, before anything is written.
 
     Raises:
-        ConfigError: A batch larger than the split, or no compiler where one is wanted.
+        ConfigError: A batch larger than the split, a warm-up longer than the run, or no compiler
+            where one is wanted.
         DataError: There is no such split, or the images are too small for the network or tokens of
             another palette.
     """
     tokenizer = ImageTokenizer(palette, recipe.model.image_size)
+    records = store.split(split)
     check_fits(
-        store.split(split),
+        records,
         tokenizer,
         batch_size=recipe.training.batch_size,
         augmentation=recipe.augmentation,
     )
+    recipe.training.for_records(len(records))
     if recipe.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
@@ -181,7 +184,7 @@ def go_on(
     memory = fit(
         run.path,
         pretrained,
-        training=training,
+        training=training.for_records(len(batches.records)),
         objective=objective,
         batch_at=batches.at,
         validate=validate,
