@@ -358,7 +358,8 @@ def _flush(path: Path) -> None:
     """See that a file, or the names in a folder, outlive a power cut."""
     sys.audit("igpt.fsync", str(path))
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows flushes only what may be written, and no folders.
+        descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -71,6 +71,8 @@ def exchange(one: Path, other: Path) -> bool:
 
 def _renamed(source: Path, target: Path, flag: int) -> bool:
     sys.audit("igpt.rename", os.fspath(source), os.fspath(target), flag)
+    if sys.platform != "linux":
+        return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
