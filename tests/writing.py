@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from igpt.errors import DataError
 from igpt.files import remove_abandoned, require_writable, written_aside
-from tests.system import deaths, refuse
+from tests.changes import deaths
+from tests.system import refuse
 from tests.writing import names, read_folder, told, write, write_folder
 home = Path(sys.argv[1])
 """
