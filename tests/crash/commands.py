@@ -1,0 +1,147 @@
+"""Calls of `igpt` that write, on inputs so small that each takes a fraction of a second.
+
+    make_inputs(given)          images, a store, a palette and runs, which calls read
+    for command in COMMANDS:    what is called, on a folder `work`; and how its user goes on with it
+
+All that is written lies in `work`, which may hold something before, and is compared as a whole.
+"""
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import write_shapes
+
+from igpt.cli import main
+
+_TINY = (
+    " --device cpu --set model.image_size=4 --set model.layers=1 --set model.width=8"
+    " --set model.heads=2 --set training.batch_size=4 --set training.warmup_steps=1"
+    " --set training.validation_images=4 --set training.learning_rate=0.01"
+)
+_ON_IMAGES = " --data {given}/store --palette {given}/palette.npy"
+_PRETRAIN = (
+    "pretrain digits-quickstart --out {work}/run --steps 4 --set training.validate_every=2"
+    " --set training.checkpoint_every=1 --set snapshots=1" + _ON_IMAGES + _TINY
+)
+_FINETUNE = (
+    "finetune {given}/run --data {given}/store --out {work}/tuned --device cpu --steps 6"
+    " --set training.batch_size=4 --set training.learning_rate=0.01 --set patience=2"
+    " --set training.validate_every=1 --set training.validation_images=4"
+)
+_SEARCH = (
+    "search digits-quickstart --out {work}/rates --steps 2 --rates 0.01,0.003 --fold-validation"
+    " --set training.validate_every=2 --set training.checkpoint_every=1"
+    + _ON_IMAGES + _TINY.replace(" --set training.learning_rate=0.01", "")
+)  # fmt: skip
+_PREPARE = (
+    "data prepare {given}/photos --out {work}/store --image-size 4 --validation-fraction 0.2"
+    " --test-fraction 0.2"
+)
+_MEASURED = " {work}/run --data {given}/store --device cpu"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A call of `igpt`, with `{given}` and `{work}` for the folders it reads and writes."""
+
+    name: str
+    call: str
+    before: tuple[str, ...] = ()
+    """Calls that make what is there before; or a folder to make, or one to copy, if it says so."""
+    go_on: tuple[str, ...] = ()
+    """Calls that are tried in turn after a kill, until one goes well, before the same one again."""
+    made_anew: frozenset[str] = frozenset()
+    """Files of those there before that are removed first, so that none lies beside others' work."""
+
+    def set_up(self, given: Path, work: Path) -> None:
+        """Make what is there before, in an empty folder."""
+        for call in self.before:
+            what, *words = shlex.split(call.format(given=given, work=work))
+            if what == "mkdir":
+                os.mkdir(*words)
+            elif what == "copy":
+                shutil.copytree(*words)
+            else:
+                igpt([what, *words])
+
+    def first(self, given: Path, work: Path) -> None:
+        """Make the call."""
+        igpt(shlex.split(self.call.format(given=given, work=work)))
+
+    def again(self, given: Path, work: Path) -> None:
+        """Go on after a kill, as far as that is not refused."""
+        for call in (*self.go_on, self.call):
+            try:
+                return igpt(shlex.split(call.format(given=given, work=work)))
+            except RefusedError as error:
+                refused = error
+        raise refused
+
+
+class RefusedError(Exception):
+    """A call that ended with another code than 0."""
+
+
+def igpt(words: list[str]) -> None:
+    """Make a call in this process.
+
+    Raises:
+        RefusedError: It ended with another code than 0.
+    """
+    try:
+        main(words)
+    except SystemExit as stop:
+        if stop.code:
+            raise RefusedError(f"igpt {' '.join(words[:2])} ended with {stop.code}") from stop
+
+
+def make_inputs(given: Path) -> None:
+    """Make what calls read."""
+    write_shapes(given / "photos", images=24)
+    for call in (
+        _PREPARE, "palette fit {given}/store --out {work}/palette.npy --size 16", _PRETRAIN,
+        _PRETRAIN.replace("/run", "/bert") + " --set model.causal=false",
+        _FINETUNE,
+        "probe {given}/bert --data {given}/store --device cpu",
+        "probe {given}/run --data {given}/store --device cpu",
+    ):  # fmt: skip
+        igpt(shlex.split(call.format(given=given, work=given)))
+
+
+_A_RUN = ("copy {given}/run {work}/run",)
+_RESUME = ("resume {work}/run --device cpu",)
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("prepare", _PREPARE),
+        Command("prepare, into an empty folder", _PREPARE, ("mkdir {work}/store",)),
+        Command("palette", "palette fit {given}/store --out {work}/palette.npy --size 8"),
+        Command("pretrain", _PRETRAIN, go_on=_RESUME),
+        Command("pretrain, into an empty folder", _PRETRAIN, ("mkdir {work}/run",), _RESUME),
+        Command("pretrain, masked", _PRETRAIN + " --set model.causal=false", go_on=_RESUME),
+        Command("finetune", _FINETUNE, go_on=("resume {work}/tuned --device cpu",)),
+        Command("resume", _RESUME[0], (_PRETRAIN + " --seconds 0",)),
+        Command("search", _SEARCH),
+        Command("convert", "convert {given}/run {work}/exported"),
+        Command("convert, to igpt's own", "convert {given}/tuned {work}/model --to igpt"),
+        Command("evaluate", "evaluate" + _MEASURED, _A_RUN),
+        Command("probe", "probe" + _MEASURED, _A_RUN),
+        Command("few-labels", "few-labels --labels 2 --subsets 2" + _MEASURED, _A_RUN),
+        Command("along", "along" + _MEASURED, _A_RUN),
+        Command("masks", "masks --masks 2" + _MEASURED, ("copy {given}/bert {work}/run",)),
+        Command("outliers", "outliers --images 4" + _MEASURED, _A_RUN),
+        Command("complete", "complete --count 2 --samples 1" + _MEASURED, _A_RUN),
+        Command("surprise", "surprise --count 2" + _MEASURED, _A_RUN),
+        Command("sample", "sample {given}/run --samples 2 --device cpu --out {work}/samples.png"),
+        Command(
+            "features", "features {given}/run --data {given}/store --device cpu --out {work}/a.npz"
+        ),
+        Command("show", "data show {given}/store --out {work}/sheet.png"),
+        Command("report", "report {given}/run {given}/tuned --out {work}/report.html"),
+        Command("push", "push {given}/run somebody/pixels --dry-run {work}/pushed"),
+    )
+}
