@@ -27,7 +27,9 @@ _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06  # of <linux/bpf_common.h>
 _ALLOW, _ASK, _REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000
 
 
-def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) -> str:
+def run(
+    code: str, *arguments: object, mounted: tuple[Path, str] | None = None, seconds: int = 120
+) -> str:
     """Run a program, which must end well, and return what it printed.
 
     Args:
@@ -35,6 +37,7 @@ def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) 
         arguments: For its `sys.argv[1:]`.
         mounted: A folder on which the program, and nobody else, sees a small empty disk, and the
             options it is mounted with, such as "size=64k". The test is skipped where nobody may.
+        seconds: That it may take.
     """
     command = [sys.executable, "-c", code, *map(str, arguments)]
     if mounted is not None:
@@ -58,7 +61,7 @@ def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) 
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr

@@ -40,6 +40,7 @@ _PREPARE = (
     "data prepare {given}/photos --out {work}/store --image-size 4 --validation-fraction 0.2"
     " --test-fraction 0.2"
 )
+_PALETTE = "palette fit {given}/store --out {work}/palette.npy --size 8"
 _MEASURED = " {work}/run --data {given}/store --device cpu"
 
 
@@ -53,6 +54,8 @@ class Command:
     """Calls that make what is there before; or a folder to make, or one to copy, if it says so."""
     go_on: tuple[str, ...] = ()
     """Calls that are tried in turn after a kill, until one goes well, before the same one again."""
+    overwrites: bool = False
+    """Whether it takes --overwrite, which is tried last."""
     made_anew: frozenset[str] = frozenset()
     """Files of those there before that are removed first, so that none lies beside others' work."""
 
@@ -73,7 +76,10 @@ class Command:
 
     def again(self, given: Path, work: Path) -> None:
         """Go on after a kill, as far as that is not refused."""
-        for call in (*self.go_on, self.call):
+        calls = [*self.go_on, self.call]
+        if self.overwrites:
+            calls.append(f"{self.call} --overwrite")
+        for call in calls:
             try:
                 return igpt(shlex.split(call.format(given=given, work=work)))
             except RefusedError as error:
@@ -82,7 +88,11 @@ class Command:
 
 
 class RefusedError(Exception):
-    """A call that ended with another code than 0."""
+    """A call ended with another code than 0."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def igpt(words: list[str]) -> None:
@@ -95,7 +105,7 @@ def igpt(words: list[str]) -> None:
         main(words)
     except SystemExit as stop:
         if stop.code:
-            raise RefusedError(f"igpt {' '.join(words[:2])} ended with {stop.code}") from stop
+            raise RefusedError(int(stop.code)) from stop
 
 
 def make_inputs(given: Path) -> None:
@@ -119,7 +129,13 @@ COMMANDS = {
     for command in (
         Command("prepare", _PREPARE),
         Command("prepare, into an empty folder", _PREPARE, ("mkdir {work}/store",)),
-        Command("palette", "palette fit {given}/store --out {work}/palette.npy --size 8"),
+        Command("palette", _PALETTE, overwrites=True),
+        Command(
+            "palette, anew",
+            _PALETTE + " --overwrite",
+            (_PALETTE.replace("8", "4"),),
+            made_anew=frozenset({"palette.json", "palette.png"}),
+        ),
         Command("pretrain", _PRETRAIN, go_on=_RESUME),
         Command("pretrain, into an empty folder", _PRETRAIN, ("mkdir {work}/run",), _RESUME),
         Command("pretrain, masked", _PRETRAIN + " --set model.causal=false", go_on=_RESUME),
@@ -136,11 +152,17 @@ COMMANDS = {
         Command("outliers", "outliers --images 4" + _MEASURED, _A_RUN),
         Command("complete", "complete --count 2 --samples 1" + _MEASURED, _A_RUN),
         Command("surprise", "surprise --count 2" + _MEASURED, _A_RUN),
-        Command("sample", "sample {given}/run --samples 2 --device cpu --out {work}/samples.png"),
         Command(
-            "features", "features {given}/run --data {given}/store --device cpu --out {work}/a.npz"
+            "sample",
+            "sample {given}/run --samples 2 --device cpu --out {work}/samples.png",
+            overwrites=True,
         ),
-        Command("show", "data show {given}/store --out {work}/sheet.png"),
+        Command(
+            "features",
+            "features {given}/run --data {given}/store --device cpu --out {work}/a.npz",
+            overwrites=True,
+        ),
+        Command("show", "data show {given}/store --out {work}/sheet.png", overwrites=True),
         Command("report", "report {given}/run {given}/tuned --out {work}/report.html"),
         Command("push", "push {given}/run somebody/pixels --dry-run {work}/pushed"),
     )
