@@ -137,11 +137,7 @@ class Bench:
         account.whole += at_once == self.new
         if told and (len(_TOLD.findall(self.output)) != 1 or "Traceback" in self.output):
             faults.append(f"it told {self.output[-600:]}")
-        lost = [
-            path for path in self.old
-            if at_once.get(path) not in (self.old[path], self.new.get(path))
-            and not (path in self.command.made_anew and path not in at_once)
-        ]  # fmt: skip
+        lost = [path for path in self.old if self._is_lost(path, at_once.get(path))]
         if lost:
             faults.append(f"{lost} were lost")
         code = self.run(self.again)
@@ -157,6 +153,12 @@ class Bench:
     def output(self) -> str:
         """What the last work printed."""
         return self.printed.read_text(errors="replace")
+
+    def _is_lost(self, path: str, now: str | None) -> bool:
+        """Say whether a file that was there before is neither that any more nor what it becomes."""
+        if now in (self.old[path], self.new.get(path)):
+            return False
+        return path not in (self.command.made_anew if now is None else self.command.carried_on)
 
     def _printing(self, work: Callable[[], object]) -> None:
         """Do some work, in a process of its own, that prints into the file, also why it failed."""

@@ -57,7 +57,9 @@ class Command:
     overwrites: bool = False
     """Whether it takes --overwrite, which is tried last."""
     made_anew: frozenset[str] = frozenset()
-    """Files of those there before that are removed first, so that none lies beside others' work."""
+    """Files there before that are removed first, so that none lies beside another's."""
+    carried_on: frozenset[str] = frozenset()
+    """Files there before that are neither as before nor as in the end while it is at work."""
 
     def set_up(self, given: Path, work: Path) -> None:
         """Make what is there before, in an empty folder."""
@@ -140,7 +142,15 @@ COMMANDS = {
         Command("pretrain, into an empty folder", _PRETRAIN, ("mkdir {work}/run",), _RESUME),
         Command("pretrain, masked", _PRETRAIN + " --set model.causal=false", go_on=_RESUME),
         Command("finetune", _FINETUNE, go_on=("resume {work}/tuned --device cpu",)),
-        Command("resume", _RESUME[0], (_PRETRAIN + " --seconds 0",)),
+        Command(
+            "resume",
+            _RESUME[0],
+            (_PRETRAIN + " --seconds 0",),
+            carried_on=frozenset(
+                f"run/{name}"
+                for name in ("metrics.jsonl", "model/config.json", "model/model.safetensors")
+            ),
+        ),
         Command("search", _SEARCH),
         Command("convert", "convert {given}/run {work}/exported"),
         Command("convert, to igpt's own", "convert {given}/tuned {work}/model --to igpt"),
