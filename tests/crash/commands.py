@@ -14,13 +14,15 @@ from pathlib import Path
 
 from tests.conftest import write_shapes
 
+from igpt import quickstart
 from igpt.cli import main
+from igpt.runs.recipes import RECIPES, find_recipe, with_settings
 
-_TINY = (
-    " --device cpu --set model.image_size=4 --set model.layers=1 --set model.width=8"
-    " --set model.heads=2 --set training.batch_size=4 --set training.warmup_steps=1"
-    " --set training.validation_images=4 --set training.learning_rate=0.01"
-)
+_SETTINGS = [
+    "model.image_size=4", "model.layers=1", "model.width=8", "model.heads=2",
+    "training.batch_size=4", "training.warmup_steps=1", "training.validation_images=4",
+]  # fmt: skip
+_TINY = " --device cpu" + "".join(f" --set {setting}" for setting in _SETTINGS)
 _ON_IMAGES = " --data {given}/store --palette {given}/palette.npy"
 _PRETRAIN = (
     "pretrain digits-quickstart --out {work}/run --steps 4 --set training.validate_every=2"
@@ -34,14 +36,31 @@ _FINETUNE = (
 _SEARCH = (
     "search digits-quickstart --out {work}/rates --steps 2 --rates 0.01,0.003 --fold-validation"
     " --set training.validate_every=2 --set training.checkpoint_every=1"
-    + _ON_IMAGES + _TINY.replace(" --set training.learning_rate=0.01", "")
+    + _ON_IMAGES + _TINY
 )  # fmt: skip
 _PREPARE = (
     "data prepare {given}/photos --out {work}/store --image-size 4 --validation-fraction 0.2"
     " --test-fraction 0.2"
 )
+_REPRODUCE = (
+    "reproduce fine-tuning --data {given}/store --seeds 1 --out {work}/claims"
+    + _TINY
+    + " --set training.steps=2 --set finetune.training.steps=2"
+    " --set finetune.training.batch_size=4"
+)
 _PALETTE = "palette fit {given}/store --out {work}/palette.npy --size 8"
 _MEASURED = " {work}/run --data {given}/store --device cpu"
+
+# No option makes the quickstart as short as this.
+quickstart.RECIPE, quickstart.PLACEMENTS = "smallest", 1
+RECIPES["smallest"] = with_settings(
+    find_recipe("digits-quickstart"),
+    [
+        *_SETTINGS, "model.image_size=8", "training.steps=4", "training.validate_every=2",
+        "training.checkpoint_every=1", "finetune.training.steps=2",
+        "finetune.training.batch_size=4",
+    ],
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,6 +193,9 @@ COMMANDS = {
         ),
         Command("show", "data show {given}/store --out {work}/sheet.png", overwrites=True),
         Command("report", "report {given}/run {given}/tuned --out {work}/report.html"),
+        Command("claims", "claims {work}/claims/tiny --out {work}/claims.md", (_REPRODUCE,)),
+        Command("reproduce", _REPRODUCE),
+        Command("quickstart", "quickstart --out {work}/quickstart --device cpu"),
         Command("push", "push {given}/run somebody/pixels --dry-run {work}/pushed"),
     )
 }
