@@ -174,9 +174,13 @@ class Pretrained:
             self, model=model, class_names=class_names, class_layer=layer, identity=""
         )
 
-    def save(self, folder: Path) -> None:
-        """Write the model folder, whole or not at all."""
-        with written_aside(folder) as aside:
+    def save(self, folder: Path, *, exclusive: bool = False) -> None:
+        """Write the model folder, whole or not at all; where `exclusive`, in place of none.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to, or is taken.
+        """
+        with written_aside(folder, exclusive=exclusive) as aside:
             aside.mkdir()
             write_tensors(aside / _WEIGHTS, fold(self.model.state_dict()))
             self.palette.save(aside / _PALETTE)
