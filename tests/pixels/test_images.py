@@ -14,6 +14,7 @@ from igpt.pixels.images import (
     opened_image,
     read_image,
     read_square,
+    read_whole_png,
     resize_images,
     square,
     to_grey,
@@ -369,3 +370,20 @@ def test_half_a_jpeg_gives_no_crops(fast_jpeg):
     file = smooth_jpeg()
     with pytest.raises(DataError, match=r"photo is broken \(.*truncated"):
         crops_of(file[: len(file) // 2], [[0, 0, 50, 50]], 8, name="photo", fast_jpeg=fast_jpeg)
+
+
+def test_every_changed_bit_and_cut_of_a_png_of_ours_is_found(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    assert read_whole_png(path) == whole
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(DataError, match=r"a\.png"):
+            read_whole_png(path)
+    for kept in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(DataError, match=r"a\.png is no whole PNG file"):
+            read_whole_png(path)

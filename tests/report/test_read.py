@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -165,3 +166,16 @@ def test_what_was_measured_of_another_model_is_left_out_and_named(measured_run, 
     assert reported.outdated == ("evaluation.json: train", "probe.json")
     run.write("probe.json", probes(0.4), {"all": now})
     assert read(run).probe == probes(0.4)
+
+
+def test_metrics_that_lack_what_the_newest_state_tells_of_are_refused(real, tmp_path):
+    run = shutil.copytree(real.autoregressive, tmp_path / "run")
+    whole = (run / "metrics.jsonl").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b'"step": 7', b'"step": 7 ')):
+        (run / "metrics.jsonl").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl (has|was changed)"):
+            read_runs([run])
+    (run / "metrics.jsonl").write_bytes(whole)
+    newest = max((run / "state").iterdir())
+    (newest / "state.json").write_bytes(b"{")  # what the one before it tells is held against
+    assert len(read_runs([run])[0].metrics) == 12

@@ -3,7 +3,9 @@
 import itertools
 import os
 
+import numpy as np
 import pytest
+from tests.conftest import SHAPES_RECIPE
 
 from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError, DataError
@@ -11,6 +13,7 @@ from igpt.pixels.images import read_image
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import fit_palette, measure_distortion
 from igpt.runs.palette import fit_palette_file, read_report, size_fitted_at
+from igpt.runs.pretrain import pretrain
 
 
 def test_a_palette_of_the_train_split_is_measured_on_validation(shapes_store, tmp_path):
@@ -99,3 +102,17 @@ def test_what_cannot_be_fitted_is_refused(shapes_store, tmp_path):
         fit_palette_file(shapes_store.path, tmp_path / "p")
     with pytest.raises(ConfigError, match="2 to 65536 colors, got"):
         fit_palette_file(shapes_store.path, tmp_path / "p.npy", size=1)
+
+
+def test_a_palette_that_is_not_that_of_its_report_is_not_learned_from(shapes_store, given):
+    palette = given["palette"]
+    fit_palette_file(shapes_store.path, palette, size=16, overwrite=True)
+    numbers = np.load(palette)
+    numbers[3] = -numbers[3]
+    np.save(palette, numbers)
+    with pytest.raises(DataError, match=r"report of another palette .* was replaced or damaged"):
+        size_fitted_at(palette)
+    out = palette.with_name("run")
+    with pytest.raises(DataError, match="report of another palette"):
+        pretrain(SHAPES_RECIPE, out=out, **given)
+    assert not out.exists()

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageFile
 
+from igpt.errors import DataError
 from igpt.files import written_aside
 from igpt.pixels.decoding import (
     MAX_PIXELS,
@@ -40,6 +41,7 @@ from igpt.pixels.opening import image_orientation, picture_file, refusals
 GREY_WEIGHTS = (19595, 38470, 7471)
 """Red, green and blue in the luminance of ITU-R 601, in 65,536ths, as in Pillow's mode L."""
 
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _RESIZED_WHOLE = 2**21  # pixels; a strip that would become longer is cut before it is resized
 _REACH = 3  # of the widest filter, in pixels of the smaller image
 
@@ -330,3 +332,24 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
     Image.fromarray(pixels).save(png, format="PNG")
     with written_aside(path) as aside:
         aside.write_bytes(png.getvalue())
+
+
+def read_whole_png(path: Path) -> bytes:
+    """Return the bytes of a PNG file whose every part is held against its checksum.
+
+    Reading the pixels alone does not: a changed bit may show as another picture.
+
+    Raises:
+        DataError: It is missing, or is no whole PNG file.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()  # all but the last part
+        if not content.endswith(_PNG_END):
+            raise ValueError("its end is missing")
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's word for a wrong checksum
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is no whole PNG file ({reason}); draw it again") from error
+    read_image(content, name=str(path))
+    return content

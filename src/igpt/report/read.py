@@ -9,6 +9,7 @@ is, is left out, and named in `outdated`. A run also gets the label and the colo
 on the whole page; all else about its looks is for `igpt.report.plots` and `page.jinja` to decide.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import model_identity
-from igpt.pixels.images import read_image
+from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.kept import MadeFrom, Result, outdated
@@ -33,7 +34,9 @@ from igpt.runs.measure import Evaluation
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import PretrainSettings, RunFolder, Settings
 from igpt.training.config import TrainingConfig
-from igpt.training.metrics import read_metrics
+from igpt.training.fit import STATE
+from igpt.training.metrics import read_metrics, require_lines
+from igpt.training.state import Checkpoints, StateDamaged
 
 _COLORS = ("#2b6ca3", "#c8642b", "#3d8c5f", "#8f5aa8", "#b8962a", "#c2487a", "#3a9aa8", "#7a6a58")
 _OTHER_SOLVERS = ("ridge", "neighbors", "sgd")
@@ -116,7 +119,7 @@ class ReportedRun:
             DataError: It is damaged.
         """
         file = self.folder.path / name
-        return _read_picture(file) if file.is_file() else None
+        return read_whole_png(file) if file.is_file() else None
 
     def samples(self) -> list[tuple[int, bytes]]:
         """Return the pictures drawn during training, by step: a few, first and newest included.
@@ -128,7 +131,7 @@ class ReportedRun:
         steps = sorted((int(file.stem[5:]), file) for file in files if file.stem[5:].isdecimal())
         shown = np.linspace(0, len(steps) - 1, min(_STRIP, len(steps)))
         chosen = [steps[round(index)] for index in shown]
-        return [(step, _read_picture(file)) for step, file in chosen]
+        return [(step, read_whole_png(file)) for step, file in chosen]
 
 
 def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
@@ -192,7 +195,7 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         color=color,
         settings=folder.settings,
         palette=folder.palette if (path / "palette.npy").is_file() else None,
-        metrics=read_metrics(folder.metrics),
+        metrics=_read_metrics(folder),
         evaluation=current.evaluation(),
         probe=current.read("probe.json", LayerProbes),
         untrained=current.read("probe-untrained.json", LayerProbes),
@@ -206,6 +209,12 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
     )
 
 
-def _read_picture(file: Path) -> bytes:
-    read_image(file)  # refuses a damaged one
-    return file.read_bytes()
+def _read_metrics(folder: RunFolder) -> list[dict[str, int | float]]:
+    """Return a run's lines, held against what its newest readable state tells of them."""
+    states = Checkpoints(folder.path / STATE)
+    for step in reversed(states.steps()):
+        with contextlib.suppress(StateDamaged):
+            memory = states.remembered(step)
+            require_lines(folder.metrics, memory.lines, memory.metrics_sha256)
+            break
+    return read_metrics(folder.metrics)

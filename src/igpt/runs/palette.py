@@ -114,20 +114,32 @@ def read_report(palette: Path) -> PaletteReport:
     Raises:
         DataError: It is missing or damaged, or is that of another palette.
     """
-    file = palette.with_suffix(".json")
-    values = unsealed(read_json(file, error=DataError), file, error=DataError)
-    try:
-        report = from_dict(PaletteReport, values, name="it")
-    except ConfigError as error:
-        raise DataError(f"{file} is no palette's report: {error}; fit the palette again") from error
+    report = _read_report(palette)
     if report.fingerprint not in (None, Palette.load(palette).fingerprint):
-        raise DataError(f"{file} is the report of another palette than {palette}; fit it again")
+        raise DataError(
+            f"{palette.with_suffix('.json')} is the report of another palette than {palette}, "
+            "which was replaced or damaged; fit it again, or move the report away"
+        )
     return report
 
 
-def size_fitted_at(palette: Path) -> int | None:
-    """Return the image size that a palette was fitted at, by the report beside it; None if none."""
+def _read_report(palette: Path) -> PaletteReport:
+    file = palette.with_suffix(".json")
+    values = unsealed(read_json(file, error=DataError), file, error=DataError)
     try:
-        return read_report(palette).image_size
-    except IgptError:
+        return from_dict(PaletteReport, values, name="it")
+    except ConfigError as error:
+        raise DataError(f"{file} is no palette's report: {error}; fit the palette again") from error
+
+
+def size_fitted_at(palette: Path) -> int | None:
+    """Return the image size that a palette was fitted at, by the report beside it; None if none.
+
+    Raises:
+        DataError: The report is that of another palette.
+    """
+    try:
+        _read_report(palette)
+    except IgptError:  # somebody else's file of that name
         return None
+    return read_report(palette).image_size

@@ -72,6 +72,7 @@ def pretrain(
     """
     RunFolder.require_room(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
+    fitted = size_fitted_at(palette)
     recipe = for_palette(recipe, colors)
     split = FOLDED if fold_validation else "train"
     check(recipe, store, colors, chosen, split=split)
@@ -90,7 +91,7 @@ def pretrain(
             f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
             f"{recipe.model.positions} tokens each"
         )
-        fitted, side = size_fitted_at(palette), recipe.model.image_size
+        side = recipe.model.image_size
         if fitted not in (None, side):
             run.say(
                 f"{palette} was fitted to images of {fitted}x{fitted} pixels, and the network sees "

@@ -26,7 +26,7 @@ from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import digest, read_json
 from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, model_sha256
-from igpt.pixels.images import read_image
+from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
 from igpt.runs.along import Along
 from igpt.runs.finetune import FinetuneResult
@@ -166,7 +166,7 @@ def _read(read: Callable[[], object]) -> None:
 def _other(path: Path) -> str | None:
     if path.suffix != ".png":
         return "nothing tells what it held"
-    read_image(path)  # which has checksums of its own
+    read_whole_png(path)  # which has checksums of its own
     return None
 
 

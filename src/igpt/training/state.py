@@ -161,6 +161,14 @@ class Checkpoints:
                 damaged[step] = error
         return None, damaged
 
+    def remembered(self, step: int) -> Memory:
+        """Return what the state after `step` updates remembers; its weights are not looked at.
+
+        Raises:
+            StateDamaged: Its state.json is missing or was changed.
+        """
+        return self._read(self.path(step)).memory
+
     def check(self, step: int) -> Memory:
         """Read the state after `step` updates in full, and return what it remembers.
 
