@@ -2,9 +2,9 @@
 
     python -m tests.hostile.matrix WORLD [PATTERN]
 
-Prints a table in Markdown, a row a kind of file, of the files of the world that `tests.hostile.world` built
-whose names match. Each is flipped (a bit, at two places), cut (in half, and by a byte) and
-emptied. What a command makes of that is
+Prints a table in Markdown, a row a kind of file, of the files of the world that
+`tests.hostile.world` built whose names match. Each is flipped (a bit, at two places), cut (in half,
+and by a byte) and emptied. What a command makes of that is
 
     refused     one line, exit code 2
     mended      the same figures as from whole files, and the file is whole again
