@@ -25,12 +25,12 @@ from tests.conftest import write_shapes
 FILE = Path(__file__).with_name("golden.json")
 
 _MODEL = ("model.image_size=6", "model.layers=2", "model.width=16", "model.heads=2")
-_TRAINING = ("steps=6", "batch_size=8", "learning_rate=0.003", "validate_every=3",
+_TRAINING = ("steps=6", "warmup_steps=2", "batch_size=8", "learning_rate=0.003", "validate_every=3",
              "validation_images=10")  # fmt: skip
 _SETTINGS = [
     f"--set={setting}"
     for setting in (
-        *_MODEL, "augmentation=flip", "training.warmup_steps=2",
+        *_MODEL, "augmentation=flip",
         *(f"training.{setting}" for setting in _TRAINING),
     )
 ]  # fmt: skip
@@ -101,7 +101,7 @@ def _figures(*arguments: object) -> Any:
 def _losses(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     kept = ("loss", "class_loss", "pixel_loss", "gradient_norm", "validation_nats_per_pixel",
-            "validation_accuracy")  # fmt: skip
+            "validation_accuracy", "validation_accuracy_at_start")  # fmt: skip
     return [{name: line[name] for name in kept if name in line} for line in lines]
 
 

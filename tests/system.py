@@ -2,19 +2,18 @@
 
     run(code, ...)             a program of its own; `mounted` on a small disk, or as `nobody`
     refuse("fsync", EIO)       there: from now on the kernel refuses such calls
-    deaths(work)               there: do some work again and again, dying one event later each time
+    look_at(numbers)           there: from now on another process decides on such calls
 
 A program says what it found with `print`; `run` returns that.
 """
 
 import ctypes
-import itertools
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,14 +21,15 @@ _CALLS = {  # by the C library's names, in the kernel's numbers
     "x86_64": {"fsync": 74, "rename": 82, "link": 86, "renameat2": 316, "flock": 73},
     "aarch64": {"fsync": 82, "rename": 38, "link": 37, "renameat2": 276, "flock": 32},
 }
-_CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
-_OUR_CHANGES = {"igpt.rename", "igpt.fsync"}
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2  # of <linux/prctl.h>, <linux/seccomp.h>
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_NO_NEW_PRIVILEGES, _SET_FILTER, _NEW_LISTENER = 38, 1, 8  # of <linux/prctl.h>, <linux/seccomp.h>
 _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06  # of <linux/bpf_common.h>
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
+_ALLOW, _ASK, _REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000
 
 
-def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) -> str:
+def run(
+    code: str, *arguments: object, mounted: tuple[Path, str] | None = None, seconds: int = 120
+) -> str:
     """Run a program, which must end well, and return what it printed.
 
     Args:
@@ -37,6 +37,7 @@ def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) 
         arguments: For its `sys.argv[1:]`.
         mounted: A folder on which the program, and nobody else, sees a small empty disk, and the
             options it is mounted with, such as "size=64k". The test is skipped where nobody may.
+        seconds: That it may take.
     """
     command = [sys.executable, "-c", code, *map(str, arguments)]
     if mounted is not None:
@@ -60,7 +61,7 @@ def run(code: str, *arguments: object, mounted: tuple[Path, str] | None = None) 
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr
@@ -84,12 +85,29 @@ def refuse(call: str, number: int) -> None:
 
     Source: seccomp(2), SECCOMP_RET_ERRNO.
     """
-    words = [
-        (_LOAD, 0, 0, 0),  # the call's number is the first word that a filter sees
-        (_JUMP_IF, 0, 1, _CALLS[platform.machine()][call]),
-        (_RETURN, 0, 0, _REFUSE | number),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    _filter([_CALLS[platform.machine()][call]], _REFUSE | number)
+
+
+def look_at(calls: Collection[int]) -> int:
+    """Have the kernel ask another process about such calls of this one, for good.
+
+    Source: seccomp_unotify(2).
+
+    Args:
+        calls: By the kernel's numbers.
+
+    Returns:
+        The file descriptor that the other process reads from and answers at.
+    """
+    return _filter(calls, _ASK, _NEW_LISTENER)
+
+
+def _filter(calls: Collection[int], answer: int, flags: int = 0) -> int:
+    """Have the kernel answer such calls so, and allow all others."""
+    words = [(_LOAD, 0, 0, 0)]  # the call's number is the first word that a filter sees
+    for left, call in enumerate(reversed(sorted(calls))):
+        words.insert(1, (_JUMP_IF, left + 1, 0, call))
+    words += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, answer)]
 
     class Instruction(ctypes.Structure):
         _fields_ = (
@@ -103,48 +121,7 @@ def refuse(call: str, number: int) -> None:
     program = Program(len(words), (Instruction * len(words))(*words))
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
-    assert libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program)) == 0, ctypes.get_errno()
-
-
-def deaths(work: Callable[[], object]) -> Iterator[str]:
-    """Do some work in a process that dies before its first change to the disk, its second, ...
-
-    Changes are what Python's audit events, and igpt's own, tell of: opening a file to write,
-    flushing, renaming and removing. The last time nothing is left to die before, and it is done.
-
-    Yields:
-        Before which event it died, or "" when it was done.
-    """
-    for number in itertools.count():
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                _die_before(number, writer)
-                work()
-                os._exit(0)
-            finally:
-                os._exit(1)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            event = pipe.read()
-        _, status = os.waitpid(child, 0)
-        assert event or status == 0, "the work failed by itself"
-        yield event
-        if not event:
-            return
-
-
-def _die_before(number: int, writer: int) -> None:
-    """Have this process die before a change to the disk, having written which."""
-    left = itertools.count(number, -1)
-
-    def look(event: str, arguments: tuple[object, ...]) -> None:
-        change = event in _CHANGES or event in _OUR_CHANGES
-        if event == "open":
-            change = bool(int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))  # pyrefly: ignore
-        if change and next(left) == 0:
-            os.write(writer, f"{event} {arguments}".encode(errors="replace"))
-            os._exit(9)
-
-    sys.addaudithook(look)
+    seccomp = _SECCOMP[platform.machine()]
+    result = libc.syscall(seccomp, _SET_FILTER, flags, ctypes.byref(program))
+    assert result >= 0, os.strerror(ctypes.get_errno())
+    return result

@@ -107,6 +107,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["palette", "fit", "x", "--size", "1", "--out", "p.npy"], "Must be >= 2"),
         (["outliers", "x", "--data", "y", "--images", "0"], "Must be > 0"),
         (["probe", "x", "--data", "y", "--solver", "rigde"], 'Did you mean "ridge"?'),
+        (["probe", "x", "--data", "y", "--steps", "5"], "go with --solver sgd"),
         (["recipes", "igpt-z"], "there is no recipe 'igpt-z'; did you mean 'igpt-"),
         (["pretrain"], "RECIPE is missing"),
         (["pretrain", "cifar10-tiny"], "--palette is missing"),

@@ -191,6 +191,19 @@ def test_a_mount_point_is_written_inside(tmp_path):
     assert printed[1].startswith(f"could not write {tmp_path}: File exists; choose another place")
 
 
+def test_files_are_written_where_only_what_python_promises_is_there(tmp_path):
+    code = (
+        "import ctypes, sys\n"
+        "sys.platform, sys.modules['fcntl'] = 'other', None\n"
+        "del ctypes.CDLL\n" + PROGRAM + "import igpt.locks\n"
+        "write(home / 'file', 'new', exclusive=True)\n"
+        "for text in ('old', 'new'):\n"
+        "    write_folder(home / 'folder', text)\n"
+        "print((home / 'file').read_text(), read_folder(home / 'folder'), names(home))\n"
+    )
+    assert run(code, tmp_path) == "new new ['file', 'folder']"
+
+
 # JSON and checksums
 
 

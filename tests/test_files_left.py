@@ -25,8 +25,7 @@ from tests.writing import PROGRAM, names
     ],
 )
 def test_a_writer_that_dies_leaves_the_old_or_the_new(quick_disk, kernel, work, before):
-    if kernel == "without exchange":
-        require_refusals()
+    require_refusals()
     code = (
         PROGRAM
         + f"""
@@ -49,7 +48,7 @@ def begin():
     return state()
 
 old = begin()
-for event in deaths(lambda: {work}):
+for event in deaths(lambda: {work}, home):
     remove_abandoned(home, "path")
     assert state() in (old, "new"), (state(), event)
     assert set(os.listdir(home)) <= {{"path"}}, event

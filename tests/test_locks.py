@@ -109,3 +109,23 @@ def test_a_disk_without_locks_is_noted(tmp_path):
         "    print(noted[0].message)\n"
     )
     assert "has no locks; see that nothing else writes there" in run(code, tmp_path)
+
+
+def test_a_lock_holds_on_windows_too(tmp_path):
+    windows = (
+        "import fcntl, sys, types\n"
+        "def locking(descriptor, mode, count):\n"
+        "    real.flock(descriptor, real.LOCK_EX | real.LOCK_NB)\n"
+        "real, sys.modules['fcntl'] = fcntl, None\n"
+        "sys.modules['msvcrt'] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", windows + HOLD, tmp_path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(CheckpointError, match=f"by process {holder.pid} on"), held(tmp_path):
+        pass
+    holder.communicate()
+    assert holder.returncode == 0
+    assert list(tmp_path.iterdir()) == []

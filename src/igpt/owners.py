@@ -26,14 +26,15 @@ def owner() -> str:
 def is_abandoned(path: Path, owner: str) -> bool:
     """Say whether nobody can be at work on a file or folder any more.
 
-    A process of this host is asked for. What comes from elsewhere, or from before this host was
-    last started, is abandoned when nothing in it has changed for a day.
+    A process of this host is asked for, where the system has a way to. What comes from elsewhere,
+    or from before this host was last started, is abandoned when nothing in it has changed for a
+    day.
 
     Raises:
         OSError: The file is gone, or cannot be looked at.
     """
     host, process, start = owner.split(".")
-    if host == _host():
+    if host == _host() and os.name == "posix":  # on Windows, to ask for a process is to stop it
         return not _is_running(int(process), start)
     changed = max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
     return time.time() - changed > _ABANDONED_SECONDS

@@ -5,7 +5,6 @@
 
 Linux does both in one call, renameat2, on most of its file systems. Elsewhere the first is done by
 other means, which are as safe but for the last, and the second is not done at all: it says so.
-What is renamed here raises the audit event `igpt.rename`, as `os.rename` raises its own.
 """
 
 import ctypes
@@ -70,7 +69,8 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def _renamed(source: Path, target: Path, flag: int) -> bool:
-    sys.audit("igpt.rename", os.fspath(source), os.fspath(target), flag)
+    if sys.platform != "linux":
+        return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False

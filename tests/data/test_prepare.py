@@ -327,7 +327,7 @@ def test_a_source_of_images_smaller_than_a_record_is_refused_unless_enlarged(tmp
 def test_a_folder_in_use_is_not_overwritten(class_folders, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.txt").write_text("precious")
-    with pytest.raises(DataError, match="already there and not empty"):
+    with pytest.raises(DataError, match="File exists"):
         prepare(class_folders, tmp_path / "store")
     assert (tmp_path / "store" / "thesis.txt").read_text() == "precious"
 

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from igpt.errors import ConfigError, DataError
-from igpt.evaluation.logistic import LinearProbe
+from igpt.evaluation.logistic import LinearProbe, total_variance
 
 
 def overlapping_classes(records=400, features=8, classes=4, seed=0):
@@ -11,6 +11,16 @@ def overlapping_classes(records=400, features=8, classes=4, seed=0):
     labels = np.arange(records) % classes
     centers = np.random.default_rng(99).normal(size=(classes, features))
     return centers[labels] + 2 * generator.normal(size=(records, features)), labels
+
+
+def ill_conditioned_classes(records=600, seed=0):
+    """Features as pooled ones are: far from zero, and the classes where they vary least."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(records) % 4
+    along = generator.normal(size=(records, 12))
+    along[:, 8:] += np.random.default_rng(99).normal(size=(4, 4))[labels]
+    rotation = np.linalg.qr(np.random.default_rng(98).normal(size=(12, 12)))[0]
+    return along * np.logspace(0, -4, 12) @ rotation + 2, labels
 
 
 def scikit_learn(features, labels, l2):
@@ -36,6 +46,42 @@ def test_the_optimum_is_that_of_scikit_learn(l2):
     assert probe.score(features, labels) == reference.score(features, labels)
 
 
+@pytest.mark.parametrize("l2", [1e-2, 1e-5, 1e-8, 1e-11])
+def test_whitening_leaves_the_optimum_that_the_features_as_they_are_have(l2):
+    features, labels = ill_conditioned_classes()
+    probe = LinearProbe(l2, tolerance=1e-7).fit(features, labels)
+    raw = LogisticRegression(
+        C=1 / (l2 * len(features)), solver="newton-cholesky", tol=1e-10, max_iter=500
+    ).fit(features, labels)
+    assert probe.converged_
+    assert probe.iterations_ < 50
+    ours = objective(features, labels, l2, probe.weight_, probe.intercept_)
+    theirs = objective(features, labels, l2, raw.coef_, raw.intercept_)
+    assert ours == pytest.approx(theirs, rel=1e-12)
+    np.testing.assert_allclose(probe.weight_, raw.coef_, atol=1e-6 * np.abs(raw.coef_).max())
+    np.testing.assert_allclose(
+        probe.predict_proba(features), raw.predict_proba(features), atol=1e-6
+    )
+
+
+def test_the_optimum_of_a_stronger_penalty_is_no_optimum_of_a_weaker_one():
+    features, labels = ill_conditioned_classes()
+    strong = LinearProbe(1e-8).fit(features, labels)
+    weak = LinearProbe(1e-9).fit(features, labels, start=strong)
+    assert weak.iterations_ > 5
+    assert weak.score(features, labels) > strong.score(features, labels)
+
+
+def test_small_variances_outlast_float32():
+    features, labels = ill_conditioned_classes()
+    single = LinearProbe(1e-9, tolerance=1e-3, dtype="float32").fit(features, labels)
+    double = LinearProbe(1e-9, tolerance=1e-7).fit(features, labels)
+    assert single.converged_
+    np.testing.assert_allclose(
+        single.predict_proba(features), double.predict_proba(features), atol=5e-3
+    )
+
+
 def test_large_fits_begin_in_float32_and_end_as_exactly():
     features, labels = overlapping_classes()
     wanted = LinearProbe(1e-4, tolerance=1e-7).fit(features, labels)
@@ -52,7 +98,7 @@ def test_iterations_in_float32_count_too():
 
 def test_a_path_has_the_optimum_of_each_penalty_strongest_first():
     features, labels = overlapping_classes()
-    path = LinearProbe(tolerance=1e-8).fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0])
+    path = list(LinearProbe(tolerance=1e-8).fit_path(features, labels, [1e-4, 1.0, 1e-2, 1.0]))
     assert [probe.l2 for probe in path] == [1.0, 1e-2, 1e-4]
     for probe in path:
         alone = LinearProbe(probe.l2, tolerance=1e-8).fit(features, labels)
@@ -104,7 +150,7 @@ def test_more_features_than_records_can_be_fitted():
 def test_scaling_the_features_scales_the_optimum(scale):
     features, labels = overlapping_classes()
     plain = LinearProbe(1e-2, tolerance=1e-7).fit(features, labels)
-    scaled = LinearProbe(1e-2 * scale**2, tolerance=1e-7 * scale).fit(features * scale, labels)
+    scaled = LinearProbe(1e-2 * scale**2, tolerance=1e-7).fit(features * scale, labels)
     assert scaled.converged_
     np.testing.assert_allclose(scaled.weight_ * scale, plain.weight_, atol=1e-4)
 
@@ -173,7 +219,7 @@ def test_a_tolerance_out_of_reach_ends_and_says_so():
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_the_gradient_is_the_slope_of_the_objective_in_weights_and_intercepts(iterations):
+def test_the_gradient_is_measured_where_the_curvature_at_zero_is_one(iterations):
     features, labels = overlapping_classes(features=5)
     features = features * [1, 10, 1, 0.1, 1] + 2
     probe = LinearProbe(0.1, max_iterations=iterations).fit(features, labels)
@@ -182,13 +228,27 @@ def test_the_gradient_is_the_slope_of_the_objective_in_weights_and_intercepts(it
     def value(at):
         return objective(features, labels, 0.1, at[:, :-1], at[:, -1])
 
-    slopes = []
+    slopes = np.zeros_like(parameters)
     for index in np.ndindex(parameters.shape):
         step = np.zeros_like(parameters)
         step[index] = 1e-6
-        slopes.append((value(parameters + step) - value(parameters - step)) / 2e-6)
+        slopes[index] = (value(parameters + step) - value(parameters - step)) / 2e-6
+    with_ones = np.column_stack([features, np.ones(len(features))])
+    curvature = with_ones.T @ with_ones / len(features) / 4 + np.diag([0.1] * 5 + [0])
+    centering = np.eye(6)
+    centering[5, :5] = -features.mean(axis=0)  # a change of weights that keeps the mean logit
+    slopes = slopes @ centering
+    curvature = centering.T @ curvature @ centering
+    gain = np.einsum("kf,fg,kg", slopes, np.linalg.inv(curvature), slopes)
     assert probe.objective_ == pytest.approx(value(parameters), rel=1e-12)
-    assert probe.gradient_norm_ == pytest.approx(np.abs(slopes).max(), rel=1e-5)
+    assert probe.gradient_norm_ == pytest.approx(gain**0.5, rel=1e-5)
+
+
+def test_the_total_variance_is_that_of_each_layer_and_one_where_nothing_varies():
+    features = np.random.default_rng(0).normal(size=(50, 2, 3)).astype(np.float32)
+    features[:, 1] = 7
+    wanted = np.square(features[:, 0] - features[:, 0].mean(axis=0)).sum() / 50
+    np.testing.assert_allclose(total_variance(features), [wanted, 1.0], rtol=1e-6)
 
 
 def test_labels_may_be_any_integers():

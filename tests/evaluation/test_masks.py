@@ -55,34 +55,46 @@ def test_features_under_a_mask_are_those_of_images_hidden_so(pretrained, shapes_
     assert not np.allclose(features, extract_features(pretrained, records))
 
 
-def test_the_ensemble_is_the_modal_class_of_probes_under_each_mask(pretrained, shapes_store):
-    train, test = shapes_store.split("train"), shapes_store.split("test")
-    result = mask_ensemble(pretrained, train, test, layer=2, l2=1e-3, masks=3, seed=5)
-    labels, truth = train.labels, test.labels
+def test_layer_and_penalty_are_chosen_by_the_modal_class_of_validation_images(
+    pretrained, shapes_store
+):
+    given = {"unmasked": 0.5, "layers": [1, 3], "penalties": (1e-1, 1e-4), "masks": 3, "seed": 5}
+    result = mask_ensemble(pretrained, shapes_store, **given)
+    both, validation, test = map(shapes_store.split, ("train+validation", "validation", "test"))
 
-    def features(records, seed):
-        return extract_features(pretrained, records, layers=[2], mask_seed=seed)[:, 0]
+    def features(records, layer, *mask):
+        return extract_features(pretrained, records, layers=[layer], mask_seed=(5, *mask))[:, 0]
 
-    probe = LinearProbe(1e-3).fit(features(train, (5, 0)), labels)
-    votes = np.stack([probe.predict(features(test, (5, 1, m))) for m in range(3)], axis=1)
-    assert result.single == tuple((votes == truth[:, None]).mean(axis=0))
-    assert result.modal == (modal_class(votes, seed=5) == truth).mean()
-    whole = LinearProbe(1e-3).fit(features(train, None), labels)
-    assert result.unmasked == whole.score(features(test, None), truth)
-    one = mask_ensemble(pretrained, train, test, layer=2, l2=1e-3, masks=1, seed=5)
-    assert one.modal == one.single[0] == result.single[0]
+    def votes(probe, records, layer, name):
+        parts = [features(records, layer, name, mask) for mask in range(3)]
+        return np.stack([probe.predict(part) for part in parts], axis=1)
+
+    tried = {}
+    for layer in (1, 3):
+        rows = features(both, layer, 0)[:51]
+        for part in (1e-1, 1e-4):
+            l2 = part * float(rows.var(axis=0, dtype=np.float64).sum())
+            voted = votes(LinearProbe(l2).fit(rows, both.labels[:51]), validation, layer, 2)
+            tried[layer, l2] = (modal_class(voted, seed=5) == validation.labels).mean()
+    layer, l2 = max(tried, key=tried.__getitem__)
+    assert result.layer == layer
+    assert result.penalty == pytest.approx(l2)
+    assert result.validation == tried[layer, l2]
+    voted = votes(LinearProbe(l2).fit(features(both, layer, 0), both.labels), test, layer, 1)
+    assert result.single == tuple((voted == test.labels[:, None]).mean(axis=0))
+    assert result.modal == (modal_class(voted, seed=5) == test.labels).mean()
+    assert (result.unmasked, result.converged) == (0.5, True)
 
 
 def test_an_autoregressive_network_has_no_masks(tiny_palette, shapes_store):
     pretrained = Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
     test = shapes_store.split("test")
     with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\), and this one is"):
-        mask_ensemble(pretrained, test, test, layer=0, l2=1.0)
+        mask_ensemble(pretrained, shapes_store, unmasked=0.0)
     with pytest.raises(ConfigError, match="this one is autoregressive"):
         extract_features(pretrained, test, mask_seed=(0,))
 
 
 def test_no_mask_at_all_is_refused(pretrained, shapes_store):
-    test = shapes_store.split("test")
     with pytest.raises(ConfigError, match="masks must be at least 1, got 0"):
-        mask_ensemble(pretrained, test, test, layer=0, l2=1.0, masks=0)
+        mask_ensemble(pretrained, shapes_store, unmasked=0.0, masks=0)

@@ -4,14 +4,15 @@ from tests.conftest import blobs
 
 from igpt.errors import ConfigError
 from igpt.evaluation.logistic import LinearProbe
-from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, sgd, solver_named
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, solver_named
 
 
 def fitted(solver, features, labels, start=None):
     """The classifiers of a single layer, one a setting."""
     settings = np.array([solver.settings])
     (classifiers,) = solver.fit(features[:, None], labels, settings, [start])
-    return classifiers
+    return list(classifiers)
 
 
 def test_ridge_is_the_normal_equations_solution():
@@ -54,7 +55,7 @@ def test_every_layer_has_classifiers_of_its_own():
     features, labels = blobs(150)
     both = np.stack([features, features[:, ::-1]], axis=1)
     settings = np.array([[1e-1, 1e-2], [1e-3, 1e-2]])
-    fits = lbfgs().fit(both, labels, settings, [None, None])
+    fits = [list(row) for row in lbfgs().fit(both, labels, settings, [None, None])]
     assert [[fit.l2 for fit in row] for row in fits] == [[1e-1, 1e-2], [1e-2, 1e-3]]
     alone = LinearProbe(1e-2).fit(features[:, ::-1], labels)
     np.testing.assert_allclose(fits[1][0].weight_, alone.weight_, atol=1e-3)
@@ -74,7 +75,7 @@ def test_a_solver_is_known_by_its_name_and_asks_for_no_more_neighbors_than_there
         (lambda: ridge([0.0]), "penalty is positive and finite, got"),
         (lambda: ridge([]), "a setting or more to choose from, got none"),
         (lambda: lbfgs([]), "a setting or more to choose from, got none"),
-        (lambda: sgd([]), "a setting or more to choose from, got none"),
+        (lambda: SGDConfig(learning_rates=()), "rates are positive and finite, got"),
         (lambda: fitted(neighbors([151]), *blobs(150)), "between 1 and the 150 training records"),
         (lambda: fitted(neighbors([0]), *blobs(150)), "between 1 and the 150 training records"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import random_model
 
 import igpt
-from igpt.errors import ConfigError
+from igpt.errors import ConfigError, DataError
 from igpt.formats.convert import convert
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -41,7 +41,7 @@ def test_conversion_says_what_it_wrote_and_what_it_left_out(run, tmp_path):
 
 
 def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(run, tmp_path):
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(DataError, match="File exists"):
         convert(run, run)
     with pytest.raises(ConfigError, match="--head goes with --to huggingface"):
         convert(run, tmp_path / "out", to="igpt", head="colors")

@@ -96,16 +96,30 @@ def test_the_joint_loss_is_class_loss_plus_coefficient_times_pixel_loss(layer, c
     assert ("pixel_loss" in found) == (coefficient > 0)
 
 
-def test_bert_fine_tunes_jointly_on_hidden_pixels_and_alone_on_whole_images():
+def test_bert_fine_tunes_on_hidden_pixels_jointly_and_alone():
     model, tokens = random_model(BERT, classes=5), random_tokens()
     labels = torch.tensor([1, 4])
-    joint = Classification(mask_probability=0.5)(model, tokens, labels, generator(7))
     hidden = random_mask(tokens, generator(7), 0.5)
+    joint = Classification(mask_probability=0.5)(model, tokens, labels, generator(7))
     final = model.final_state(tokens, hidden)
     torch.testing.assert_close(joint["pixel_loss"], hidden_color_loss(model, final, tokens, hidden))
-    alone = Classification(pixel_coefficient=0.0)(model, tokens, labels, generator())
-    wanted = torch.nn.functional.cross_entropy(class_logits(model, tokens), labels)
+    alone = Classification(mask_probability=0.5, pixel_coefficient=0.0)(
+        model, tokens, labels, generator(7)
+    )
+    logits = class_logits(model, tokens, hidden=hidden)
+    wanted = torch.nn.functional.cross_entropy(logits, labels)
     torch.testing.assert_close(alone["loss"], wanted)
+    torch.testing.assert_close(joint["class_loss"], wanted)
+
+
+def test_the_class_head_reads_in_float32_whatever_the_network_computes_in():
+    model, tokens = random_model(classes=5), random_tokens()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = list(model.states(tokens))[-1]
+        found = class_logits(model, tokens)
+    assert found.dtype == torch.float32
+    wanted = state.double().mean(dim=1) @ model.class_head.weight.double().T
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_layer_that_is_not_there_is_refused():

@@ -91,7 +91,7 @@ def test_other_probes_of_a_real_run_are_in_the_page(real, real_page):
     names = ("ridge regression", "nearest neighbors")
     for name, probe in zip(names, real.others, strict=True):
         shares = percents(probe.test_accuracy, probe.best.validation_accuracy)
-        layer, setting = str(probe.best_layer), f"{probe.best.setting:g}"
+        layer, setting = str(probe.best_layer), f"{probe.best.setting:.3g}"
         ranks = DASH if probe.rank_correlation is None else f"{probe.rank_correlation:.2f}"
         row = ["autoregressive", name, *shares, layer, setting, ranks]
         assert row in rows(real_page, "features")
@@ -256,6 +256,19 @@ def test_a_fit_that_did_not_converge_is_said(run):
     loose = dataclasses.replace(probe.layers[0], converged=False)
     run.write("probe.json", dataclasses.replace(probe, layers=(loose, probe.layers[1])))
     assert "the fit on layer 0 did not converge" in page_of(run)
+
+
+def test_a_penalty_at_the_edge_of_its_grid_is_said(run):
+    probe = probes(0.4, 0.5, raw=0.3)
+    run.write("probe.json", probe)
+    assert "of its grid" not in page_of(run)
+    last = dataclasses.replace(probe.layers[1], at_edge=True)
+    pixels = dataclasses.replace(probe.raw_pixels, at_edge=True)
+    layers = (probe.layers[0], last)
+    run.write("probe.json", dataclasses.replace(probe, layers=layers, raw_pixels=pixels))
+    page = page_of(run)
+    assert "the penalty of layer 1 is at the edge of its grid" in page
+    assert "raw pixels: at the edge of its grid" in page
 
 
 def test_the_headline_of_several_fine_tunings_is_the_best_on_validation(tmp_path, tiny_palette):

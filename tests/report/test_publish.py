@@ -8,7 +8,7 @@ from tests.conftest import random_model
 from tests.fake_hub import COMMIT, FakeHub
 
 from igpt.cli import main
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -86,8 +86,8 @@ def test_a_dry_run_by_the_command_publishes_nothing(run, hub, tmp_path, capsys):
 
 
 def test_a_dry_run_replaces_nothing(run, hub, tmp_path):
-    (tmp_path / "look").mkdir()
-    with pytest.raises(ConfigError, match="look is there already; choose another folder"):
+    (tmp_path / "look" / "before").mkdir(parents=True)
+    with pytest.raises(DataError, match="look: File exists; choose another place"):
         push(run, "someone/pixels", dry_run=tmp_path / "look")
 
 

@@ -16,11 +16,11 @@ from igpt.runs.palette import PaletteReport
 from igpt.runs.search import SearchResult, Try
 
 
-def probes(solver="lbfgs", *, setting=1e-3, converged=True, **more):
+def probes(solver="lbfgs", *, setting=1e-3, converged=True, at_edge=False, **more):
     layers = tuple(
         LayerProbe(
             layer=layer, setting=setting, validation_accuracy=0.5 + layer / 10, test_accuracy=0.5,
-            converged=converged,
+            converged=converged, at_edge=at_edge,
         )
         for layer in range(2)
     )  # fmt: skip
@@ -75,6 +75,7 @@ RESULTS = [
     (likelihood("masked", None), ["per pixel (hidden pixels) over 7 images"]),
     (probes(), ["layer  validation    test  penalty", "60.00%  50.00%    1e-03", "validation: 1,"]),
     (probes(converged=False), ["did not converge"]),
+    (probes(at_edge=True), ["1e-03  at the edge of its grid"]),
     (probes("neighbors", setting=20.0, converged=None), ["test  neighbors", "50.00%         20"]),
     (
         probes("ridge", rank_correlation=0.9, concatenated=JointProbe(

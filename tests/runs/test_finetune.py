@@ -4,10 +4,17 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors import safe_open
 from tests.conftest import SHAPES_RECIPE, losses, with_training
 
+from igpt.data.store import RecordStore
+from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
-from igpt.runs.finetune import FinetuneResult, finetune
+from igpt.formats.convert import convert
+from igpt.formats.load import load
+from igpt.objectives.classification import class_logits
+from igpt.runs.finetune import ClassifierTraining, FinetuneResult, finetune
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
 from igpt.training.metrics import read_metrics
@@ -42,7 +49,7 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
     given, tmp_path, monkeypatch
 ):
     base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
-    accuracies = iter([0.3, 0.6, 0.5, 0.6, 0.4])
+    accuracies = iter([0.2, 0.3, 0.6, 0.5, 0.6, 0.4])
     monkeypatch.setattr("igpt.runs.finetune.accuracy", lambda *_, **__: next(accuracies))
     config = replace(
         SHAPES_RECIPE.finetune,
@@ -51,9 +58,97 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
     )
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
     result = run.require("finetune.json", FinetuneResult)
-    # Measured every 4 steps: 0.3, 0.6, then two without gain; the last figure is the test's.
+    # Measured first and every 4 steps: 0.2, 0.3, 0.6, then two without gain; the last figure is
+    # the test's.
     assert (result.best_step, result.steps) == (8, 16)
     assert (result.validation_accuracy, result.test_accuracy) == (0.6, 0.4)
+
+
+def test_weights_that_no_step_makes_better_are_those_of_the_start(given, tmp_path, monkeypatch):
+    base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
+    accuracies = iter([0.6, 0.5, 0.6, 0.3])
+    monkeypatch.setattr("igpt.runs.finetune.accuracy", lambda *_, **__: next(accuracies))
+    config = replace(SHAPES_RECIPE.finetune, patience=2)
+    run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
+    result = run.require("finetune.json", FinetuneResult)
+    assert (result.best_step, result.steps, result.validation_accuracy) == (0, 8, 0.6)
+    first, *_ = read_metrics(run.metrics)
+    assert first["validation_accuracy_at_start"] == 0.6
+    begun, kept = load(base.path).model.state_dict(), load(run.path).model.state_dict()
+    assert all(torch.equal(kept[name], weight) for name, weight in begun.items())
+
+
+def started(given, tmp_path, **settings):
+    """A fine-tuning run after its first step, and what it began from."""
+    base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", **given)
+    run = finetune(
+        base.path, data=given["data"], out=tmp_path / "run", device="cpu", seconds=0.0,
+        config=replace(SHAPES_RECIPE.finetune, **settings),
+    )  # fmt: skip
+    return run, load(base.path)
+
+
+def test_the_head_begins_as_a_probe_that_knows_the_classes(given, tmp_path):
+    run, _ = started(given, tmp_path)
+    test = RecordStore.open(given["data"]).split("test")
+    assert accuracy(load(run.path), test) > 0.8  # nothing but the probe has learned of classes
+
+
+def test_or_at_zero_on_the_features_as_they_are(given, tmp_path):
+    run, _ = started(given, tmp_path, head="zero")
+    assert not load(run.path).model.class_head.weight.any()
+    assert not (run.path / "head.safetensors").exists()
+
+
+def test_a_run_goes_on_with_the_head_that_it_began_with(given, tmp_path):
+    run, _ = started(given, tmp_path)
+    kept = (run.path / "head.safetensors").read_bytes()
+    resume(run.path, device="cpu")
+    assert (run.path / "head.safetensors").read_bytes() == kept
+    with safe_open(run.path / "head.safetensors", framework="pt") as file:
+        map = file.get_tensor("map")
+    state = sorted((run.path / "state").iterdir())[-1] / "model.safetensors"
+    with safe_open(state, framework="pt") as file:
+        assert torch.equal(file.get_tensor("class_head.map"), map)
+
+
+@pytest.mark.filterwarnings("ignore:.* has no color head")
+def test_the_folded_head_exported_and_loaded_gives_the_logits_of_training(given, tmp_path):
+    base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", **given)
+    store = RecordStore.open(given["data"])
+    begun = ClassifierTraining.begin(
+        load(base.path), store.split("train"), SHAPES_RECIPE.finetune, torch.device("cpu")
+    )
+    begun.classifier.save(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "exported", to="huggingface", head="classes")
+    tokens = begun.batches.at(0).tokens
+    with torch.no_grad():
+        wanted = class_logits(begun.classifier.model, tokens)
+        assert wanted.std() > 0.1
+        for name in ("model", "exported"):
+            found = class_logits(load(tmp_path / name).model, tokens)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_bert_begins_with_a_probe_too_and_is_measured_under_masks(given, tmp_path, monkeypatch):
+    bert = replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, causal=False))
+    base = pretrain(bert, out=tmp_path / "base", **given)
+    masks = []
+
+    def measured(pretrained, records, *, mask_seed, title=None):
+        masks.append((records.name, mask_seed))
+        return accuracy(pretrained, records, mask_seed=mask_seed)
+
+    monkeypatch.setattr("igpt.runs.finetune.accuracy", measured)
+    config = replace(SHAPES_RECIPE.finetune, layer=1)
+    run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
+    assert run.require("finetune.json", FinetuneResult).test_accuracy > 0.7
+    assert set(masks) == {("validation", (0, 1)), ("test", (0, 2))}  # the same at every step
+
+
+def test_a_network_from_scratch_has_nothing_to_probe():
+    with pytest.raises(ConfigError, match="nothing to probe yet; set head=zero"):
+        replace(SHAPES_RECIPE.finetune, from_scratch=True)
 
 
 @pytest.fixture
@@ -81,7 +176,7 @@ def test_fine_tuning_on_all_images_takes_all_of_its_steps(given, tmp_path, accur
 
 
 def scratch(**settings):
-    return replace(SHAPES_RECIPE.finetune, from_scratch=True, pixel_coefficient=0.0, **settings)
+    return replace(SHAPES_RECIPE.baseline, **settings)
 
 
 def test_from_scratch_begins_with_fresh_weights_of_its_seed(given, tmp_path):

@@ -232,15 +232,14 @@ def test_another_solver_keeps_a_file_of_its_own_and_compares_its_ranking(run, gi
 
 
 @bert
-def test_masks_are_read_by_the_probe_that_was_best(run, given, shapes_store):
+def test_masks_choose_a_layer_of_their_own_beside_what_whole_images_give(run, given, shapes_store):
     with pytest.raises(ConfigError, match=r"has not been probed, .* run igpt probe first"):
         masks_run(run.path, **given)
     best = probe_run(run.path, raw=False, **given).best
     result = masks_run(run.path, masks=2, seed=3, **given)
-    train, test = shapes_store.split("train+validation"), shapes_store.split("test")
     assert run.read("masks.json", MasksResult) == result
     assert result == mask_ensemble(
-        igpt.load(run.path), train, test, layer=best.layer, l2=best.setting, masks=2, seed=3
+        igpt.load(run.path), shapes_store, unmasked=best.test_accuracy, masks=2, seed=3
     )
     assert masks_run(run.path, layer=0, masks=1, **given).layer == 0
     with pytest.raises(ConfigError, match="not been probed at layer 9"):

@@ -144,6 +144,7 @@ def weights(folder):
 
 @pytest.mark.parametrize(("size", "noted"), [(8, True), (4, False)])
 def test_a_palette_fitted_at_another_size_is_noted(given, shapes_store, tmp_path, size, noted):
+    given["palette"].unlink()
     fit_palette_file(shapes_store.path, given["palette"], size=16, image_size=size)
     run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
     said = "was fitted to images of 8x8 pixels, and the network sees 4x4; igpt palette fit"
@@ -166,9 +167,10 @@ def test_the_online_probe_is_ridge_regression_on_the_best_layer(given, shapes_st
     run = pretrain(recipe, out=tmp_path / "run", **given)
     line = losses(run.path)[-1]
     train, held = shapes_store.split("train").sample(20), shapes_store.split("validation").sample(8)
-    parts = [extract_features(igpt.load(run.path), records) for records in (train, held)]
+    network = igpt.load(run.path)
+    parts = [extract_features(network, records).astype(np.float64) for records in (train, held)]
     scores = [
-        RidgeClassifier(alpha=0.02)
+        RidgeClassifier(alpha=20e-6 * parts[0][:, n].var(axis=0).sum())
         .fit(parts[0][:, n], train.labels)
         .score(parts[1][:, n], held.labels)
         for n in range(3)

@@ -222,6 +222,7 @@ def tuning(given, tmp_path):
     config = dataclasses.replace(
         RECIPE.finetune,
         training=dataclasses.replace(RECIPE.finetune.training, steps=80),
+        head="zero",  # which has all to learn, so that rates differ
         patience=20,
     )
     return {"source": base.path, "data": given["data"], "config": config, "device": "cpu"}

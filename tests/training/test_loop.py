@@ -11,6 +11,7 @@ from tests.conftest import TINY, random_model, random_tokens
 from igpt.data.batches import Batch
 from igpt.errors import ConfigError
 from igpt.objectives.autoregressive import autoregressive
+from igpt.objectives.classification import Classification
 from igpt.objectives.masked import masked
 from igpt.training.config import TrainingConfig
 from igpt.training.loop import TrainingDiverged, accumulate_gradients, train
@@ -19,7 +20,7 @@ from igpt.training.schedule import learning_rate_at
 
 
 def batch_at(step):
-    return Batch(tokens=random_tokens(6, seed=step % 4), labels=None)
+    return Batch(tokens=random_tokens(6, seed=step % 4), labels=torch.arange(6) % 2)
 
 
 def fit(config, *, objective=autoregressive, start=0, model=None, stop_after=None):
@@ -73,6 +74,18 @@ def test_a_split_batch_has_the_gradients_of_the_whole(share):
     torch.testing.assert_close(one, other)
     for (name, a), b in zip(whole.named_parameters(), split.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name, rtol=1e-4, atol=1e-6)
+
+
+def test_the_class_head_may_have_a_rate_of_its_own():
+    config = TrainingConfig(
+        steps=1, learning_rate=1e-3, head_learning_rate=4e-3, schedule="constant"
+    )
+    model = random_model(classes=2)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fit(config, objective=Classification(), model=model)
+    moved = {name: (p - before[name]).abs().max().item() for name, p in model.named_parameters()}
+    assert moved.pop("class_head.weight") == pytest.approx(4e-3, rel=1e-2)  # Adam's first step
+    assert max(moved.values()) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_only_the_projections_decay():

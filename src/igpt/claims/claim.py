@@ -1,7 +1,8 @@
 """What a claim is, and what comes out of it; each module with a finding's name holds one.
 
-A claim is data: what the paper says, which networks that takes, how one seed is measured, and for
-each part of it one function from what was measured to one number. `igpt.claims.reproduce` runs it,
+A claim is data: what the paper says, which networks that takes, how one seed is measured, for each
+part of it one function from what was measured to one number, and for each positive control another.
+`igpt.claims.plan` fixes it before it is run, `igpt.claims.reproduce` runs it, and
 `igpt.claims.verdict` judges it.
 """
 
@@ -41,8 +42,11 @@ class Assertion:
     unit: Literal["points", "nats", "dB", ""] = "points"
     """Percentage points, nats per pixel, decibels or none. Numbers in points are kept as shares,
     so 0.01 is a point."""
-    equal_within: float | None = None
-    """Of an assertion that two things are equal: the margin."""
+    margin: float = 0.01
+    """The smallest effect worth telling, by which the seeds are reckoned that a part needs; of an
+    assertion that two things are equal, the difference that still is none."""
+    equal: bool = False
+    """Whether it says that two things are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +59,70 @@ class Part(Assertion, Generic[Measured]):
     @property
     def assertion(self) -> Assertion:
         """The words alone."""
-        names = [field.name for field in dataclasses.fields(Assertion)]
-        return Assertion(**{name: getattr(self, name) for name in names})
+        return _words(self, Assertion)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartResult(Assertion, Judgement):
     """An assertion, and what the rule says of it."""
 
-    values: tuple[float, ...]
-    """Of the seeds, in their order, for which it could be measured."""
+    values: tuple[float | None, ...]
+    """By seed; None where it could not be measured or a control was missed."""
+    deviation: float | None
+    """Of the values that there are, over the seeds; None for fewer than two."""
+    seeds_needed: int | None
+    """To tell the margin in 80 % of cases, with that deviation; None for over 2,000 or unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """What must be so before a part says anything: a positive control."""
+
+    name: str
+    statement: str
+    """Such as "the loss is past its plateau"."""
+    quantity: str
+    """What the number is that tells it."""
+    at_least: float
+    """That number, in every seed that counts."""
+    parts: tuple[str, ...] = ()
+    """Those that need it; all by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(Requirement, Generic[Measured]):
+    """A requirement, and how its number is found."""
+
+    value: Callable[[Measured], float | None]
+    """One seed's number; None where there is nothing to require."""
+
+    @property
+    def requirement(self) -> Requirement:
+        """The words alone."""
+        return _words(self, Requirement)
+
+    def met(self, measured: Measured) -> bool:
+        """Whether a seed has what is required."""
+        value = self.value(measured)
+        return value is None or value >= self.at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlResult(Requirement):
+    """A requirement, and what was found."""
+
+    values: tuple[float | None, ...]
+    """By seed; None where nothing was required, or nothing measured."""
+    met: int
+    """Seeds that have what is required."""
+
+
+Words = TypeVar("Words")
+
+
+def _words(value: Any, cls: type[Words]) -> Words:
+    """Return the fields of `value` that a class above it has."""
+    return cls(**{item.name: getattr(value, item.name) for item in dataclasses.fields(cls)})  # pyrefly: ignore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +137,15 @@ class Claim(Generic[Measured]):
     """What it says, in our words, with its figures."""
     networks: Callable[[Scale], Sequence[str]] = lambda _: ["base"]
     """The scale's networks that it compares, by name."""
+    at_best_rates: bool = False
+    """Whether each of them is taken at the learning rate that is best for it."""
     finetuning_steps: Callable[[Scale], int] = lambda _: 0
     """How many steps of fine-tuning are needed beside them, at the most."""
     measure: Callable[[Laboratory, int], Measured]
     """Measures one seed."""
     parts: tuple[Part[Measured], ...]
+    controls: tuple[Control[Measured], ...] = ()
+    """What must be so before the parts say anything."""
     rows: Callable[[Measured], Mapping[Any, Any]]
     """One seed's results for a reader, by name; each seed has the same: accuracies, as shares."""
     head: str = "what"
@@ -100,6 +162,8 @@ class Claim(Generic[Measured]):
     def table(self, seeds: list[Measured]) -> tuple[Row, ...]:
         """Return the table of what was measured."""
         by_seed = [self.rows(measured) for measured in seeds]
+        if not by_seed:
+            return ()
         return tuple(
             {self.head: str(name).replace("\n", " ")}
             | {head: text([rows[name] for rows in by_seed]) for head, text in self.columns.items()}
@@ -120,12 +184,23 @@ class ClaimResult:
     paper: str
     rule: str
     """That the verdicts follow, in words."""
+    plan: str
+    """Digest of the plan that was fixed before the run."""
+    planned: int
+    """Seeds of the plan, amendments included."""
     seeds: tuple[int, ...]
+    """Those measured so far."""
     parts: tuple[PartResult, ...]
+    controls: tuple[ControlResult, ...]
+    left: dict[str, str]
+    """Parts that this scale leaves to another, by name, and why."""
     verdict: Verdict
     table: tuple[Row, ...]
     measured: tuple[Any, ...]
-    """By seed, in plain values; each claim has a type of its own."""
+    """By seed, in plain values; each claim has a type of its own. None where a run diverged without
+    which nothing could be measured."""
+    diverged: tuple[str, ...]
+    """Of each such seed, what became of it."""
     runs: tuple[str, ...]
     """The networks that were compared, by name."""
     seconds: float

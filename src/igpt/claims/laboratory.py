@@ -5,22 +5,30 @@ never train the same network, and a stopped reproduction goes on where it was:
 
     claims/tiny/
     ├── laboratory.json   scale, settings and data it is for
-    ├── data/             the digits, if no other data was given
-    ├── palettes/         8-greys.npy ...
+    ├── data/seed-0 ...   each seed's images: digits placed anew, or given ones held out anew
+    ├── palettes/         8-greys-seed0.npy ...
+    ├── measures/         of what is no run
     ├── runs/             base-seed0, bert-seed0, base-seed0-joint ...: ordinary run folders
-    └── depth.json ...    the results, by igpt.claims.reproduce
+    └── depth.json ...    the plans and results, by igpt.claims.reproduce
+
+A run that diverged is not tried again: its folder says so in `diverged.json`.
 """
 
 import dataclasses
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from filelock import FileLock
 
-from igpt.claims.scale import Colors, Scale
+from igpt.claims.scale import OTHER_CLASSES, SEARCH_SEED, Colors, Scale
 from igpt.data.config import StoreConfig
+from igpt.data.derived import keep_classes, redraw_validation
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
-from igpt.errors import ConfigError, DataError
+from igpt.errors import ConfigError, DataError, IgptError
 from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.probe import LayerProbes
@@ -33,9 +41,39 @@ from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, RunFolder
+from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
+from igpt.values import from_dict, to_dict
 
 _PLACEMENTS = 3  # of each digit
+_DIVERGED = "diverged.json"
+
+Value = TypeVar("Value")
+
+Half = Literal["first", "second"]
+"""Of the classes."""
+
+
+class OutOfTime(IgptError):
+    """The time that was given is over; everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A pretrained network, as most claims compare it."""
+
+    weights: int
+    learning_rate: float
+    nats_per_pixel: float
+    """On test images; if it diverged, that of a uniform guess."""
+    test_accuracy: float
+    """Of the best layer's probe; if it diverged, that of chance."""
+    under_plateau: float | None
+    """Nats that it came below the scale's plateau; None where there is none to see."""
+    edge: bool
+    """Whether the best layer's penalty lies at the edge of the probe's grid."""
+    diverged: str | None = None
+    """What became of it, if it diverged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +82,8 @@ class Finetuned:
 
     run: RunFolder
     test_accuracy: float
-    validation_accuracy: float
+    validation_accuracy: float | None
+    """None where validation images were learned from."""
     best_step: int
     """Updates after which the weights were kept."""
 
@@ -55,11 +94,13 @@ class Laboratory:
 
     path: Path
     scale: Scale
-    data: Path
-    """Record store that networks learn from."""
-    labelled: Path
-    """Record store with labels, for probes and fine-tuning."""
+    data: Path | None
+    """Record store that networks learn from; None for the digits."""
+    labelled: Path | None
+    """Record store with labels, for probes and fine-tuning, if that is another."""
     device: str = "auto"
+    deadline: float | None = None
+    """When to stop, by `time.monotonic`; None for never."""
 
     @classmethod
     def open(
@@ -70,6 +111,7 @@ class Laboratory:
         data: Path | None = None,
         labelled: Path | None = None,
         device: str = "auto",
+        deadline: float | None = None,
     ) -> "Laboratory":
         """Return the laboratory in `path`, set up if it is not there yet.
 
@@ -79,6 +121,7 @@ class Laboratory:
             data: Record store to learn from; the digits, if the scale has them, by default.
             labelled: Record store with labels; `data` by default.
             device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+            deadline: When to stop, resumable, by `time.monotonic`; None for never.
 
         Raises:
             ConfigError: The folder is another laboratory's.
@@ -91,21 +134,20 @@ class Laboratory:
                     "a record store with --data (igpt data prepare makes one)"
                 )
             scale = dataclasses.replace(scale, palette=scale.digits)
-            data = path / "data"
-            if not (data / "store.json").is_file():
-                side = max(scale.recipe_of(name).model.image_size for name in scale.resolutions)
-                config = StoreConfig(image_size=side, placements=_PLACEMENTS)
-                prepare_store("digits", data, config)
-        labelled = labelled or data
-        for name in ("train", "validation", "test"):
-            RecordStore.open(data).split(name)
-            RecordStore.open(labelled).split(name).require_labels()
-        given = {
-            "scale": scale.name,
-            "settings": list(scale.settings),
-            "data": DataIdentity.of(RecordStore.open(data), data).sha256,
-            "labelled": DataIdentity.of(RecordStore.open(labelled), labelled).sha256,
-        }
+        else:
+            scale = dataclasses.replace(scale, plateau=None)
+        scale = dataclasses.replace(scale, other_source=labelled is not None)
+        given = {"scale": scale.name, "settings": list(scale.settings)}
+        for name, store in (("data", data), ("labelled", labelled or data)):
+            if store is None:
+                given[name] = "digits"
+                continue
+            opened = RecordStore.open(store)
+            for split in ("train", "validation", "test"):
+                records = opened.split(split)
+                if name == "labelled":
+                    records.require_labels()
+            given[name] = DataIdentity.of(opened, store).sha256
         file = path / "laboratory.json"
         if not file.is_file():
             write_json(file, given)
@@ -115,46 +157,118 @@ class Laboratory:
             raise ConfigError(
                 f"{path} holds reproductions with other {other[0]} than these; choose another --out"
             )
-        return cls(path=path, scale=scale, data=data, labelled=labelled, device=device)
+        return cls(
+            path=path, scale=scale, data=data, labelled=labelled, device=device, deadline=deadline
+        )
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """What tells its data, and that with labels, from others."""
+        known = read_json(self.path / "laboratory.json")
+        return {name: known[name] for name in ("data", "labelled")}
 
     @property
     def name(self) -> str:
         """What the data is called: the store's source, without the folders it lies in."""
-        return Path(RecordStore.open(self.data).source).name
+        return "digits" if self.data is None else Path(RecordStore.open(self.data).source).name
 
     @property
     def colorful(self) -> bool:
         """Whether the images have colors."""
-        images = RecordStore.open(self.data).split("train").sample(100).images
+        images = RecordStore.open(self.store(0)).split("train").sample(100).images
         return bool((images != images[..., :1]).any())
 
-    def palette(self, colors: Colors, *, seed: int = 0) -> Path:
-        """Return the file of a palette of the training images; beside it, its report."""
-        file = self.path / "palettes" / f"{colors.name}{f'-seed{seed}' if seed else ''}.npy"
-        if not (file.exists() and file.with_suffix(".json").exists()):
-            fit_palette_file(
-                self.data, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
+    def store(self, seed: int) -> Path:
+        """Return a seed's images to learn from: digits placed anew, or given ones held out anew."""
+        return self._store(self.data, "seed", seed)
+
+    def labelled_store(self, seed: int) -> Path:
+        """Return a seed's images with labels, which may be the same."""
+        if self.labelled is None:
+            return self.store(seed)
+        return self._store(self.labelled, "labelled-seed", seed)
+
+    def half(self, which: Half, seed: int) -> Path:
+        """Return a seed's labelled images of the first or the second half of the classes.
+
+        Raises:
+            DataError: There are not two classes for each.
+        """
+        whole = RecordStore.open(self.labelled_store(seed))
+        classes = range(len(whole.class_names or ()))
+        if len(classes) < 4:
+            raise DataError(
+                f"{whole.path} has {len(classes)} classes, and a network is to learn from one half "
+                "of them and be probed on the other; give images of 4 classes or more"
             )
+        middle = len(classes) // 2
+        chosen = classes[:middle] if which == "first" else classes[middle:]
+        return self._made(
+            f"{which}-half-seed-{seed}", lambda out: keep_classes(whole, out, classes=chosen)
+        )
+
+    def _store(self, given: Path | None, name: str, seed: int) -> Path:
+        if given is None:
+            scale = self.scale
+            side = max(scale.recipe_of(network).model.image_size for network in scale.resolutions)
+            config = StoreConfig(image_size=side, placements=_PLACEMENTS, seed=seed)
+            return self._made(f"{name}-{seed}", lambda out: prepare_store("digits", out, config))
+        store = RecordStore.open(given)
+        if seed == 0 or store.config.crops:  # whose training images are no squares to hold out
+            return given
+        return self._made(f"{name}-{seed}", lambda out: redraw_validation(store, out, seed=seed))
+
+    def _made(self, name: str, make: Callable[[Path], RecordStore]) -> Path:
+        path = self.path / "data" / name
+        with _alone(path):
+            if not (path / "store.json").is_file():
+                make(path)
+        return path
+
+    def palette(self, colors: Colors, seed: int) -> Path:
+        """Return the file of a palette of a seed's training images; beside it, its report."""
+        file = self.path / "palettes" / f"{colors.name}-seed{seed}.npy"
+        with _alone(file):
+            if not (file.exists() and file.with_suffix(".json").exists()):
+                store = self.store(seed)
+                fit_palette_file(
+                    store, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
+                )
         return file
 
     def distortion(self, colors: Colors, *, seed: int) -> float | None:
         """Return what a palette loses on held-out images, as a PSNR in dB; None if nothing."""
-        return read_report(self.palette(colors, seed=seed)).psnr_db
+        return read_report(self.palette(colors, seed)).psnr_db
+
+    def learned_from(self, network: str, seed: int) -> Path:
+        """Return the images that a network learns from."""
+        return self.half("first", seed) if network == OTHER_CLASSES else self.store(seed)
 
     def pretrained(self, network: str, seed: int) -> RunFolder:
         """Return the finished pretraining run of a network.
 
         Raises:
             ConfigError: There is one by another recipe in its place.
+            OutOfTime: The deadline has come.
+            TrainingDiverged: It did, now or before.
         """
         path = self.path / "runs" / f"{network}-seed{seed}"
         recipe = self.scale.recipe_of(network, seed)
+        data = self.learned_from(network, seed)
 
         def start() -> RunFolder:
-            palette = self.palette(self.scale.colors_of(network))
             return pretrain(
-                recipe, name=network, data=self.data, palette=palette, out=path, device=self.device
-            )
+                recipe, name=network, data=data,
+                palette=self.palette(self.scale.colors_of(network), seed), out=path,
+                device=self.device, seconds=self._left(),
+            )  # fmt: skip
+
+        def finished(run: RunFolder) -> bool:
+            # of one that was measured and sent home, no more than results may be left
+            if any((path / name).is_file() for name in ("evaluation.json", "probe.json")):
+                return True
+            lines = read_metrics(run.metrics) if run.metrics.is_file() else []
+            return bool(lines) and lines[-1]["step"] + 1 >= recipe.training.steps
 
         with _alone(path):
             if path.exists() and RunFolder.open(path).pretraining.recipe != recipe:
@@ -162,43 +276,139 @@ class Laboratory:
                     f"{path} was made by another recipe than this igpt has for it; choose "
                     "another --out"
                 )
-            if any((path / name).is_file() for name in ("evaluation.json", "probe.json")):
-                return RunFolder.open(path)  # it was finished before it was measured
-            return ensure(path, start, data=self.data, device=self.device)
+            return self._trained(path, start, finished, data)
+
+    def _trained(
+        self,
+        path: Path,
+        start: Callable[[], RunFolder],
+        finished: Callable[[RunFolder], bool],
+        data: Path,
+    ) -> RunFolder:
+        """Return a run, trained to its end if it is not yet."""
+        run = RunFolder(path)
+        if (path / _DIVERGED).is_file():
+            raise TrainingDiverged(str(read_json(path / _DIVERGED)["message"]))
+        if path.exists() and finished(run):
+            return run
+        left = self._left()
+        try:
+            run = ensure(path, start, data=data, device=self.device, seconds=left)
+        except TrainingDiverged as error:
+            write_json(path / _DIVERGED, {"message": f"{path.name}: {error}"})
+            raise
+        if not finished(run):
+            raise OutOfTime(f"{path} is not finished; go on with the same command")
+        return run
+
+    def _left(self) -> float | None:
+        """Return the seconds until the deadline; None for no end of them."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise OutOfTime("the time is over; go on with the same command")
+        return left
+
+    def metrics(self, network: str, seed: int) -> Path:
+        """Return the file with a line for each step of a network, even of one that diverged."""
+        return RunFolder(self.path / "runs" / f"{network}-seed{seed}").metrics
 
     def seconds(self, network: str, seed: int) -> float:
-        """Return how long a network's finished run was trained."""
-        return read_metrics(self.pretrained(network, seed).metrics)[-1]["seconds"]
+        """Return how long a network's run was trained; 0 where nothing says so any more."""
+        metrics = self.metrics(network, seed)
+        lines = read_metrics(metrics) if metrics.is_file() else []
+        return lines[-1]["seconds"] if lines else 0.0
+
+    def at_best_rate(self, size: str) -> str:
+        """Return the name of a network of `sizes` with the rate that is best on validation.
+
+        The scale's rates are tried on a seed that counts for nothing else. One that diverges is
+        worse than any other.
+        """
+        names = [self.scale.at_rate(size, rate) for rate in self.scale.rates] or [size]
+        if len(names) == 1:
+            return names[0]
+        losses = {}
+        for name in names:
+            try:
+                metrics = read_metrics(self.pretrained(name, SEARCH_SEED).metrics)
+                losses[name] = metrics[-1]["validation_nats_per_pixel"]
+            except TrainingDiverged:
+                losses[name] = math.inf
+        return min(names, key=lambda name: losses[name])
+
+    def network(self, name: str, seed: int) -> Network:
+        """Return what most claims compare networks by; one that diverged has learned nothing."""
+        recipe = self.scale.recipe_of(name, seed)
+        shape = {"weights": recipe.model.parameters, "learning_rate": recipe.training.learning_rate}
+        try:
+            probe = self.probe(name, seed)
+            loss = self.loss(name, seed)
+        except TrainingDiverged as error:
+            classes = RecordStore.open(self.labelled_store(seed)).class_names or ()
+            return Network(
+                **shape, nats_per_pixel=math.log(recipe.model.colors),
+                test_accuracy=1 / len(classes), under_plateau=None, edge=False, diverged=str(error),
+            )  # fmt: skip
+        return Network(
+            **shape,
+            nats_per_pixel=loss,
+            test_accuracy=probe.test_accuracy,
+            under_plateau=self.under_plateau(name, seed),
+            edge=bool(probe.best.at_edge),
+        )
+
+    def under_plateau(self, network: str, seed: int) -> float | None:
+        """Return how far a network's loss is below the plateau; None where there is none to see."""
+        recipe = self.scale.recipe_of(network)
+        same = recipe.model.image_size == self.scale.recipe_of("base").model.image_size
+        if self.scale.plateau is None or not recipe.model.causal or not same:
+            return None
+        return self.scale.plateau - self.loss(network, seed)
 
     def finetuned(
-        self, network: str, seed: int, name: str, config: FinetuneConfig | None = None
+        self,
+        network: str,
+        seed: int,
+        name: str,
+        config: FinetuneConfig | None = None,
+        *,
+        fold_validation: bool = False,
     ) -> Finetuned:
-        """Return a finished fine-tuning run of a network, kept under this name.
+        """Return a finished fine-tuning run of a pretrained network.
 
         Args:
             network: The pretrained one.
-            seed: Of its run.
-            name: What tells the fine-tuning from others of the same network.
-            config: How; by default as the scale's recipe has it.
+            seed: Of both.
+            name: What this fine-tuning is called.
+            config: How; by default as the network's recipe has it.
+            fold_validation: Learn from train and validation images together, for all of the steps.
+
+        Raises:
+            ConfigError: There is one by other settings in its place.
+            OutOfTime: The deadline has come.
+            TrainingDiverged: It did, now or before.
         """
         source = self.pretrained(network, seed)
         path = source.path.with_name(f"{source.path.name}-{name}")
         config = config or self.scale.recipe_of(network, seed).finetune
-        run = RunFolder(path)
-        with _alone(path):
+        data = self.labelled_store(seed)
+
+        def start() -> RunFolder:
+            return finetune(
+                source.path, data=data, out=path, config=config, device=self.device,
+                seconds=self._left(), fold_validation=fold_validation,
+            )  # fmt: skip
+
+        def finished(run: RunFolder) -> bool:
             result = run.read("finetune.json", FinetuneResult)
-            if result is None or result.test_accuracy is None:
-                ensure(
-                    path,
-                    lambda: finetune(
-                        source.path, data=self.labelled, out=path, config=config, device=self.device
-                    ),
-                    data=self.labelled,
-                    device=self.device,
-                )
+            return result is not None and result.test_accuracy is not None
+
+        with _alone(path):
+            run = self._trained(path, start, finished, data)
         result = run.require("finetune.json", FinetuneResult)
         assert result.test_accuracy is not None
-        assert result.validation_accuracy is not None
         return Finetuned(
             run=run,
             test_accuracy=result.test_accuracy,
@@ -206,39 +416,78 @@ class Laboratory:
             best_step=result.best_step,
         )
 
-    def probe(self, network: str, seed: int) -> LayerProbes:
-        """Return the probes of a network's every layer; of the base, of several together too."""
-        layers = self.scale.recipe_of(network).model.layers + 1
+    def kept(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
+        """Return a measure that is no run's, from `measures/NAME.json` if it was made before."""
+        file = self.path / "measures" / f"{name}.json"
+        with _alone(file):
+            if not file.is_file():
+                write_json(file, to_dict(make()))
+        return from_dict(kind, read_json(file), name=str(file))
+
+    def untrained(self, network: str, seed: int) -> LayerProbes:
+        """Return the probes of the same network with fresh weights, on the images of `probe`."""
         return probe_run(
             self.pretrained(network, seed).path,
-            data=self.labelled,
-            concatenate=min(self.scale.concatenate, layers) if network == "base" else 1,
-            raw=False,
+            data=self._probed(network, seed),
+            untrained=True,
+            device=self.device,
+            seed=seed,
+            reuse=True,
+        )
+
+    def _probed(self, network: str, seed: int) -> Path:
+        """Return the labelled images that a network is probed on."""
+        if network == OTHER_CLASSES:
+            return self.half("second", seed)
+        return self.labelled_store(seed)
+
+    def probe(self, network: str, seed: int) -> LayerProbes:
+        """Return the probes of a network's every layer.
+
+        Of the base, of several together and of raw pixels too; of the network that learned from
+        half of the classes, on the other half.
+        """
+        layers = self.scale.recipe_of(network).model.layers + 1
+        base, other = network == "base", network == OTHER_CLASSES
+        return probe_run(
+            self.pretrained(network, seed).path,
+            data=self._probed(network, seed),
+            concatenate=min(self.scale.concatenate, layers) if base else 1,
+            raw=base or other,
             device=self.device,
             reuse=True,
         )
 
     def loss(self, network: str, seed: int) -> float:
         """Return the nats per pixel of a network on the test images."""
-        path = self.pretrained(network, seed).path
-        return evaluate_run(path, data=self.data, device=self.device, reuse=True).nats_per_pixel
+        path, data = self.pretrained(network, seed).path, self.learned_from(network, seed)
+        return evaluate_run(path, data=data, device=self.device, reuse=True).nats_per_pixel
 
     def along(self, network: str, seed: int) -> Along:
         """Return the loss and the probes of a network, snapshot by snapshot."""
         self.probe(network, seed)  # of its end, as the other claims have it
-        path = self.pretrained(network, seed).path
-        return along_run(path, data=self.labelled, held_out=self.data, device=self.device)
+        run = self.pretrained(network, seed)
+        known = run.read("along.json", Along)
+        steps = self.scale.recipe_of(network).snapshot_steps
+        if known is not None and len(known.snapshots) > len(steps):  # all of them, and the end
+            return known
+        path = run.path
+        return along_run(
+            path, data=self.labelled_store(seed), held_out=self.store(seed), device=self.device
+        )
 
     def masks(self, run: RunFolder, seed: int) -> MasksResult:
         """Return the accuracies under masks of a BERT run, pretrained and probed or fine-tuned."""
-        return masks_run(run.path, data=self.labelled, seed=seed, device=self.device, reuse=True)
+        return masks_run(
+            run.path, data=self.labelled_store(seed), seed=seed, device=self.device, reuse=True
+        )
 
     def few_labels(self, seed: int) -> FewLabelsResult:
         """Return what the base network makes of a handful of labels."""
         self.probe("base", seed)  # which decides the layer
         return few_labels_run(
             self.pretrained("base", seed).path,
-            data=self.labelled,
+            data=self.labelled_store(seed),
             labels_per_class=self.scale.labels_per_class,
             subsets=self.scale.subsets,
             finetune_steps=self.scale.few_label_steps,
@@ -248,7 +497,7 @@ class Laboratory:
         )
 
 
-def _alone(run: Path) -> FileLock:
-    """Return the lock that keeps other reproductions from training the same run meanwhile."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(run.with_name(f".{run.name}.lock"))
+def _alone(path: Path) -> FileLock:
+    """Return the lock that keeps other reproductions from making the same meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))

@@ -1,5 +1,7 @@
 """Figure 3: better generative models have better features, along training and across sizes."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -7,16 +9,29 @@ from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 from igpt.claims.claim import Claim, Part, growth
+from igpt.claims.controls import past_plateau
 from igpt.claims.display import PROBE, nats, percent
 from igpt.claims.laboratory import Laboratory
-from igpt.runs.along import Along
+from igpt.runs.along import Along, Snapshot
 
-Measured = dict[str, Along]
-"""By the network's name, from the smallest to the largest."""
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Networks of several sizes, each at its own best rate."""
+
+    along: dict[str, Along]
+    """By the network's size, from the smallest to the largest."""
+    under_plateau: float | None
+    """Of the one that came least below it."""
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
-    return {name: laboratory.along(name, seed) for name in laboratory.scale.sizes}
+    names = {size: laboratory.at_best_rate(size) for size in laboratory.scale.sizes}
+    under = [laboratory.under_plateau(name, seed) for name in names.values()]
+    return Measured(
+        along={size: laboratory.along(name, seed) for size, name in names.items()},
+        under_plateau=min((nats for nats in under if nats is not None), default=None),
+    )
 
 
 def _curve(along: Along) -> np.ndarray:
@@ -25,14 +40,14 @@ def _curve(along: Along) -> np.ndarray:
 
 
 def _along(measured: Measured) -> float | None:
-    curves = [_curve(along) for along in measured.values()]
+    curves = [_curve(along) for along in measured.along.values()]
     if any(len(np.unique(values)) < 2 for curve in curves for values in curve):
         return None  # nothing changes, so nothing goes with anything
     return -fmean(spearmanr(*curve).statistic for curve in curves)
 
 
 def _equal_loss(measured: Measured) -> float | None:
-    smallest, *_, largest = measured.values()
+    smallest, *_, largest = measured.along.values()
     end = smallest.snapshots[-1]
     losses, accuracies = _curve(largest)
     if not losses.min() <= end.nats_per_pixel <= losses.max():
@@ -42,9 +57,15 @@ def _equal_loss(measured: Measured) -> float | None:
     return float(there) - end.test_accuracy
 
 
+def _growth(measured: Measured, quantity: Callable[[Snapshot], float]) -> float:
+    return growth(lambda along: quantity(along.snapshots[-1]))(measured.along)
+
+
 def _draw(axes: Axes, seeds: list[Measured]) -> None:
-    for name in seeds[0]:
-        curves = np.array([_curve(measured[name]) for measured in seeds])  # (seed, 2, snapshot)
+    for name in seeds[0].along:
+        curves = np.array(
+            [_curve(measured.along[name]) for measured in seeds]
+        )  # (seed, 2, snapshot)
         losses, accuracies = curves.mean(axis=0)
         line = axes.plot(losses, 100 * accuracies, "o-", label=name)[0]
         for losses, accuracies in curves:
@@ -62,6 +83,7 @@ CLAIM = Claim[Measured](
     "larger networks end with a lower loss and better features, and have better features at the "
     "same loss.",
     networks=lambda scale: scale.sizes,
+    at_best_rates=True,
     measure=_measure,
     parts=(
         Part(
@@ -70,6 +92,7 @@ CLAIM = Claim[Measured](
             paper="positive slope for S, M and L",
             quantity="minus Spearman's correlation of loss and accuracy, mean over the sizes",
             unit="",
+            margin=0.2,
             value=_along,
         ),
         Part(
@@ -78,14 +101,15 @@ CLAIM = Claim[Measured](
             paper="S 2.0895, L 2.0466 nats (released weights, test)",
             quantity="loss of the smallest network minus that of the largest",
             unit="nats",
-            value=growth(lambda along: -along.snapshots[-1].nats_per_pixel),
+            margin=0.002,
+            value=lambda measured: _growth(measured, lambda end: -end.nats_per_pixel),
         ),
         Part(
             name="size-probe",
             statement="and with better features",
             paper="larger is better at the end of training",
             quantity="accuracy of the largest network minus that of the smallest",
-            value=growth(lambda along: along.snapshots[-1].test_accuracy),
+            value=lambda measured: _growth(measured, lambda end: end.test_accuracy),
         ),
         Part(
             name="equal-loss",
@@ -96,8 +120,11 @@ CLAIM = Claim[Measured](
             value=_equal_loss,
         ),
     ),
+    controls=(past_plateau(lambda measured: measured.under_plateau),),
     rows=lambda measured: {
-        f"{name}, {row.step:,}": row for name, along in measured.items() for row in along.snapshots
+        f"{name}, {row.step:,}": row
+        for name, along in measured.along.items()
+        for row in along.snapshots
     },
     head="network, steps",
     columns={

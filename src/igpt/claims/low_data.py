@@ -5,7 +5,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from igpt.claims.claim import Claim, Part
+from igpt.claims.claim import Claim, Control, Part
 from igpt.claims.display import ACCURACY, PAPER, curve, percent
 from igpt.evaluation.few_labels import FewLabelsResult, FewLabelsRow
 
@@ -69,6 +69,7 @@ CLAIM = Claim[FewLabelsResult](
             statement="and depends less on which labels they are",
             paper="deviations 1.5, 0.6, 0.1",
             quantity="standard deviation over subsets, fewest labels minus most",
+            margin=0.005,
             value=_steadier,
         ),
         Part(
@@ -79,12 +80,23 @@ CLAIM = Claim[FewLabelsResult](
             value=lambda measured: measured.rows[0].mean - _fine_tuned(measured.rows[0]),
         ),
     ),
+    controls=(
+        Control(
+            name="memorized",
+            statement="fine-tuning learns the few labelled images by heart",
+            quantity="its accuracy on them, fewest labels, mean over subsets",
+            at_least=0.99,
+            parts=("probe-wins",),
+            value=lambda measured: measured.rows[0].memorized,
+        ),
+    ),
     rows=_rows,
     head="labels a class",
     columns={
         "probe": lambda seeds: percent([row.mean for row in seeds]),
         "deviation over subsets": lambda seeds: f"{100 * fmean(map(_deviation, seeds)):.2f}",
         "fine-tuned": lambda seeds: percent([_fine_tuned(row) for row in seeds]),
+        "of its training images": lambda seeds: percent([row.memorized for row in seeds]),
     },
     draw=_draw,
     below="labels a class",

@@ -1,19 +1,20 @@
 """Table 2: several layers together are better features than the best one alone."""
 
 from igpt.claims.claim import Claim, Part
+from igpt.claims.controls import inner_penalties
 from igpt.claims.display import bars
-from igpt.evaluation.probe import LayerProbes
+from igpt.evaluation.probe import JointProbe, LayerProbes
 
 
-def _together(probe: LayerProbes) -> float:
+def _joint(probe: LayerProbes) -> JointProbe:
     assert probe.concatenated is not None
-    return probe.concatenated.test_accuracy
+    return probe.concatenated
 
 
 def _accuracies(probe: LayerProbes) -> dict[str, float]:
-    assert probe.concatenated is not None
-    several = f"{len(probe.concatenated.layers)} layers around it"
-    return {"best layer": probe.test_accuracy, several: _together(probe)}
+    joint = _joint(probe)
+    several = f"{len(joint.layers)} layers around it"
+    return {"best layer": probe.test_accuracy, several: joint.test_accuracy}
 
 
 CLAIM = Claim[LayerProbes](
@@ -29,8 +30,11 @@ CLAIM = Claim[LayerProbes](
             statement="layers around the best one, taken together, are better features",
             paper="+3.3",
             quantity="accuracy of the layers together minus that of the best layer",
-            value=lambda probe: _together(probe) - probe.test_accuracy,
+            value=lambda probe: _joint(probe).test_accuracy - probe.test_accuracy,
         ),
+    ),
+    controls=(
+        inner_penalties(lambda probe: bool(probe.best.at_edge) + bool(_joint(probe).at_edge)),
     ),
     rows=_accuracies,
     draw=lambda axes, seeds: bars(axes, [_accuracies(probe) for probe in seeds]),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igpt.claims.claim import Claim, Part
+from igpt.claims.claim import Claim, Control, Part
 from igpt.claims.display import bars
 from igpt.claims.laboratory import Laboratory
 from igpt.evaluation.masks import MasksResult
@@ -14,6 +14,8 @@ class Measured:
 
     probe: float
     """Of the autoregressive network's best layer."""
+    raw_pixels: float
+    """Of a probe of the images' pixels."""
     bert_probe: MasksResult
     tuned: float
     """Of the autoregressive network, fine-tuned."""
@@ -22,8 +24,11 @@ class Measured:
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     laboratory.probe("bert", seed)  # decides layer and penalty
+    probe = laboratory.probe("base", seed)
+    assert probe.raw_pixels is not None
     return Measured(
-        probe=laboratory.probe("base", seed).test_accuracy,
+        probe=probe.test_accuracy,
+        raw_pixels=probe.raw_pixels.test_accuracy,
         bert_probe=laboratory.masks(laboratory.pretrained("bert", seed), seed),
         tuned=laboratory.finetuned("base", seed, "joint").test_accuracy,
         bert_tuned=laboratory.masks(laboratory.finetuned("bert", seed, "joint").run, seed),
@@ -85,6 +90,15 @@ CLAIM = Claim[Measured](
             paper="almost +1 (ImageNet)",
             quantity="BERT fine-tuned, modal class of 5 masks minus one mask",
             value=lambda measured: measured.bert_tuned.modal - measured.bert_tuned.single_mean,
+        ),
+    ),
+    controls=(
+        Control(
+            name="bert",
+            statement="BERT has learned features at all",
+            quantity="BERT's probe without masks minus that of raw pixels",
+            at_least=0.0,
+            value=lambda measured: measured.bert_probe.unmasked - measured.raw_pixels,
         ),
     ),
     rows=_accuracies,

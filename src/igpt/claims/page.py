@@ -3,17 +3,22 @@
 `page.jinja` has the page's words.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from igpt.claims.claim import ClaimResult, PartResult
-from igpt.claims.reproduce import CLAIMS, Cost
+from igpt.claims.costs import Cost, scale_cost
+from igpt.claims.plan import FixedPlan, read_plan
+from igpt.claims.power import MOST, POWER
+from igpt.claims.reproduce import CLAIMS, read_result
 from igpt.claims.scale import SCALES
+from igpt.claims.verdict import RULE, Verdict
 from igpt.errors import ConfigError, DataError
-from igpt.files import read_json, written_aside
+from igpt.files import written_aside
 from igpt.outputs import require_free
 from igpt.report.templates import template
-from igpt.values import from_dict
 
 _UNITS = {
     "points": (100, 2, " points"),
@@ -29,14 +34,48 @@ _MARK = "Written by `igpt claims` from what `igpt reproduce` measured"
 
 
 def part_value(part: PartResult) -> str:
-    """Return a part's mean over the seeds and its standard error, in its unit."""
+    """Return a part's mean over the seeds and its 95 % interval, in its unit."""
     if part.mean is None:
         return "not measured"
     scale, digits, unit = _UNITS[part.unit]
-    text = f"{scale * part.mean:+.{digits}f}"
-    if part.standard_error is not None:
-        text += f" ± {scale * part.standard_error:.{digits}f}"
-    return text + unit
+    text = f"{scale * part.mean:+.{digits}f}{unit}"
+    if part.interval:
+        low, high = (f"{scale * end:+.{digits}f}" for end in part.interval)
+        text += f" ({low} to {high})"
+    return text
+
+
+def margin_text(part: PartResult) -> str:
+    """Return the smallest effect of a part that is worth telling, in its unit."""
+    scale, _, unit = _UNITS[part.unit]
+    return f"{scale * part.margin:g}{unit}".replace("1 points", "1 point")
+
+
+def power_text(part: PartResult) -> str:
+    """Return how many seeds a part takes to be told, as its spread is so far."""
+    counted = sum(value is not None for value in part.values)
+    if part.deviation is None:
+        return "unknown before two seeds"
+    needed = f"over {MOST:,}" if part.seeds_needed is None else f"{part.seeds_needed:,}"
+    scale, digits, unit = _UNITS[part.unit]
+    return (
+        f"{needed} seeds for {margin_text(part)}, as seeds differ by "
+        f"{scale * part.deviation:.{digits}f}{unit}; {counted} so far"
+    )
+
+
+def summary(result: ClaimResult) -> str:
+    """Return what became of a claim's parts in a line: `holds (3 of 4 parts hold, ...)`."""
+    if result.verdict == "unfinished":
+        return f"unfinished: {len(result.seeds)} of {result.planned} seeds"
+    count = Counter(part.verdict for part in result.parts)
+    words: dict[Verdict, str] = {
+        "holds": "hold", "does not hold": "do not", "cannot be told": "cannot be told",
+        "not measurable": "are not measurable",
+    }  # fmt: skip
+    found = [f"{count[verdict]} {text}" for verdict, text in words.items() if count[verdict]]
+    of = f"of {len(result.parts)} part{'s' if len(result.parts) > 1 else ''} "
+    return f"{result.verdict} ({of}{', '.join(found)})"
 
 
 def result_text(result: ClaimResult) -> str:
@@ -46,29 +85,53 @@ def result_text(result: ClaimResult) -> str:
         lines.append(f"  {part.statement}: {part.verdict}")
         lines.append(f"    {part.quantity}")
         lines.append(f"    ours {part_value(part)}; paper {part.paper}")
+        if part.verdict == "cannot be told":
+            lines.append(f"    it would take {power_text(part)}")
+    seen = sum(seed is not None for seed in result.measured)
+    lines += [
+        f"  control missed in {seen - control.met} of {seen} seeds: {control.statement}"
+        for control in result.controls
+        if control.met < seen
+    ]
+    lines += [f"  left to another scale: {part}, since {why}" for part, why in result.left.items()]
+    lines += [f"  diverged: {text}" for text in result.diverged]
     lines.append(
-        f"  {result.verdict.upper()} ({result.scale}, {result.data}, seeds: {len(result.seeds)}, "
-        f"pretraining: {_minutes(result)} min)"
+        f"  {summary(result).upper()}; {result.scale}, {result.data}, seeds: {len(result.seeds)}, "
+        f"pretraining: {_minutes(result)} min"
     )
     return "\n".join(lines)
 
 
+def power_table(result: ClaimResult) -> str:
+    """Return how many seeds each part of a claim takes, reckoned from the seeds there are."""
+    lines = [f"{result.claim}: seeds that tell each part's margin in {POWER:.0%} of cases"]
+    lines += [f"  {part.name:15} {power_text(part)}" for part in result.parts]
+    return "\n".join(lines)
+
+
 def costs_table(costs: Sequence[Cost]) -> str:
-    """Return what each claim costs at each scale, for one seed."""
-    lines = []
-    for scale in SCALES.values():
-        lines.append(f"{scale.name}: {scale.description}")
-        lines.append("  claim           networks  fine-tuning steps  training FLOPs  time there")
+    """Return what each claim says, and costs at each scale."""
+    lines = [f"{claim.name:15} {claim.title}" for claim in CLAIMS.values()]
+    for name, group in itertools.groupby(costs, key=lambda cost: cost.scale):
+        scale = SCALES[name]
+        lines += ["", f"{name}: {scale.description}"]
+        lines.append("  claim           parts  left  networks  fine-tuning steps  seeds  all seeds")
         lines += [
-            f"  {cost.claim:15} {cost.runs:8}  {cost.finetuning_steps:17,}  "
-            f"{cost.training_flops:14.1e}  {_duration(cost.minutes)}"
-            for cost in costs
-            if cost.scale == scale.name
+            f"  {cost.claim:15} {cost.parts:5}  {cost.left:4}  {cost.runs:8}  "
+            f"{cost.finetuning_steps:17,}  {cost.seeds:5}  {_duration(cost.seeds * cost.minutes)}"
+            for cost in group
         ]
-    lines.append(
-        "One seed each; networks are shared between claims. Times are of training, reckoned from "
-        "the operations; probes come on top."
-    )
+        total = scale_cost(scale)
+        search = f", and {_duration(total.search_minutes)} to search rates" if scale.rates else ""
+        lines.append(
+            f"  all, each network once: {_duration(total.minutes)} a seed, "
+            f"{_duration(total.seeds * total.minutes)} for {total.seeds} seeds{search}"
+        )
+    lines += [
+        "",
+        "Networks are shared between claims. Times are of training, reckoned from the operations; "
+        "probes come on top. Parts that are left belong to another scale, and their plan says why.",
+    ]
     return "\n".join(lines)
 
 
@@ -79,18 +142,26 @@ def _duration(minutes: float) -> str:
     return f"{minutes:.0f} minutes"
 
 
-def read_result(file: Path) -> ClaimResult:
-    """Return the result that `reproduce` wrote as this file.
+def read_planned(folder: Path, claim: str) -> tuple[ClaimResult, FixedPlan]:
+    """Return a claim's result in the folder of a scale, and the plan that it was made under.
 
     Raises:
-        DataError: It is missing, damaged, or of another igpt.
+        DataError: One is missing or damaged, or the result is of another plan, or that of another
+            rule than this igpt's.
     """
-    try:
-        return from_dict(ClaimResult, read_json(file, error=DataError), name="it")
-    except ConfigError as error:
+    file = folder / f"{claim}.json"
+    result, fixed = read_result(file), read_plan(folder, claim)
+    if fixed is None:
+        raise DataError(f"{file} has no plan beside it; reproduce it again, into another --out")
+    if (result.plan, result.planned) != (fixed.digest, fixed.seeds):
         raise DataError(
-            f"{file} is damaged or of an earlier igpt: {error}; reproduce it again"
-        ) from error
+            f"{file} was made under another plan than the one beside it; reproduce it again"
+        )
+    if fixed.plan.rule != RULE:
+        raise DataError(
+            f"{file} was judged by another rule than this igpt's; reproduce it into another --out"
+        )
+    return result, fixed
 
 
 def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
@@ -104,7 +175,7 @@ def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -
 
     Raises:
         ConfigError: The page may not be written, or the figures' folder holds something else.
-        DataError: There is no result in the folders, or one is damaged.
+        DataError: There is no result in the folders, or one is damaged or of another plan.
     """
     figures = out.with_name(f"{out.stem}-figures")
     require_free(out, overwrite=overwrite, page=_MARK)
@@ -114,7 +185,8 @@ def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -
         )
     files = [folder / f"{name}.json" for folder in folders for name in CLAIMS]
     files = [file for file in files if file.is_file()]
-    results = [read_result(file) for file in files]
+    planned = [read_planned(file.parent, file.stem) for file in files]
+    results = [result for result, _ in planned]
     if not results:
         raise DataError(
             f"no claim's result in {', '.join(map(str, folders))}; run igpt reproduce first"
@@ -127,6 +199,11 @@ def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -
         )
     page = template("page.jinja", escape=False, folder="claims").render(
         results=results,
+        planned=planned,
+        rule=RULE,
+        summary=summary,
+        margin_text=margin_text,
+        power_text=power_text,
         figures=figures.name,
         figure=_figure,
         anchor=_anchor,

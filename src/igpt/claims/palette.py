@@ -111,6 +111,7 @@ CLAIM = Claim[Measured](
             paper="faithful, no figure given",
             quantity=f"PSNR of 512 colors on held-out images minus {_FAITHFUL:g} dB",
             unit="dB",
+            margin=0.5,
             value=_faithful,
         ),
         Part(
@@ -118,6 +119,7 @@ CLAIM = Claim[Measured](
             statement="more colors lose less",
             quantity="the smallest gain in PSNR from one size to the next",
             unit="dB",
+            margin=0.5,
             value=_more_colors,
         ),
         Part(

@@ -2,16 +2,19 @@
 
     reproduce("depth", scale="tiny", out=Path("claims"))
 
-writes, in the folder of the scale, `depth.plan.json` (the rule, before anything is measured), then
-`depth.json` and `depth.png`. A stopped reproduction goes on when it is called again.
+writes, in the folder of the scale, `depth.plan.json` before anything is measured, then `depth.json`
+and `depth.png`. A stopped reproduction goes on when it is called again; with `seconds` it stops by
+itself, and what the seeds so far have is kept, but not judged. Several processes may share the work
+(`share`): each takes seeds of its own, and a call without a share puts them together.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -26,23 +29,26 @@ from igpt.claims import (
     palette,
     resolution,
     size,
+    transfer,
 )  # fmt: skip
-from igpt.claims.claim import Claim, ClaimResult, Measured, PartResult
-from igpt.claims.laboratory import Laboratory
-from igpt.claims.scale import SCALES, Scale, find_scale
-from igpt.claims.verdict import RULE, judge, judge_claim
-from igpt.errors import ConfigError, nearest_name
+from igpt.claims.claim import Claim, ClaimResult, ControlResult, Measured, PartResult
+from igpt.claims.laboratory import Laboratory, OutOfTime
+from igpt.claims.plan import FixedPlan, Plan, fix_plan
+from igpt.claims.power import seeds_needed
+from igpt.claims.scale import find_scale
+from igpt.claims.verdict import MEASURED, RULE, Sample, judge, judge_claim
+from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import read_json, write_json, written_aside
 from igpt.processes import choose_device
 from igpt.runs.provenance import provenance
-from igpt.runs.recipes import Recipe
+from igpt.training.loop import TrainingDiverged
 from igpt.training.signals import Interrupted
-from igpt.values import to_dict
+from igpt.values import from_dict, to_dict
 
 CLAIMS: dict[str, Claim[Any]] = {
     module.CLAIM.name: module.CLAIM
     for module in (
-        depth, loss_and_probe, objectives, fine_tuning, low_data, more_features, palette,
+        depth, loss_and_probe, transfer, objectives, fine_tuning, low_data, more_features, palette,
         resolution, size, ablations,
     )
 }  # fmt: skip
@@ -66,10 +72,12 @@ def reproduce(
     scale: str = "tiny",
     data: Path | None = None,
     labelled: Path | None = None,
-    seeds: int = 3,
+    seeds: int | None = None,
     out: Path = Path("claims"),
     settings: Sequence[str] = (),
     device: str = "auto",
+    seconds: float | None = None,
+    share: tuple[int, int] | None = None,
 ) -> ClaimResult:
     """Run one claim of the paper and return what `NAME.json` holds.
 
@@ -77,79 +85,200 @@ def reproduce(
         name: A name in `CLAIMS`.
         scale: "tiny", "small" or "paper".
         data: Record store to learn from; at the tiny scale scikit-learn's digits by default.
-        labelled: Record store for probes and fine-tuning, if `data` has no labels.
-        seeds: How many, from 0 on.
+        labelled: Record store for probes and fine-tuning, if that is not `data`.
+        seeds: How many, from 0 on; by default as the plan there has it, or else the scale.
         out: Folder; everything goes into a folder of the scale's name there.
         settings: Settings of the base recipe, `PATH=VALUE`, that every run has.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+        seconds: Stop, resumable, after so long.
+        share: Which of how many shares of the seeds to measure, such as (1, 2); all by default.
+            The result is then neither judged nor kept.
 
     Raises:
-        ConfigError: No such claim, scale or setting, or `out` holds reproductions of other data.
+        ConfigError: No such claim, scale, setting or share, another plan was fixed in `out`, or it
+            holds reproductions of other data.
         DataError: The claim's data is missing or has no labels.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     claim = find_claim(name)
-    if seeds < 1:
+    if seeds is not None and seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
+    if share is not None and not 1 <= share[0] <= share[1]:
+        raise ConfigError(f"a share is such as 1/2 or 2/2, got {share[0]}/{share[1]}")
+    deadline = None if seconds is None else time.monotonic() + seconds
     chosen = dataclasses.replace(find_scale(scale), settings=tuple(settings))
     chosen.check_different(claim.networks(chosen))
-    laboratory = Laboratory.open(out / scale, chosen, data=data, labelled=labelled, device=device)
-    numbers, made = tuple(range(seeds)), provenance(choose_device(device))
-    assertions = to_dict([part.assertion for part in claim.parts])
-    file = laboratory.path / f"{name}.plan.json"
-    if not file.is_file() or read_json(file).get("parts") != assertions:
-        plan = {"claim": name, "rule": RULE, "parts": assertions, "seeds": numbers}
-        write_json(file, to_dict({**plan, "settings": settings, "provenance": made}))
-    measured = []
-    for seed in tqdm(numbers, desc=name, unit="seed", disable=None):
+    laboratory = Laboratory.open(
+        out / scale, chosen, data=data, labelled=labelled, device=device, deadline=deadline
+    )
+    fixed = fix_plan(
+        laboratory.path,
+        Plan.of(claim, laboratory.scale, **laboratory.identities),
+        seeds=seeds,
+        default=chosen.seeds,
+        measured=_seeds_done(laboratory.path / f"{name}.json"),
+        made=provenance(choose_device(device)),
+    )
+    first, step = (0, 1) if share is None else (share[0] - 1, share[1])
+    numbers = range(first, fixed.seeds, step)
+    measured, diverged = _measure(claim, laboratory, numbers)
+    result = _result(claim, laboratory, fixed, tuple(numbers)[: len(measured)], measured, diverged)
+    if share is None:
+        _draw(claim, measured, result, laboratory.path / f"{name}.png")
+        write_json(laboratory.path / f"{name}.json", to_dict(result))
+    return result
+
+
+def _measure(
+    claim: Claim[Measured], laboratory: Laboratory, seeds: Sequence[int]
+) -> tuple[list[Measured | None], list[str]]:
+    """Measure seeds until the time is over; of those that diverged, say what became of them."""
+    measured: list[Measured | None] = []
+    diverged: list[str] = []
+    for seed in tqdm(seeds, desc=claim.name, unit="seed", disable=None):
         try:
             measured.append(claim.measure(laboratory, seed))
+        except TrainingDiverged as error:
+            measured.append(None)
+            diverged.append(f"seed {seed}: {error}")
+        except OutOfTime:
+            break
         except Interrupted as error:
             raise Interrupted(
                 f"{str(error).partition(';')[0]}; go on with the same command",
                 signal_number=error.signal_number,
             ) from error
-    parts = judged(claim, measured)
+    return measured, diverged
+
+
+def _result(
+    claim: Claim[Measured],
+    laboratory: Laboratory,
+    fixed: FixedPlan,
+    seeds: tuple[int, ...],
+    measured: Sequence[Measured | None],
+    diverged: Sequence[str],
+) -> ClaimResult:
+    left = fixed.plan.left
+    parts, controls = judged(claim, measured, left=left)
     networks = tuple(claim.networks(laboratory.scale))
-    result = ClaimResult(
+    if claim.at_best_rates and seeds:
+        networks = tuple(map(laboratory.at_best_rate, networks))
+    finished = len(seeds) == fixed.seeds
+    return ClaimResult(
         claim=claim.name,
         title=claim.title,
         source=claim.source,
-        scale=scale,
+        scale=laboratory.scale.name,
         data=laboratory.name,
         paper=claim.paper,
         rule=RULE,
-        seeds=numbers,
-        parts=parts,
-        verdict=judge_claim(parts),
-        table=claim.table(measured),
+        plan=fixed.digest,
+        planned=fixed.seeds,
+        seeds=seeds,
+        parts=parts if finished else tuple(map(_unfinished, parts)),
+        controls=controls,
+        left=left,
+        verdict=judge_claim([part.verdict for part in parts]) if finished else "unfinished",
+        table=claim.table([seed for seed in measured if seed is not None]),
         measured=tuple(to_dict(measured)),
+        diverged=tuple(diverged),
         runs=networks,
-        seconds=sum(laboratory.seconds(network, seed) for network in networks for seed in numbers),
-        provenance=made,
+        seconds=sum(laboratory.seconds(network, seed) for network in networks for seed in seeds),
+        provenance=provenance(choose_device(laboratory.device)),
     )
-    _draw(claim, measured, result, laboratory.path / f"{name}.png")
-    write_json(laboratory.path / f"{name}.json", to_dict(result))
-    return result
 
 
-def judged(claim: Claim[Measured], measured: Sequence[Measured]) -> tuple[PartResult, ...]:
-    """Return the verdicts on a claim's parts from what was measured for each seed."""
+def _unfinished(part: PartResult) -> PartResult:
+    return dataclasses.replace(part, verdict="unfinished", p_value=None)
+
+
+def judged(
+    claim: Claim[Measured], measured: Sequence[Measured | None], *, left: Collection[str] = ()
+) -> tuple[tuple[PartResult, ...], tuple[ControlResult, ...]]:
+    """Return the verdicts on a claim's parts, and its controls, from what each seed measured.
+
+    Args:
+        claim: The claim.
+        measured: By seed; None where nothing could be measured.
+        left: Names of parts that are left to another scale, and not judged.
+    """
+    parts = [part for part in claim.parts if part.name not in left]
+    values = []
+    for part in parts:
+        needed = [one for one in claim.controls if not one.parts or part.name in one.parts]
+        met = (
+            seed is not None and all(control.met(seed) for control in needed) for seed in measured
+        )
+        numbers = [
+            part.value(seed) if counts and seed is not None else None
+            for seed, counts in zip(measured, met, strict=True)
+        ]
+        values.append(tuple(None if number is None else float(number) for number in numbers))
+    counted = [tuple(value for value in row if value is not None) for row in values]
+    judgements = judge(
+        [
+            Sample(
+                values=row,
+                equal_within=part.margin if part.equal else None,
+                measurable=len(row) >= MEASURED * len(measured),
+            )
+            for part, row in zip(parts, counted, strict=True)
+        ]
+    )
     results = []
-    for part in claim.parts:
-        numbers = [part.value(seed) for seed in measured]
-        values = tuple(float(number) for number in numbers if number is not None)
-        judgement = judge(values, equal_within=part.equal_within)
-        results.append(PartResult(**vars(part.assertion), **vars(judgement), values=values))
-    return tuple(results)
+    for part, row, kept, judgement in zip(parts, values, counted, judgements, strict=True):
+        deviation = float(np.std(kept, ddof=1)) if len(kept) > 1 else None
+        needed = None
+        if deviation is not None:
+            needed = seeds_needed(deviation, margin=part.margin, equal=part.equal, parts=len(parts))
+        results.append(
+            PartResult(
+                **vars(part.assertion),
+                **vars(judgement),
+                values=row,
+                deviation=deviation,
+                seeds_needed=needed,
+            )
+        )
+    controls = []
+    for control in claim.controls:
+        seen = [seed for seed in measured if seed is not None]
+        controls.append(
+            ControlResult(
+                **vars(control.requirement),
+                values=tuple(None if seed is None else control.value(seed) for seed in measured),
+                met=sum(map(control.met, seen)),
+            )
+        )
+    return tuple(results), tuple(controls)
+
+
+def read_result(file: Path) -> ClaimResult:
+    """Return the result that `reproduce` wrote as this file.
+
+    Raises:
+        DataError: It is missing, damaged, or of another igpt.
+    """
+    try:
+        return from_dict(ClaimResult, read_json(file, error=DataError), name="it")
+    except ConfigError as error:
+        raise DataError(
+            f"{file} is damaged or of an earlier igpt: {error}; reproduce it again"
+        ) from error
+
+
+def _seeds_done(file: Path) -> int:
+    return len(read_result(file).seeds) if file.is_file() else 0
 
 
 def _draw(
-    claim: Claim[Measured], measured: list[Measured], result: ClaimResult, path: Path
+    claim: Claim[Measured], measured: Sequence[Measured | None], result: ClaimResult, path: Path
 ) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    claim.draw(axes, measured)
+    if seen := [seed for seed in measured if seed is not None]:
+        claim.draw(axes, seen)
     axes.set_xlabel(claim.below)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
@@ -160,48 +289,3 @@ def _draw(
     )
     with written_aside(path) as aside:
         figure.savefig(aside, format="png", dpi=120)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a claim takes at a scale."""
-
-    claim: str
-    title: str
-    scale: str
-    runs: int
-    """Pretraining runs of one seed, those included that other claims share."""
-    finetuning_steps: int
-    """At the most."""
-    training_flops: float
-    """Of all this, for one seed."""
-    minutes: float
-    """The same on the machine that the scale is described for; probes and sampling come on top."""
-
-
-def costs() -> list[Cost]:
-    """Return what every claim costs at every scale, for one seed; nothing is run for that."""
-    return [_cost(claim, scale) for scale in SCALES.values() for claim in CLAIMS.values()]
-
-
-def _cost(claim: Claim[Any], scale: Scale) -> Cost:
-    networks, steps = claim.networks(scale), claim.finetuning_steps(scale)
-    pretraining = [scale.recipe_of(name) for name in networks]
-    base = scale.recipe_of("base")
-    flops = sum(_flops_per_step(recipe) * recipe.training.steps for recipe in pretraining)
-    tuning = dataclasses.replace(base, training=base.finetune.training)
-    flops += _flops_per_step(tuning) * steps
-    return Cost(
-        claim=claim.name,
-        title=claim.title,
-        scale=scale.name,
-        runs=len(networks),
-        finetuning_steps=steps,
-        training_flops=flops,
-        minutes=flops / scale.flops_per_second / 60,
-    )
-
-
-def _flops_per_step(recipe: Recipe) -> float:
-    model = recipe.model
-    return float(model.flops_per_token * model.positions * recipe.training.batch_size)

@@ -11,9 +11,10 @@ common.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from igpt.errors import ConfigError, nearest_name
+from igpt.model.config import MASK_PROBABILITY
 from igpt.runs.recipes import Recipe, find_recipe, with_settings
 
 BERT = ("model.causal=false",)
@@ -28,8 +29,14 @@ ABLATIONS = {
 }
 """Appendix A.1's on the autoregressive network, by the network's name."""
 
-MASKS = {f"mask-{rate}": (*BERT, f"mask_probability={rate}") for rate in (0.2, 0.35)}
-"""BERT networks that hide another share of the pixels than 0.15 (section 2.1, appendix A.1)."""
+MASK_RATES = (MASK_PROBABILITY, 0.2, 0.25, 0.3, 0.35)
+"""Shares of the pixels that BERT networks hide, the paper's first (section 2.1, appendix A.1)."""
+
+OTHER_CLASSES = "other-classes"
+"""The base network trained on the images of half of the classes, to be probed on the others."""
+
+SEARCH_SEED = 1000
+"""Of the runs that choose a learning rate, and count for nothing else."""
 
 _DECIDED = ("snapshots", "training.seed", "finetune.training.seed", "model.colors")
 
@@ -55,10 +62,25 @@ class Scale:
     description: str
     recipe: str
     """Base recipe: an autoregressive network."""
+    changes: tuple[str, ...] = ()
+    """Settings in which every network differs from that recipe."""
+    bert: tuple[str, ...] = ()
+    """Settings that BERT networks have besides: it sees 15 % of the targets in a step."""
+    ablated: str = "base"
+    """The network whose choices are taken back one by one (appendix A.1)."""
+    ablated_bert: tuple[str, ...] = ()
+    """Settings that its BERT networks of several mask rates have besides."""
+    seeds: int = 3
+    """That a plan has by default."""
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Parts that another scale is better for, by claim and part, and why."""
     networks: dict[str, tuple[str, ...]]
     """Networks of other sizes and resolutions, by name, and what is set for each."""
     sizes: tuple[str, ...]
     """Networks to compare by size, from the smallest on, by name; the base is among them."""
+    rates: tuple[float, ...] = ()
+    """Learning rates that each size is tried with, on a seed that does not count; the best on
+    validation is kept for all seeds. None to take the recipes'."""
     resolutions: tuple[str, ...]
     """Networks to compare by input resolution, from the lowest on; the base is among them."""
     palette: Colors
@@ -73,10 +95,19 @@ class Scale:
     """Fine-tuning steps on a handful of labels."""
     concatenate: int = 5
     """Layers taken together as one feature."""
+    scratch_rates: tuple[float, ...] = (3e-3, 1e-3, 3e-4)
+    """Learning rates tried for the network from scratch; the best on validation counts."""
     dropouts: tuple[float, ...] = (0.0, 0.1)
-    """Tried for the network from scratch; the better on validation counts."""
+    """Tried then, with the best of those rates."""
+    plateau: float | None = None
+    """Nats per pixel that a network must come below to have learned more than where dark pixels
+    are, on the scale's own data."""
     snapshots: int = 4
     """Of every run on its way, as in the paper's figure 3."""
+    convnet_epochs: int = 20
+    """Of the supervised network that features are compared with."""
+    other_source: bool = False
+    """Whether networks learn from other images than those with labels."""
     bfloat16: bool = True
     """Whether to try bfloat16 beside float32; on a CPU it would only be slow."""
     digits: Colors | None = None
@@ -100,12 +131,34 @@ class Scale:
         compared = {self.with_palette(colors): colors for colors in self.palettes}
         return compared.get(network, self.palette)
 
+    def at_rate(self, size: str, rate: float) -> str:
+        """Return the name of a network of `sizes` trained at a rate."""
+        own = with_settings(find_recipe(self.recipe), [*self.changes, *self._shape(size)])
+        return size if rate == own.training.learning_rate else f"{size}-rate-{rate:g}"
+
+    def _shape(self, size: str) -> tuple[str, ...]:
+        return self.networks.get(size, ())
+
+    def masked(self, rate: float) -> str:
+        """Return the name of the BERT network that hides a share of the pixels."""
+        return "bert" if rate == MASK_PROBABILITY and self.ablated == "base" else f"mask-{rate}"
+
     def settings_by_network(self) -> dict[str, tuple[str, ...]]:
         """Return what is set for each network, by its name."""
-        float32 = {"float32": ("training.precision=float32",)} if self.bfloat16 else {}
         palettes = {self.with_palette(colors): () for colors in self.palettes}
-        named = {"base": (), "bert": BERT}
-        return named | self.networks | palettes | ABLATIONS | MASKS | float32
+        known = {"base": (), "bert": (*BERT, *self.bert), OTHER_CLASSES: ()}
+        known |= self.networks | palettes
+        for size, rate in itertools.product(self.sizes, self.rates):
+            settings = (*self._shape(size), f"training.learning_rate={rate!r}")
+            known.setdefault(self.at_rate(size, rate), settings)
+        ablated = self._shape(self.ablated)
+        known |= {name: (*ablated, *settings) for name, settings in ABLATIONS.items()}
+        if self.bfloat16:
+            known["float32"] = (*ablated, "training.precision=float32")
+        for rate in MASK_RATES:
+            settings = (*ablated, *BERT, *self.ablated_bert, f"mask_probability={rate}")
+            known.setdefault(self.masked(rate), settings)
+        return known
 
     def recipe_of(self, network: str, seed: int = 0) -> Recipe:
         """Return the recipe of a network.
@@ -128,7 +181,8 @@ class Scale:
             f"finetune.training.seed={seed}",
             f"model.colors={self.colors_of(network).size}",
         )
-        return with_settings(find_recipe(self.recipe), [*self.settings, *known[network], *decided])
+        settings = [*self.changes, *self.settings, *known[network], *decided]
+        return with_settings(find_recipe(self.recipe), settings)
 
     def check_different(self, networks: Sequence[str]) -> None:
         """See that the user's settings leave some difference between these networks.
@@ -145,36 +199,62 @@ class Scale:
                 )
 
 
+_TOO_WIDE = "digits would need hundreds of seeds to tell a point: paired probes differ by {} points"
+
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
         name="tiny",
-        description="scikit-learn's digits on 11x11 pixels; two cores",
+        description="scikit-learn's digits on 11x11 pixels; one core",
         recipe="claims-tiny",
+        changes=(
+            "model.layers=8", "training.steps=1500", "training.validate_every=1500",
+            "training.checkpoint_every=500",
+        ),
+        bert=("training.steps=4500", "training.validate_every=4500"),
+        seeds=8,
+        left={
+            "ablations": {
+                "weight-decay": _TOO_WIDE.format("5"),
+                "untied": _TOO_WIDE.format("14"),
+                "zero-heads": _TOO_WIDE.format("6"),
+                "float32": "there is no half precision on a CPU to compare with",
+                "mask-0.2": _TOO_WIDE.format("3"),
+                "mask-more": "BERT networks take three times the steps of the others",
+            },
+        },
         networks={
-            "small": ("model.layers=3", "model.width=32"),
-            "large": ("model.layers=6", "model.width=80"),
+            "small": ("model.layers=4", "model.width=32"),
+            "large": ("model.layers=10", "model.width=80"),
             "6x6": ("model.image_size=6",),
             "8x8": ("model.image_size=8",),
         },
         sizes=("small", "base", "large"),
+        rates=(8e-3, 4e-3, 2e-3),
         resolutions=("6x6", "8x8", "base"),
         palette=Colors(64),
         palettes=(Colors(8), Colors(64), Colors(64, grey=True)),
         distortions=(2, 8, 32, 128, 512),
         labels_per_class=(4, 25, 100),
-        few_label_steps=60,
+        few_label_steps=100,
         concatenate=3,
+        plateau=0.57,  # it lies at 0.6; the base ends at 0.51
         bfloat16=False,
         digits=Colors(8, grey=True),
-        flops_per_second=2.4e10,  # two and a half minutes a network on one of the cores
+        flops_per_second=2.4e10,  # of one core
     ),
     "small": Scale(
         name="small",
-        description="CIFAR-10 on 32x32 pixels; one GPU, some ten minutes a run",
+        description="Tiny ImageNet, then CIFAR-10, at 32x32; one GPU, some ten minutes a run",
         recipe="cifar10",
+        changes=(
+            "training.steps=4000", "training.warmup_steps=200", "training.validate_every=4000",
+            "finetune.training.steps=1500", "finetune.training.warmup_steps=100",
+        ),
         networks={
-            "small": ("model.layers=6", "model.width=128", "model.heads=4"),
-            "large": ("model.layers=16", "model.width=384", "model.heads=8"),
+            "small": ("model.layers=6", "model.width=128", "model.heads=4",
+                      "training.learning_rate=0.005"),
+            "large": ("model.layers=14", "model.width=288", "model.heads=9",
+                      "training.learning_rate=0.002"),
             "16x16": ("model.image_size=16",),
             "24x24": ("model.image_size=24",),
         },
@@ -184,12 +264,15 @@ SCALES: dict[str, Scale] = {
         palettes=(Colors(8), Colors(64), Colors(512), Colors(64, grey=True)),
         labels_per_class=(4, 25, 400),
         few_label_steps=500,
+        other_source=True,
         flops_per_second=1.5e14,
     ),
     "paper": Scale(
         name="paper",
         description="ImageNet and the published sizes; a cluster, times are of one H200",
         recipe="igpt-l",
+        ablated="igpt-s",
+        ablated_bert=("training.learning_rate=0.01",),
         networks={
             "igpt-s": ("model.layers=24", "model.width=512", "model.heads=8",
                        "training.learning_rate=0.003"),
@@ -206,6 +289,7 @@ SCALES: dict[str, Scale] = {
         palettes=(Colors(64), Colors(512), Colors(4096), Colors(64, grey=True)),
         labels_per_class=(4, 25, 400),
         few_label_steps=2000,
+        other_source=True,
         flops_per_second=3.8e14,  # of iGPT-S, measured
     ),
 }  # fmt: skip

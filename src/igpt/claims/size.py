@@ -1,24 +1,11 @@
-"""Section 4.4: features get better with the size of the network."""
-
-from dataclasses import dataclass
+"""Section 4.4: features get better with the size of the network, each at its own best rate."""
 
 from matplotlib.axes import Axes
 
 from igpt.claims.claim import Claim, Part, growth
+from igpt.claims.controls import all_past_plateau, inner_penalties
 from igpt.claims.display import curve, nats, percent
-from igpt.claims.laboratory import Laboratory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """One size of network."""
-
-    weights: int
-    test_accuracy: float
-    """Of the best layer's probe."""
-    nats_per_pixel: float
-    """On test images."""
-
+from igpt.claims.laboratory import Laboratory, Network
 
 Measured = dict[str, Network]
 """By the network's name, from the smallest to the largest."""
@@ -26,12 +13,8 @@ Measured = dict[str, Network]
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
     return {
-        name: Network(
-            weights=laboratory.scale.recipe_of(name).model.parameters,
-            test_accuracy=laboratory.probe(name, seed).test_accuracy,
-            nats_per_pixel=laboratory.loss(name, seed),
-        )
-        for name in laboratory.scale.sizes
+        size: laboratory.network(laboratory.at_best_rate(size), seed)
+        for size in laboratory.scale.sizes
     }
 
 
@@ -47,6 +30,7 @@ CLAIM = Claim[Measured](
     paper="On ImageNet at 32x32 the best layer reaches 41.9 % for iGPT-S, 54.5 % for M and 60.3 % "
     "for L; their released weights have 2.0895, 2.0614 and 2.0466 nats per pixel on test.",
     networks=lambda scale: scale.sizes,
+    at_best_rates=True,
     measure=_measure,
     parts=(
         Part(
@@ -62,13 +46,19 @@ CLAIM = Claim[Measured](
             paper="0.043 from S to L",
             quantity="loss on test of the smallest network minus that of the largest",
             unit="nats",
+            margin=0.002,
             value=growth(lambda network: -network.nats_per_pixel),
         ),
+    ),
+    controls=(
+        all_past_plateau(lambda networks: list(networks.values())),
+        inner_penalties(lambda networks: sum(row.edge for row in networks.values())),
     ),
     rows=dict,
     head="network",
     columns={
         "weights": lambda seeds: f"{seeds[0].weights:,}",
+        "learning rate": lambda seeds: f"{seeds[0].learning_rate:g}",
         "test accuracy": lambda seeds: percent([seed.test_accuracy for seed in seeds]),
         "nats per pixel": lambda seeds: nats([seed.nats_per_pixel for seed in seeds]),
     },

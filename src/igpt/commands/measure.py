@@ -40,8 +40,9 @@ def evaluate(
 
 def probe(
     run: Run, /, *, data: Data, layers: Layers = (), untrained: bool = False,
-    concatenate: PositiveInt = 1, solver: Solver = "lbfgs", seed: Seed = 0,
-    device: Device = "auto", as_json: Json = False,
+    concatenate: PositiveInt = 1, solver: Solver = "lbfgs", steps: PositiveInt | None = None,
+    rates: tuple[float, ...] = (), as_they_are: bool = False, features: Path | None = None,
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Fit a linear probe to every layer's features, beside raw pixels.
 
@@ -51,12 +52,24 @@ def probe(
         untrained: The same network with fresh weights, to compare.
         concatenate: Also probe so many layers around the best as one feature; the paper: 5.
         solver: sgd is the paper's for ImageNet; the last two are cheap checks.
+        steps: With sgd: updates, 5,000 by default; the paper takes 1,000,000.
+        rates: With sgd: a learning rate to choose from; again for more.
+        as_they_are: With sgd: do not whiten the features; the paper's rates are 30, 10, 3 ...
+        features: Keep the features in this folder and not in memory; go on with what is there.
     """
+    from igpt.errors import ConfigError
+    from igpt.evaluation.sgd import LEARNING_RATES, SGDConfig
     from igpt.runs.measure import probe_run
 
+    if solver != "sgd" and (steps or rates or as_they_are):
+        raise ConfigError("--steps, --rates and --as-they-are go with --solver sgd")
+    sgd = SGDConfig(
+        steps=steps or SGDConfig.steps, learning_rates=rates or LEARNING_RATES,
+        whiten=not as_they_are,
+    )  # fmt: skip
     result = probe_run(
         run, data=data, layers=layers or None, untrained=untrained, concatenate=concatenate,
-        solver=solver, seed=seed, device=device,
+        solver=solver, sgd=sgd, folder=features, seed=seed, device=device,
     )  # fmt: skip
     show(result, as_json=as_json)
 

@@ -1,11 +1,12 @@
 """What others see: the report, the paper's claims, and models in other people's formats."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
+from cyclopts.types import PositiveFloat, PositiveInt
 
 from igpt.commands.options import Data, Device, Head, Json, Overwrite, Settings, Target, show
 from igpt.errors import ConfigError, IgptError
@@ -30,41 +31,56 @@ def report(
 
 def reproduce(
     claim: str | None = None, /, *, costs: Annotated[bool, Parameter(name="--list")] = False,
-    scale: str = "tiny", data: Data | None = None, labelled: Path | None = None,
-    seeds: PositiveInt = 3, out: Path = Path("claims"), settings: Settings = (),
-    device: Device = "auto", as_json: Json = False,
+    power: bool = False, scale: str = "tiny", data: Data | None = None,
+    labelled: Path | None = None, seeds: PositiveInt | None = None, out: Path = Path("claims"),
+    settings: Settings = (), device: Device = "auto", seconds: PositiveFloat | None = None,
+    share: str | None = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a CLAIM of the paper, or all, and judge whether it holds at this scale.
 
-        igpt reproduce depth --scale tiny --seeds 3
+        igpt reproduce depth --scale tiny
 
-    A reproduction that is stopped goes on when the same command is given again; networks are
-    shared between claims.
+    What will be judged is fixed before the first run. A reproduction that is stopped goes on when
+    the same command is given again; networks are shared between claims.
 
     Args:
         claim: Its name, or "all".
         costs: List the claims instead, and what each costs.
+        power: Say instead how many seeds each part takes, from the spread of those measured.
         scale: tiny, small or paper. Tiny has the digits, the others need --data.
         labelled: Record store for probes and fine-tuning, if not --data.
-        seeds: How many.
+        seeds: How many; more than were planned are an amendment.
         out: Folder; everything goes into a folder of the scale's name there.
+        seconds: Stop, to go on later, after so long.
+        share: Measure one of several shares of the seeds, such as 1/2, beside another process.
     """
     from igpt.claims import page
     from igpt.claims import reproduce as reproduction
+    from igpt.claims.costs import costs as known_costs
     from igpt.training.signals import Interrupted
 
     if costs:
-        known = reproduction.costs()
+        known = known_costs()
         show(known, as_json=as_json, text=page.costs_table(known))
         return
     if claim is None:
         raise ConfigError("CLAIM is missing; igpt reproduce --list prints them")
+    names = list(reproduction.CLAIMS) if claim == "all" else [claim]
+    if power:
+        files = [out / scale / f"{reproduction.find_claim(name).name}.json" for name in names]
+        found = [reproduction.read_result(file) for file in files if file.is_file()]
+        if not found:
+            raise ConfigError(f"nothing was measured in {out / scale}; run igpt reproduce first")
+        show(found, as_json=as_json, text="\n\n".join(map(page.power_table, found)))
+        return
+    end = None if seconds is None else time.monotonic() + seconds
     results = []
-    for name in reproduction.CLAIMS if claim == "all" else [claim]:
+    for name in names:
         try:
             result = reproduction.reproduce(
                 name, scale=scale, data=data, labelled=labelled, seeds=seeds, out=out,
-                settings=settings, device=device,
+                settings=settings, device=device, share=_share(share),
+                seconds=None if end is None else end - time.monotonic(),
             )  # fmt: skip
             results.append(result)
         except IgptError as error:
@@ -73,6 +89,16 @@ def reproduce(
             print(f"igpt: {name} is left out: {error}", file=sys.stderr)
     text = "\n\n".join(page.result_text(result) for result in results)
     show(results if claim == "all" else results[0], as_json=as_json, text=text)
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    """Return the two numbers of a share such as 1/2."""
+    if text is None:
+        return None
+    numbers = text.split("/")
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"a share is such as 1/2, got {text!r}")
+    return int(numbers[0]), int(numbers[1])
 
 
 def claims(

@@ -149,9 +149,7 @@ def _finetuning(run: Path, settings: Sequence[str], from_scratch: bool) -> "Fine
         if setting.startswith("finetune."):
             plain = setting.removeprefix("finetune.")
             raise ConfigError(f"leave out 'finetune.' here: --set {plain}")
-    if from_scratch:
-        settings = ("from_scratch=true", "pixel_coefficient=0", *settings)
-    return with_settings(config_for(run), settings)
+    return with_settings(config_for(run, from_scratch=from_scratch), settings)
 
 
 def _show_run(run: "RunFolder", as_json: bool) -> None:

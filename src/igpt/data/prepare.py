@@ -40,7 +40,7 @@ from igpt.data.store import (
     StoredSplit,
 )  # fmt: skip
 from igpt.errors import ConfigError, DataError
-from igpt.files import digest, write_json, written_aside
+from igpt.files import digest, require_writable, write_json, written_aside
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
 from igpt.seals import crc32c, sealed
@@ -67,8 +67,7 @@ def prepare_store(
             written.
     """
     out = out.resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} is already there and not empty; remove it or choose another folder")
+    require_writable(out, exclusive=True)
     colors = None if palette is None else Palette.load(palette)
     source = open_source(location, config, image_size=config.image_size, palette=colors)
     config = with_fractions(config, source)

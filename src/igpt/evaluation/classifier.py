@@ -33,7 +33,13 @@ def predict(
     return np.concatenate(classes)
 
 
-def accuracy(pretrained: Pretrained, records: Records, *, title: str | None = None) -> float:
+def accuracy(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    mask_seed: tuple[int, ...] | None = None,
+    title: str | None = None,
+) -> float:
     """Return how often `predict` is right about the images.
 
     Arguments as in `predict`.
@@ -42,5 +48,6 @@ def accuracy(pretrained: Pretrained, records: Records, *, title: str | None = No
         DataError: The records have no labels.
     """
     labels = records.require_labels()
-    right = int((predict(pretrained, records, title=title) == labels).sum())
+    predicted = predict(pretrained, records, mask_seed=mask_seed, title=title)
+    right = int((predicted == labels).sum())
     return right / len(labels)

@@ -7,34 +7,39 @@ the accuracy on the whole test split.
     result = few_labels(pretrained, store, layer=12, labels_per_class=[4, 25])
     result.rows[0].mean, result.rows[0].standard_deviation
 
-No other label is used: the penalty is chosen by cross-validation within each subset. Which layer's
-features are read is the caller's choice, and kept with the result.
+No other label is used: the penalty is chosen by cross-validation within each subset, in which all
+copies of an image are on one side. Which layer's features are read is the caller's choice, and kept
+with the result; once it is made, subsets are drawn from training and validation images together.
 """
 
 import dataclasses
+import hashlib
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer
-from sklearn.model_selection import StratifiedKFold
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from igpt.data.store import Records, RecordStore
+from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.errors import ConfigError, DataError
+from igpt.evaluation.choice import at_edge, doubts, turned
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.logistic import LinearProbe
+from igpt.evaluation.logistic import PENALTIES, LinearProbe, total_variance
 from igpt.model.pretrained import Pretrained
 from igpt.randomness import Stream, stream, stream_seed
 
 Labelled = tuple[Float[np.ndarray, "_record _feature"], Integer[np.ndarray, " _record"]]
 """Features and labels of the same records."""
 
-PENALTIES = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""Penalties to choose from: the fewer the labels, the stronger they have to be."""
-
 _FOLDS = 4
+_HELD = 200  # records to hold out, if need be several times, since 40 say too little ...
+_REPEATS = 5  # ... but no more than so often each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +68,21 @@ class FewLabelsRow(Accuracies):
     labels_per_class: int
     penalties: tuple[float, ...]
     """Chosen by cross-validation in each subset."""
+    at_edge: bool | None = None
+    """Whether most of them are at an edge of their grid, where penalties further on might be
+    better; a single one may be there by a record or two. None in results older than the question.
+    """
     converged: bool
     """Whether every reported probe did."""
     fine_tuned: Accuracies | None = None
     """All weights fine-tuned on the same subsets, if that was asked for."""
+    memorized: float | None = None
+    """Accuracy of the fine-tuned networks on their own subset, the mean over subsets."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the accuracy may be too low, in words."""
+        return doubts(converged=self.converged, edge=self.at_edge)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +126,26 @@ def balanced_subset(
     return np.concatenate(chosen)
 
 
+def copies(records: Records) -> Int64[np.ndarray, " record"]:
+    """Return a number for each record, the same for records that were made of one image.
+
+    Those are crops or placements, which have its name, and records whose pixels are the same.
+    """
+    pixels = [hashlib.sha256(image.tobytes()).digest() for image in records.images]
+    numbers = np.arange(len(records))
+    links = []
+    for keys in (records.names or numbers.tolist(), pixels):
+        _, first, group = np.unique(
+            np.array(keys, dtype=object), return_index=True, return_inverse=True
+        )
+        links.append(first[group])
+    same = coo_array(
+        (np.ones(2 * len(records)), (np.tile(numbers, 2), np.concatenate(links))),
+        shape=(len(records), len(records)),
+    )
+    return connected_components(same, directed=False)[1].astype(np.int64)
+
+
 def few_labels(
     pretrained: Pretrained,
     store: RecordStore,
@@ -126,7 +162,8 @@ def few_labels(
 
     Args:
         pretrained: Network and tokenizer.
-        store: Labelled images with a train and a test split.
+        store: Labelled images with a train and a test split; those of validation, if there are
+            any, are drawn from too.
         layer: Layer whose features are read.
         labels_per_class: Labels of each class, one row each.
         subsets: Random subsets of each.
@@ -141,7 +178,8 @@ def few_labels(
     Source: Chen et al. 2020, section 4.7.
     """
     pretrained.model.config.check_layer(layer)
-    train, test = store.split("train"), store.split("test")
+    train = store.split(FOLDED if "validation" in store.splits else "train")
+    test = store.split("test")
     labels, test_labels = train.require_labels(), test.require_labels()
     drawn = {
         count: [balanced_subset(labels, count, seed=seed, subset=n) for n in range(subsets)]
@@ -154,11 +192,13 @@ def few_labels(
         pretrained, train.chosen(read), layers=[layer], title="train"
     )[:, 0]
     of_test = extract_features(pretrained, test, layers=[layer], title="test")[:, 0]
+    groups = np.zeros(len(train), dtype=np.int64)
+    groups[read] = copies(train.chosen(read))
     rows = []
     for count, parts in tqdm(drawn.items(), desc="few labels", disable=None):
         row = few_labels_accuracy(
             (features, labels), (of_test, test_labels), labels_per_class=count, subsets=subsets,
-            seed=seed,
+            seed=seed, groups=groups,
         )  # fmt: skip
         if fine_tuned is not None:
             tuned = Accuracies.of([fine_tuned(train.chosen(part)) for part in parts])
@@ -183,6 +223,7 @@ def few_labels_accuracy(
     subsets: int = 5,
     seed: int = 0,
     penalties: Sequence[float] = PENALTIES,
+    groups: Int64[np.ndarray, " _record"] | None = None,
 ) -> FewLabelsRow:
     """Return the test accuracy of probes on random subsets of the training records.
 
@@ -192,8 +233,10 @@ def few_labels_accuracy(
         labels_per_class: Records of each class in a subset.
         subsets: How many are drawn.
         seed: The same seed draws the same subsets.
-        penalties: Chosen from by stratified cross-validation within the subset; with a single
-            label a class, where that cannot be, the strongest is taken.
+        penalties: In parts of the `total_variance` of a subset's features. They are chosen from by
+            stratified cross-validation within the subset; where that cannot be, as with a single
+            image of a class, the strongest is taken.
+        groups: Training records with the same number are copies of one image; by default none are.
 
     Raises:
         ConfigError: A number under 1, or no penalty.
@@ -203,16 +246,21 @@ def few_labels_accuracy(
         raise ConfigError(
             f"there must be a subset and a penalty, got {subsets} and {len(penalties)}"
         )
-    accuracies, probes = [], []
+    if groups is None:
+        groups = np.arange(len(train[1]))
+    accuracies, probes, edges = [], [], []
     for subset in range(subsets):
         part = balanced_subset(train[1], labels_per_class, seed=seed, subset=subset)
         features, labels = train[0][part], train[1][part]
-        l2 = _choose_penalty(features, labels, penalties, labels_per_class, seed=seed)
+        grid = total_variance(features).item() * np.array(sorted(set(penalties), reverse=True))
+        l2, edge = _choose_penalty(features, labels, groups[part], grid.tolist(), seed=seed)
         probes.append(LinearProbe(l2).fit(features, labels))
         accuracies.append(probes[-1].score(*test))
+        edges.append(edge)
     return FewLabelsRow(
         labels_per_class=labels_per_class,
         penalties=tuple(probe.l2 for probe in probes),
+        at_edge=sum(edges) > subsets / 2,
         converged=all(probe.converged_ for probe in probes),
         **vars(Accuracies.of(accuracies)),
     )
@@ -221,21 +269,40 @@ def few_labels_accuracy(
 def _choose_penalty(
     features: np.ndarray,
     labels: np.ndarray,
+    groups: np.ndarray,
     penalties: Sequence[float],
-    labels_per_class: int,
     *,
     seed: int,
-) -> float:
-    """Return the penalty best in cross-validation; of equals, the strongest."""
-    ordered = sorted(set(penalties), reverse=True)
-    if labels_per_class == 1:
-        return ordered[0]
-    folds = StratifiedKFold(
-        min(_FOLDS, labels_per_class), shuffle=True,
-        random_state=stream_seed(Stream.FOLDS, seed, bits=32),
-    )  # fmt: skip
-    right = np.zeros(len(ordered))
-    for fitted, held in folds.split(features, labels):
-        path = LinearProbe(tolerance=1e-4).fit_path(features[fitted], labels[fitted], ordered)
-        right += [(probe.predict(features[held]) == labels[held]).sum() for probe in path]
-    return ordered[int(right.argmax())]
+) -> tuple[float, bool]:
+    """Return the penalty best in cross-validation, and whether it is at an edge.
+
+    They are tried from the strongest on; of equals, that is the strongest.
+    """
+    images = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
+    if min(images) < 2:
+        return penalties[0], False
+    parts = [
+        (fitted, held)
+        for repeat in range(min(_REPEATS, math.ceil(_HELD / len(labels))))
+        for fitted, held in StratifiedGroupKFold(
+            min(_FOLDS, *images),
+            shuffle=True,
+            random_state=stream_seed(Stream.FOLDS, seed, repeat, bits=32),
+        ).split(features, labels, groups)
+        if len(held) and len(np.unique(labels[fitted])) > 1
+    ]
+    paths = [
+        LinearProbe(tolerance=1e-3).fit_path(features[fitted], labels[fitted], penalties)
+        for fitted, _ in parts
+    ]
+    scored = sum(len(held) for _, held in parts)
+    accuracies: list[float] = []
+    for probes in zip(*paths, strict=True):  # of all folds, with one penalty
+        right = [
+            (probe.predict(features[held]) == labels[held]).sum()
+            for probe, (_, held) in zip(probes, parts, strict=True)
+        ]
+        accuracies.append(float(sum(right)) / scored)
+        if turned(accuracies, len(labels)):
+            break
+    return penalties[int(np.argmax(accuracies))], at_edge(accuracies, len(penalties))

@@ -8,21 +8,23 @@ then scored on, is the protocol of `igpt.evaluation.probe`.
     strong, weak = LinearProbe().fit_path(features, labels, [1e-2, 1e-4])
 
 The optimum is that of scikit-learn's `LogisticRegression(C=1 / (l2 * records))`, or of `C=2 / (l2 *
-records)` with two classes, where scikit-learn keeps only the difference of their weights. The way
-there is shorter, some twenty evaluations: L-BFGS sees the weights through a linear change of
-variables that makes the objective nearly round. It is the same objective, and a fit counts as
-converged by the gradient in the weights themselves.
+records)` with two classes, where scikit-learn keeps only the difference of their weights: features
+as they come, and a penalty on the weights as they are. The way there is another. Pooled features
+of a network vary a thousand times less along some directions than along others, and it is in the
+former that the classes lie; steps and tolerances in the weights themselves would see the latter
+only. So L-BFGS works with features whitened along their principal axes, and what it finds is folded
+back into the weights. A fit counts as converged by the gradient in the whitened variables.
 
 Where the features come from is not decided here.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Float, Float64, Int64, Integer
 from scipy.optimize import minimize
 from scipy.special import softmax
 from torch import Tensor
@@ -32,14 +34,14 @@ from igpt.errors import ConfigError, DataError
 Features = Float[np.ndarray, "record feature"]
 Labels = Integer[np.ndarray, " label"]
 
-PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-"""Penalties to choose from. With 45,000 records of CIFAR-10, raw pixels do best with 1e-3 (16x16)
-or 1e-2 (32x32) and mean-pooled random convolutions with 1e-6; with 40 to 250 records, raw pixels
-do best with 1e-1 to 1 and the convolutions with 1e-3 to 1e-2."""
+PENALTIES = tuple(10.0**power for power in range(1, -12, -1))
+"""Penalties to choose from, from 10 to 1e-11, as parts of the features' `total_variance`. The
+strongest leave little but the differences between the class means; the weakest count for nothing
+beside the smallest variances that single-precision features have."""
 
-TOLERANCE = 1e-5
-"""A tenth of scikit-learn's default. For features of order one the objective is then within 1e-7
-of its minimum, and going on to 1e-8 moves the test accuracy by 0.0001 at most."""
+TOLERANCE = 1e-4
+"""Of the features of a small network, with any of the penalties, the objective is then within 2e-5
+nats of its minimum, and going on to 1e-6 moves the test accuracy by 0.001 at most."""
 
 _SINGLE_FLAT = 1e-6  # what float32 can still tell of a sum over the records
 
@@ -48,11 +50,10 @@ class LinearProbe:
     """Multinomial logistic regression with a penalty on squared weights.
 
     Minimizes the mean cross entropy, in nats, plus `l2 / 2` times the sum of the squared weights;
-    intercepts are not penalized. `tolerance` is for features of order one, as the gradient grows
-    with them. `dtype` is that of the matrix products: "float32" takes a third of the time, but
-    rounding can hold its gradient just above the default; a `tolerance` of 1e-4 suits it. A float64
-    fit to features of more entries than `single_from` first goes as far as float32 can tell, in
-    half the time an iteration.
+    intercepts are not penalized. `dtype` is that of the matrix products: "float32" takes a third of
+    the time, but rounding can hold its gradient just above the default; a `tolerance` of 1e-3 suits
+    it. A float64 fit to features of more entries than `single_from` first goes as far as float32
+    can tell, in half the time an iteration.
 
     Attributes:
         weight_: The weights, for the features as they came.
@@ -60,7 +61,9 @@ class LinearProbe:
         classes_: The labels, ascending; any integers will do.
         iterations_: Iterations of L-BFGS; none if the start was good enough.
         objective_: The objective at these weights.
-        gradient_norm_: The largest absolute entry of its gradient there.
+        gradient_norm_: The Euclidean norm of its gradient there, in unknowns for which its
+            curvature at zero is one: half the square is about what is left to gain, whatever the
+            scale of the features.
         converged_: Whether that is at most `tolerance`.
     """
 
@@ -104,8 +107,8 @@ class LinearProbe:
             DataError: The features are not finite, the labels do not fit them or are all the
                 same, or `start` was fitted on other features.
         """
-        matrix = self._matrix(features, labels, [self.l2], start)
-        return self._fit(matrix, labels, start)
+        axes = self._axes(features, labels, [self.l2], start)
+        return self._fit(axes, labels, start)
 
     def fit_path(
         self,
@@ -114,57 +117,60 @@ class LinearProbe:
         penalties: Sequence[float],
         *,
         start: "LinearProbe | None" = None,
-    ) -> "list[LinearProbe]":
-        """Return a probe for each penalty, set like this one, from the strongest to the weakest.
+    ) -> "Iterator[LinearProbe]":
+        """Yield a probe for each penalty, set like this one, from the strongest to the weakest.
 
-        Each fit starts from the one before, and all share what is worked out from the features, so
-        that several cost little more than the last alone. Arguments and errors as in `fit`.
+        Each is fitted when it is asked for. It starts from the one before, and all share what is
+        worked out from the features, so that several cost little more than the last alone.
+        Arguments and errors as in `fit`.
         """
-        matrix = self._matrix(features, labels, penalties, start)
-        fits: list[LinearProbe] = []
-        for l2 in sorted(set(penalties), reverse=True):
-            probe = copy.copy(self)
-            probe.l2 = l2
-            fits.append(probe._fit(matrix, labels, fits[-1] if fits else start))
-        return fits
+        axes = self._axes(features, labels, penalties, start)
 
-    def _matrix(
+        def fitted() -> "Iterator[LinearProbe]":
+            before = start
+            for l2 in sorted(set(penalties), reverse=True):
+                probe = copy.copy(self)
+                probe.l2 = l2
+                before = probe._fit(axes, labels, before)
+                yield before
+
+        return fitted()
+
+    def _axes(
         self,
         features: np.ndarray,
         labels: np.ndarray,
         penalties: Sequence[float],
         start: "LinearProbe | None",
-    ) -> "_Matrix":
+    ) -> "_Axes":
         """Return what fits to these features share, once all of it is known to be in order."""
         for l2 in penalties:
             if not 0 < l2 < np.inf:
                 raise ConfigError(
-                    f"l2 must be positive and finite, got {l2}; try 1e-7 for next to none"
+                    f"l2 must be positive and finite, got {l2}; try 1e-11 for next to none"
                 )
         check_records(features, labels, classes=2)
         if start is not None:
             check_width(features, start.weight_.shape[1:])
-        return _Matrix(features, self.dtype, self.device, self.single_from)
+        return _Axes(features, self.dtype, self.device, self.single_from)
 
-    def _fit(
-        self, matrix: "_Matrix", labels: np.ndarray, start: "LinearProbe | None"
-    ) -> "LinearProbe":
+    def _fit(self, axes: "_Axes", labels: np.ndarray, start: "LinearProbe | None") -> "LinearProbe":
         classes, targets = np.unique(labels, return_inverse=True)
-        weight = np.zeros((len(classes), matrix.rows.shape[1]))
+        weight = np.zeros((len(classes), len(axes.mean)))
         intercept = np.zeros(len(classes))
         if start is not None:
             _, here, there = np.intersect1d(classes, start.classes_, return_indices=True)
             weight[here], intercept[here] = start.weight_[there], start.intercept_[there]
 
-        objective = _Objective(matrix, targets, len(classes), self.l2)
+        objective = _Objective(axes, targets, len(classes), self.l2)
         point = objective.point(weight, intercept)
         left = self.max_iterations
-        if matrix.single is not None:
-            objective.rows = matrix.single
+        if axes.single is not None:
+            objective.rows = axes.single
             point, left = _go_down(
                 objective, point, tolerance=self.tolerance, iterations=left, flat=_SINGLE_FLAT
             )
-            objective.rows = matrix.rows
+            objective.rows = axes.rows
         value, _ = objective(point)
         before = np.inf
         # L-BFGS gives up where rounding defeats a line search; a fresh start may yet go on.
@@ -228,64 +234,68 @@ def _go_down(
     return end.x, iterations - end.nit
 
 
-class _Matrix:
-    """Centered features and their covariance, which fits with different penalties share."""
+class _Axes:
+    """Centered features along their principal axes, which fits with different penalties share.
+
+    A rotation leaves the sum of the squared weights as it is. It is worked out in float64 and only
+    then rounded, so that small variances are not lost beside large ones.
+    """
 
     def __init__(self, features: np.ndarray, dtype: str, device: str, single_from: int) -> None:
         contiguous = np.ascontiguousarray(features)
-        self.rows = torch.tensor(contiguous, dtype=getattr(torch, dtype), device=device)  # a copy
-        mean = self.rows.mean(dim=0, dtype=torch.float64).to(self.rows.dtype)
-        self.rows -= mean
-        self.mean = mean.double()
-        self.covariance = (self.rows.T @ self.rows).double() / len(self.rows)
+        centered = torch.tensor(contiguous, dtype=torch.float64, device=device)  # a copy
+        self.mean = centered.mean(dim=0)
+        centered -= self.mean
+        records, width = centered.shape
+        if records < width:
+            _, scales, rotation = torch.linalg.svd(centered, full_matrices=False)
+            variances = scales.square() / records
+            self.rotation = rotation.T  # (feature, axis); no weight lies outside of these axes
+        else:
+            variances, self.rotation = torch.linalg.eigh(centered.T @ centered / records)
+        self.variances = variances.clamp(min=0)  # rounding may leave less than nothing
+        rows = centered @ self.rotation
+        self.rows = rows.to(getattr(torch, dtype))  # (record, axis)
         self.single = None
-        if self.rows.dtype == torch.float64 and self.rows.numel() > single_from:
-            self.single = self.rows.float()
+        if dtype == "float64" and rows.numel() > single_from:
+            self.single = rows.float()
 
 
 class _Objective:
     """The objective and its gradient, in unknowns for which its curvature is about one.
 
-    At zero, the curvature in the weights of a class is the covariance over the number of classes
-    (nearly) plus the penalty's. Factored as `factor @ factor.T`, it is one in the unknowns
-    `weight @ factor`. Centered features leave the intercepts out of it.
+    At zero, the curvature in the weight of a class along an axis is (nearly) the variance there
+    over the number of classes, plus the penalty. Centered features leave the intercepts out of it.
     """
 
-    def __init__(self, matrix: _Matrix, targets: np.ndarray, classes: int, l2: float) -> None:
-        self.matrix, self.classes, self.l2 = matrix, classes, l2
-        self.rows = matrix.rows  # of either precision
+    def __init__(self, axes: _Axes, targets: np.ndarray, classes: int, l2: float) -> None:
+        self.axes, self.classes, self.l2 = axes, classes, l2
+        self.rows = axes.rows  # of either precision
         self.device = self.rows.device
         records = torch.arange(len(targets), device=self.device)
         self.right = (records, torch.as_tensor(targets, device=self.device))
-        self.gradient_norm = np.inf  # in weights and intercepts, where last evaluated
-
-        identity = torch.eye(len(matrix.covariance), dtype=torch.float64, device=self.device)
-        curvature = matrix.covariance / classes + l2 * identity
-        for units in (1, 1e3, 1e6):  # collinear features may round to less than no curvature
-            rounding = units * torch.finfo(matrix.rows.dtype).eps * curvature.diagonal()
-            self.factor, failed = torch.linalg.cholesky_ex(curvature + rounding.diag())
-            if not failed:
-                break
-        self.inverse = torch.linalg.solve_triangular(self.factor, identity, upper=False)
+        self.scale = (axes.variances / classes + l2).rsqrt()  # weight a unit of the unknown
+        self.gradient_norm = np.inf  # where last evaluated
 
     def point(self, weight: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-        """Return the unknowns, (class * (feature + 1),), at these weights and intercepts."""
+        """Return the unknowns, (class * (axis + 1),), at these weights and intercepts."""
         weights = torch.tensor(weight, device=self.device)
-        levels = torch.tensor(intercept, device=self.device) + weights @ self.matrix.mean
-        unknowns = [weights @ self.factor, levels[:, None] / self.classes**0.5]
+        levels = torch.tensor(intercept, device=self.device) + weights @ self.axes.mean
+        unknowns = [weights @ self.axes.rotation / self.scale, levels[:, None] / self.classes**0.5]
         return torch.cat(unknowns, dim=1).flatten().cpu().numpy()
 
     def weights(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights, (class, feature), and intercepts, (class,), at `point`."""
-        weights, levels = self._weights_and_levels(point)
-        return weights.cpu().numpy(), (levels - weights @ self.matrix.mean).cpu().numpy()
+        along, levels = self._weights_and_levels(point)
+        weights = along @ self.axes.rotation.T
+        return weights.cpu().numpy(), (levels - weights @ self.axes.mean).cpu().numpy()
 
     def _weights_and_levels(self, point: np.ndarray) -> tuple[Tensor, Tensor]:
         unknowns = torch.tensor(point, device=self.device).unflatten(0, (self.classes, -1))
-        return unknowns[:, :-1] @ self.inverse, unknowns[:, -1] * self.classes**0.5
+        return unknowns[:, :-1] * self.scale, unknowns[:, -1] * self.classes**0.5
 
     def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        rows = self.rows  # (record, feature)
+        rows = self.rows  # (record, axis)
         weights, levels = self._weights_and_levels(point)
         logits = torch.addmm(levels.to(rows.dtype), rows, weights.to(rows.dtype).T)
         log_probabilities = logits.log_softmax(dim=1)  # (record, class)
@@ -294,12 +304,12 @@ class _Objective:
 
         errors = log_probabilities.exp_()
         errors[self.right] -= 1
-        slope = _product(errors, rows).double() / len(rows) + self.l2 * weights  # constant levels
+        slope = _product(errors, rows).double() / len(rows) + self.l2 * weights
         level_slope = errors.mean(dim=0, dtype=torch.float64)
-        weight_slope = slope + torch.outer(level_slope, self.matrix.mean)  # constant intercepts
-        self.gradient_norm = max(weight_slope.abs().max().item(), level_slope.abs().max().item())
-        gradient = [slope @ self.inverse.T, level_slope[:, None] * self.classes**0.5]
-        return value.item(), torch.cat(gradient, dim=1).flatten().cpu().numpy()
+        gradient = [slope * self.scale, level_slope[:, None] * self.classes**0.5]
+        flat = torch.cat(gradient, dim=1).flatten()
+        self.gradient_norm = flat.norm().item()
+        return value.item(), flat.cpu().numpy()
 
 
 def _product(
@@ -313,6 +323,14 @@ def _product(
     whole = len(rows) // size * size
     parts = errors[:whole].unflatten(0, (-1, size)).mT @ rows[:whole].unflatten(0, (-1, size))
     return parts.sum(dim=0) + errors[whole:].T @ rows[whole:]
+
+
+def total_variance(
+    features: Float[np.ndarray, "record *layer feature"],
+) -> Float64[np.ndarray, "*layer"]:
+    """Return the sum of the features' variances, of each layer; 1 where nothing varies."""
+    total = features.var(axis=0, dtype=np.float64).sum(axis=-1)
+    return np.where(total > 0, total, 1.0)
 
 
 def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0) -> None:
@@ -331,9 +349,14 @@ def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0)
             f"features and labels must be of the same records, got {len(features)} rows of "
             f"features and {len(labels)} labels; were they read from the same split?"
         )
-    finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
-    if not finite.all():
-        broken = np.flatnonzero(~finite)
+    broken = np.concatenate(
+        [
+            first + _not_finite(features[first : first + 4096])
+            for first in range(0, len(features), 4096)
+        ]
+        or [np.array([], dtype=np.int64)]
+    )  # in parts, as they may lie on disk
+    if len(broken):
         raise DataError(
             f"features must be finite, but those of {len(broken)} of {len(features)} records are "
             f"not, record {broken[0]} the first of them; compute them again in float32"
@@ -343,6 +366,10 @@ def check_records(features: np.ndarray, labels: np.ndarray, *, classes: int = 0)
             f"a probe needs records of {classes} classes or more, got labels {known.tolist()}; "
             "draw more records"
         )
+
+
+def _not_finite(features: np.ndarray) -> Int64[np.ndarray, " broken"]:
+    return np.flatnonzero(~np.isfinite(features).all(axis=tuple(range(1, features.ndim))))
 
 
 def check_width(features: np.ndarray, wanted: tuple[int, ...]) -> None:

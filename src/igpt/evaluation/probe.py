@@ -11,8 +11,9 @@ is then reported.
 The ways to fit a classifier are in `igpt.evaluation.solvers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -22,9 +23,17 @@ from tqdm import tqdm
 from igpt.data.batches import images_at_size
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
+from igpt.evaluation.choice import at_edge, doubts, turned
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.logistic import LinearProbe, check_records, check_width
-from igpt.evaluation.solvers import Classifier, Solver, SolverName, solver_named
+from igpt.evaluation.logistic import (
+    LinearProbe,
+    check_records,
+    check_width,
+    total_variance,
+)
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD, Classifier, Solver, SolverName, solver_named
+from igpt.evaluation.stored_features import stored_features
 from igpt.model.pretrained import Pretrained
 
 Labelled = tuple[Float[np.ndarray, "_record _layer _feature"], Integer[np.ndarray, " _record"]]
@@ -37,6 +46,9 @@ class ProbeFit:
 
     setting: float
     """The chosen penalty ("lbfgs", "ridge"), learning rate ("sgd") or number of neighbors."""
+    at_edge: bool | None = None
+    """Whether it is the first or the last of those to choose from and better than the one beside
+    it, so that one further on may be better still; None in results older than the question."""
     validation_accuracy: float
     """Fitted on the training records alone."""
     test_accuracy: float
@@ -45,6 +57,11 @@ class ProbeFit:
     """Whether these two fits did; None for a solver that does not say."""
     gradient_norm: float | None = None
     """The larger of theirs."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the accuracy may be too low, in words."""
+        return doubts(converged=self.converged, edge=self.at_edge)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +112,10 @@ def probe_features(
 ) -> list[ProbeFit]:
     """Return what a solver reads from each layer, and which setting was chosen.
 
-    Each setting is fitted to `train`. The one most accurate on `validation`, of equals the first,
-    is fitted again to both together, and only that fit sees `test`.
+    Each setting is fitted to `train`; those of a solver that goes through them in turn, up to the
+    first that is less accurate on `validation` than the best by more than a standard error. The
+    most accurate there, of equals the first, is fitted again to both together, and only that fit
+    sees `test`.
 
     Args:
         solver: Which classifiers, and the settings to choose from.
@@ -111,43 +130,66 @@ def probe_features(
 
     Source: Chen et al. 2020, sections 2.4 and 3.1.
     """
-    splits = (train, validation, test)
-    for features, labels in splits:
-        check_records(features, labels, classes=2 if features is train[0] else 0)
+    for (features, labels), classes in ((train, 2), (validation, 0), (test, 0)):
+        check_records(features, labels, classes=classes)
         check_width(features, train[0].shape[1:])
-    layers = train[0].shape[1]
+    features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
+    return _probe_layers(solver, (features, labels), len(train[0]), test, title=title)
+
+
+def _probe_layers(
+    solver: Solver, learned: Labelled, trained: int, test: Labelled, *, title: str | None
+) -> list[ProbeFit]:
+    """Do what `probe_features` does, given train and validation records as one array.
+
+    So nothing has to be copied to fit both together, and features may lie on disk.
+    """
+    layers = learned[0].shape[1]
     count = layers if solver.side_by_side else 1
     fits: list[ProbeFit] = []
     with tqdm(total=layers, desc=title, unit="layer", disable=None if title else True) as bar:
         for first in range(0, layers, count):
             part = slice(first, first + count)
-            fits += _choose(solver, *((features[:, part], labels) for features, labels in splits))
+            both, tested = ((features[:, part], labels) for features, labels in (learned, test))
+            fits += _choose(solver, both, trained, tested)
             bar.update(count)
             bar.set_postfix(best=f"{max(fit.validation_accuracy for fit in fits):.1%}")
     return fits
 
 
-def _choose(
-    solver: Solver, train: Labelled, validation: Labelled, test: Labelled
-) -> list[ProbeFit]:
-    layers = range(train[0].shape[1])
-    settings = np.tile(np.array(solver.settings), (len(layers), 1))
-    tried = solver.fit(*train, settings, [None for _ in layers])
-    accuracies = _accuracies(tried, *validation)  # (layer, setting)
-    best = accuracies.argmax(axis=1)  # the first of equals
-    chosen = [tried[layer][best[layer]] for layer in layers]
-    features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
-    refits = solver.fit(features, labels, settings[layers, best][:, None], chosen)
-    tested = _accuracies(refits, *test)  # (layer, 1)
+@dataclass(frozen=True)
+class _Choice:
+    """The classifier most accurate on validation."""
+
+    classifier: Classifier
+    setting: float
+    accuracy: float
+    at_edge: bool
+
+
+def _choose(solver: Solver, learned: Labelled, trained: int, test: Labelled) -> list[ProbeFit]:
+    features, labels = learned
+    settings = np.tile(np.array(solver.settings), (features.shape[1], 1))  # (layer, setting)
+    if solver.scaled:
+        settings *= total_variance(features[:trained])[:, None]
+    tried = solver.fit(features[:trained], labels[:trained], settings, [None for _ in settings])
+    chosen = [
+        _best_of(row, settings[layer].tolist(), len(labels) - trained, solver)
+        for layer, row in enumerate(_scored(solver, tried, features[trained:], labels[trained:]))
+    ]
+    again = np.array([[choice.setting] for choice in chosen])
+    refits = solver.fit(features, labels, again, [choice.classifier for choice in chosen])
     fits = []
-    for layer in layers:
-        both = (chosen[layer], refits[layer][0])
+    for choice, row in zip(chosen, _scored(solver, refits, *test), strict=True):
+        ((refit, accuracy),) = row
+        both = (choice.classifier, refit)
         pair = [fit for fit in both if isinstance(fit, LinearProbe)]  # others converge unseen
         fits.append(
             ProbeFit(
-                setting=solver.settings[best[layer]],
-                validation_accuracy=float(accuracies[layer, best[layer]]),
-                test_accuracy=float(tested[layer, 0]),
+                setting=choice.setting,
+                at_edge=choice.at_edge,
+                validation_accuracy=choice.accuracy,
+                test_accuracy=accuracy,
                 converged=all(fit.converged_ for fit in pair) if pair else None,
                 gradient_norm=max(fit.gradient_norm_ for fit in pair) if pair else None,
             )
@@ -155,16 +197,45 @@ def _choose(
     return fits
 
 
-def _accuracies(
-    classifiers: Sequence[Sequence[Classifier]],
+def _scored(
+    solver: Solver,
+    classifiers: Iterable[Iterable[Classifier]],
     features: Float[np.ndarray, "record layer feature"],
     labels: Integer[np.ndarray, " record"],
-) -> Float[np.ndarray, "layer setting"]:
-    return np.array(
-        [
-            [float(classifier.score(features[:, layer], labels)) for classifier in row]
-            for layer, row in enumerate(classifiers)
-        ]
+) -> Iterator[Iterable[tuple[Classifier, float]]]:
+    """Yield for each layer its classifiers, each with its accuracy."""
+    if solver.score is not None:
+        accuracies = solver.score(classifiers, features, labels)
+        for row, known in zip(classifiers, accuracies.tolist(), strict=True):
+            yield zip(row, known, strict=True)
+        return
+    for layer, row in enumerate(classifiers):
+        of_layer = features[:, layer]
+        yield ((one, float(one.score(of_layer, labels))) for one in row)
+
+
+def _best_of(
+    scored: Iterable[tuple[Classifier, float]],
+    settings: Sequence[float],
+    records: int,
+    solver: Solver,
+) -> _Choice:
+    """Return the most accurate of the classifiers, one a setting; of equals, the first."""
+    accuracies: list[float] = []
+    best = None
+    for classifier, accuracy in scored:
+        accuracies.append(accuracy)
+        if best is None or accuracies[-1] > max(accuracies[:-1]):
+            best = classifier
+        if solver.in_turn and turned(accuracies, records):
+            break
+    assert best is not None, "a solver has a setting or more"
+    index = int(np.argmax(accuracies))
+    return _Choice(
+        classifier=best,
+        setting=settings[index],
+        accuracy=accuracies[index],
+        at_edge=at_edge(accuracies, len(settings)) and solver.settings[index] != solver.limit,
     )
 
 
@@ -176,6 +247,8 @@ def probe(
     solver: SolverName = "lbfgs",
     concatenate: int = 1,
     raw: bool = True,
+    sgd: SGDConfig = SGD,
+    folder: Path | None = None,
     seed: int = 0,
 ) -> LayerProbes:
     """Return what a solver reads from the layers of a network.
@@ -188,9 +261,13 @@ def probe(
         concatenate: Also probe so many neighboring layers, centered on the best one, as one
             feature (section 4.4: 5 of them); 1 for none.
         raw: Also probe the images' pixels, at the network's size and in [-1, 1].
+        sgd: How "sgd" trains its heads.
+        folder: Where to keep the features, on disk and not in memory; what is there of the same
+            network and images is not extracted again.
         seed: Draws the order of the records for "sgd".
 
     Raises:
+        CheckpointError: What `folder` keeps is damaged.
         ConfigError: No such layer or solver, or more layers to concatenate than there are.
         DataError: No labels, no test or validation split, or images smaller than the network's.
     """
@@ -204,27 +281,43 @@ def probe(
             f"{concatenate}"
         )
     device = str(pretrained.model.device)
-    kind = solver_named(solver, records=len(splits[0]), seed=seed, device=device)
+    trained = len(splits[0])
+    kind = solver_named(solver, records=trained, sgd_config=sgd, seed=seed, device=device)
+    truth = np.concatenate(labels[:2])
 
-    def fitted(parts: list[np.ndarray], title: str) -> list[ProbeFit]:
-        train, validation, test = zip(parts, labels, strict=True)
-        return probe_features(kind, train, validation, test, title=title)
+    def fitted(learned: np.ndarray, test: np.ndarray, title: str) -> list[ProbeFit]:
+        check_records(learned[:trained], truth[:trained], classes=2)
+        check_records(learned[trained:], truth[trained:])
+        check_records(test, labels[2])
+        return _probe_layers(kind, (learned, truth), trained, (test, labels[2]), title=title)
 
-    features = [
-        extract_features(pretrained, split, layers=numbers, title=f"features of {split.name}")
-        for split in splits
-    ]
-    fits = fitted(features, "probes")
+    def features_of(parts: list[Records], name: str) -> np.ndarray:
+        if folder is not None:
+            file = folder / f"{name}.npy"
+            return stored_features(pretrained, parts, file, layers=numbers, title=name)
+        whole = np.empty((sum(map(len, parts)), len(numbers), config.width), dtype=np.float32)
+        begin = 0
+        for part in parts:
+            extract_features(
+                pretrained, part, layers=numbers, out=whole[begin : begin + len(part)],
+                title=f"features of {part.name}",
+            )  # fmt: skip
+            begin += len(part)
+        return whole
+
+    learned, test = features_of(splits[:2], "learned"), features_of(splits[2:], "test")
+    fits = fitted(learned, test, "probes")
     best = max(range(len(fits)), key=lambda index: fits[index].validation_accuracy)
     joint = of_pixels = None
     if concatenate > 1:
         first = min(max(best - concatenate // 2, 0), len(numbers) - concatenate)
         several = slice(first, first + concatenate)
-        joined = [part[:, several].reshape(len(part), 1, -1) for part in features]
-        (fit,) = fitted(joined, "layers as one")
+        joined, tested = (part[:, several].reshape(len(part), 1, -1) for part in (learned, test))
+        (fit,) = fitted(joined, tested, "layers as one")
         joint = JointProbe(layers=tuple(numbers[several]), **vars(fit))
     if raw:
-        (of_pixels,) = fitted([_pixels(split, config.image_size) for split in splits], "raw pixels")
+        pixels = [_pixels(split, config.image_size) for split in splits]
+        (of_pixels,) = fitted(np.concatenate(pixels[:2]), pixels[2], "raw pixels")
     return LayerProbes(
         solver=solver,
         best_layer=numbers[best],

@@ -11,11 +11,12 @@ setting is chosen is the same for all, and not decided here but in `igpt.evaluat
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -23,12 +24,11 @@ from sklearn.preprocessing import StandardScaler
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.evaluation.logistic import PENALTIES, LinearProbe
-from igpt.evaluation.sgd import LEARNING_RATES, train_heads
+from igpt.evaluation.sgd import SGDConfig, score_heads, train_heads
 
 SolverName = Literal["lbfgs", "sgd", "ridge", "neighbors"]
 
-RIDGE_PENALTIES = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""Of the mean squared error plus the penalty times the sum of squared weights."""
+SGD = SGDConfig()
 
 NEIGHBORS = (1, 5, 10, 20, 50, 100)
 """Numbers of neighbors to choose from."""
@@ -49,11 +49,21 @@ class Solver:
 
     settings: tuple[float, ...]
     """Of equally good ones, the first is chosen."""
-    fit: Callable[..., Sequence[Sequence[Classifier]]]
+    fit: Callable[..., Iterable[Iterable[Classifier]]]
     """Features (record, layer, feature), labels, settings (layer, setting) and, of each layer, a
     classifier to start from or None, to fitted classifiers by layer and setting."""
+    scaled: bool = False
+    """Whether the settings are parts of the `total_variance` of each layer's features."""
+    in_turn: bool = False
+    """Whether the settings are fitted when they are asked for, and those left out that come after
+    one clearly worse than the best."""
+    limit: float | None = None
+    """The setting beyond which there is none, and which is no edge therefore."""
     side_by_side: bool = False
     """Whether all layers are better fitted at once than one after another."""
+    score: Callable[..., Float[np.ndarray, "layer setting"]] | None = None
+    """Classifiers, features and labels to accuracies in one pass over the features; by default each
+    classifier is asked for its own."""
 
     def __post_init__(self) -> None:
         """Reject what leaves no choice."""
@@ -66,11 +76,17 @@ def lbfgs(penalties: Sequence[float] = PENALTIES, *, device: str = "cpu") -> Sol
 
     Each fit starts from the one before, and the last from that on the training records alone.
 
+    Args:
+        penalties: On the weights for the features as they are, in parts of their total variance.
+        device: Where the sums over the records are taken.
+
     Raises:
         ConfigError: There is no penalty, or, on fitting, one is not positive.
     """
     return Solver(
         settings=tuple(sorted(set(penalties), reverse=True)),
+        scaled=True,
+        in_turn=True,
         fit=_each_layer(
             lambda features, labels, settings, start: LinearProbe(device=device).fit_path(
                 features, labels, settings, start=start
@@ -79,30 +95,26 @@ def lbfgs(penalties: Sequence[float] = PENALTIES, *, device: str = "cpu") -> Sol
     )
 
 
-def sgd(
-    learning_rates: Sequence[float] = LEARNING_RATES,
-    *,
-    steps: int = 5000,
-    batch_size: int = 128,
-    seed: int = 0,
-    device: str = "cpu",
-) -> Solver:
-    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says.
-
-    Raises:
-        ConfigError: There is no rate, or, on fitting, one is not positive, or there is no step.
-    """
+def sgd(config: SGDConfig = SGD, *, seed: int = 0, device: str = "cpu") -> Solver:
+    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says."""
     return Solver(
-        settings=tuple(learning_rates),
+        settings=config.learning_rates,
         fit=lambda features, labels, rates, _: train_heads(
-            features, labels, rates, steps=steps, batch_size=batch_size, seed=seed, device=device
+            features, labels, rates, steps=config.steps, batch_size=config.batch_size,
+            whiten=config.whiten, seed=seed, device=device,
         ),
+        score=score_heads,
         side_by_side=True,
-    )
+    )  # fmt: skip
 
 
-def ridge(penalties: Sequence[float] = RIDGE_PENALTIES) -> Solver:
+def ridge(penalties: Sequence[float] = PENALTIES) -> Solver:
     """Return ridge regression, its penalties from the strongest to the weakest.
+
+    It minimizes the mean squared error plus the penalty times the sum of squared weights.
+
+    Args:
+        penalties: In parts of the features' total variance.
 
     Raises:
         ConfigError: There is no penalty, or one is not positive.
@@ -110,14 +122,18 @@ def ridge(penalties: Sequence[float] = RIDGE_PENALTIES) -> Solver:
     if not all(0 < penalty < math.inf for penalty in penalties):
         raise ConfigError(f"a ridge penalty is positive and finite, got {list(penalties)}")
 
-    def fit(features: Any, labels: Any, settings: list[float], _: Any) -> list[RidgeClassifier]:
+    def fit(features: Any, labels: Any, settings: list[float], _: Any) -> Iterator[RidgeClassifier]:
+        exact = np.asarray(features, dtype=np.float64)  # float32 loses the smaller variances
         # one-hot classes as -1 and 1; scikit-learn's objective is a sum over records, ours a mean
-        return [
-            RidgeClassifier(alpha=penalty * len(labels), solver="cholesky").fit(features, labels)
-            for penalty in settings
-        ]
+        for penalty in settings:
+            yield RidgeClassifier(alpha=penalty * len(labels), solver="cholesky").fit(exact, labels)
 
-    return Solver(settings=tuple(sorted(set(penalties), reverse=True)), fit=_each_layer(fit))
+    return Solver(
+        settings=tuple(sorted(set(penalties), reverse=True)),
+        scaled=True,
+        in_turn=True,
+        fit=_each_layer(fit),
+    )
 
 
 def neighbors(counts: Sequence[int] = NEIGHBORS) -> Solver:
@@ -145,15 +161,18 @@ def neighbors(counts: Sequence[int] = NEIGHBORS) -> Solver:
         ]
         return [make_pipeline(scaler, vote.fit(scaled, labels)) for vote in votes]
 
-    return Solver(settings=tuple(float(count) for count in counts), fit=_each_layer(fit))
+    return Solver(settings=tuple(float(count) for count in counts), limit=1.0, fit=_each_layer(fit))
 
 
-def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu") -> Solver:
+def solver_named(
+    name: str, *, records: int, sgd_config: SGDConfig = SGD, seed: int = 0, device: str = "cpu"
+) -> Solver:
     """Return the solver of this name.
 
     Args:
         name: "lbfgs", "sgd", "ridge" or "neighbors".
         records: To be fitted to at first; no more neighbors are tried.
+        sgd_config: How "sgd" trains its heads.
         seed: Draws the order of the records for "sgd".
         device: Where "lbfgs" and "sgd" work.
 
@@ -164,7 +183,7 @@ def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu")
         case "lbfgs":
             return lbfgs(device=device)
         case "sgd":
-            return sgd(seed=seed, device=device)
+            return sgd(sgd_config, seed=seed, device=device)
         case "ridge":
             return ridge()
         case "neighbors":
@@ -172,9 +191,9 @@ def solver_named(name: str, *, records: int, seed: int = 0, device: str = "cpu")
     raise ConfigError(f"there is no solver {name!r}{nearest_name(name, get_args(SolverName))}")
 
 
-def _each_layer(fit: Callable[[Any, Any, list[float], Any], Sequence[Classifier]]) -> Any:
+def _each_layer(fit: Callable[[Any, Any, list[float], Any], Iterable[Classifier]]) -> Any:
     """Return the fit of all layers, one after another, by that of one."""
-    return lambda features, labels, settings, starts: [
+    return lambda features, labels, settings, starts: (
         fit(features[:, layer], labels, settings[layer].tolist(), start)
         for layer, start in enumerate(starts)
-    ]
+    )

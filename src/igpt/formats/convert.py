@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from igpt.errors import ConfigError
+from igpt.files import require_writable
 from igpt.formats.huggingface import Head, write_huggingface
 from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig
@@ -57,13 +58,12 @@ def convert(
 
     Raises:
         CheckpointError: There is no model, or it is broken.
-        ConfigError: `destination` holds something, or `transformers` cannot say what the network
-            does.
-        DataError: The palette is missing or broken.
+        ConfigError: `transformers` cannot say what the network does.
+        DataError: `destination` holds something or cannot be written to, or the palette is missing
+            or broken.
     """
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
-        raise ConfigError(f"{destination} is there already; choose another place, or remove it")
     require_outside(destination)
+    require_writable(destination, exclusive=True)
     folder, kind = locate(source, revision=revision)
     to = to or ("huggingface" if kind == "igpt" else "igpt")
     if head is not None and to == "igpt":
@@ -71,7 +71,7 @@ def convert(
     pretrained = load(folder, palette=palette, heads=heads, widen=widen)
     left_out: list[str] = []
     if to == "igpt":
-        pretrained.save(destination)
+        pretrained.save(destination, exclusive=True)
         classes = pretrained.model.classes
     else:
         head = write_huggingface(pretrained, destination, head=head)

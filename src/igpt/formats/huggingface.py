@@ -29,6 +29,7 @@ from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.files import read_json, write_json, written_aside
 from igpt.formats.foreign import ForeignWeights
 from igpt.formats.pickles import read_pickle
+from igpt.model.class_head import fold
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.model.transformer import ImageGPT
@@ -222,7 +223,7 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         write_json(aside / "preprocessor_config.json", _processor(pretrained))
         write_tensors(
             aside / "model.safetensors",
-            their_weights(model.state_dict(), config, head),
+            their_weights(fold(model.state_dict()), config, head),
             metadata={"format": "pt"},  # transformers refuses the file without it
         )
     return head

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import digest, read_json, write_json, written_aside
+from igpt.model.class_head import MappedHead, fold
 from igpt.model.config import MASK_PROBABILITY, ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
@@ -156,8 +157,10 @@ class Pretrained:
         """The colors that tokens stand for."""
         return self.tokenizer.palette
 
-    def with_class_head(self, class_names: tuple[str, ...], layer: int | None) -> "Pretrained":
-        """Return the same network with a class head that knows nothing yet."""
+    def with_class_head(
+        self, class_names: tuple[str, ...], layer: int | None, head: MappedHead | None = None
+    ) -> "Pretrained":
+        """Return the same network with a class head, by default one that knows nothing yet."""
         model = ImageGPT(self.model.config, classes=len(class_names)).to(self.model.device).eval()
         weights = {
             name: weight
@@ -165,15 +168,21 @@ class Pretrained:
             if not name.startswith("class_head.")
         }
         model.load_state_dict(weights, strict=False)
+        if head is not None:
+            model.class_head = head.to(self.model.device)
         return dataclasses.replace(
             self, model=model, class_names=class_names, class_layer=layer, identity=""
         )
 
-    def save(self, folder: Path) -> None:
-        """Write the model folder, whole or not at all."""
-        with written_aside(folder) as aside:
+    def save(self, folder: Path, *, exclusive: bool = False) -> None:
+        """Write the model folder, whole or not at all; where `exclusive`, in place of none.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to, or is taken.
+        """
+        with written_aside(folder, exclusive=exclusive) as aside:
             aside.mkdir()
-            write_tensors(aside / _WEIGHTS, self.model.state_dict())
+            write_tensors(aside / _WEIGHTS, fold(self.model.state_dict()))
             self.palette.save(aside / _PALETTE)
             settings = _Settings(
                 model=self.model.config,

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from igpt import processes
 from igpt.errors import DataError
+from igpt.model.class_head import MappedHead
 from igpt.model.config import ModelConfig
 
 NORM_EPSILON = 1e-5
@@ -160,7 +161,9 @@ class ImageGPT(nn.Module):
         self.color_head = nn.Linear(config.width, config.colors, bias=False)
         if config.tied:
             self.color_head.weight = self.token_embedding
-        self.class_head = nn.Linear(config.width, classes, bias=False) if classes else None
+        self.class_head: nn.Linear | MappedHead | None = (
+            nn.Linear(config.width, classes, bias=False) if classes else None
+        )
         self.initialize()
 
     @property

@@ -3,6 +3,10 @@
 The class head reads the mean over all positions of one layer's normalized state, by default the
 final norm's, through one projection without bias. The paper adds the generative loss
 (section 2.3: L_GEN + L_CLF), which its code weighs by a coefficient.
+
+The head's part is done in float32 whatever the rest: what tells classes apart is about a thousandth
+of the pooled features, less than bfloat16 can hold. Pixels of a BERT network are hidden with either
+loss, since they are when it is measured.
 """
 
 from dataclasses import dataclass
@@ -45,7 +49,8 @@ def _read_class(
     model: ImageGPT, state: Float[Tensor, "batch position width"]
 ) -> Float[Tensor, "batch label"]:
     assert model.class_head is not None, "a network without a class head"
-    return model.class_head(state.mean(dim=1)).float()
+    with torch.autocast(state.device.type, enabled=False):
+        return model.class_head(state.mean(dim=1, dtype=torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class Classification:
     layer: int | None = None
     """Layer whose state the class head reads; the last by default, which the paper found best."""
     mask_probability: float = MASK_PROBABILITY
-    """How many pixels of a BERT network are hidden while it learns both."""
+    """How many pixels of a BERT network are hidden."""
 
     def __call__(
         self,
@@ -71,14 +76,13 @@ class Classification:
         Source: Chen et al. 2020, section 2.3.
         """
         assert labels is not None
-        joint = self.pixel_coefficient > 0
         hidden = None
-        if joint and not model.config.causal:
+        if not model.config.causal:
             hidden = random_mask(tokens, generator, self.mask_probability)
         states = model.states(tokens, hidden)
         read = next(islice(states, model.config.check_layer(self.layer), None))
         class_loss = F.cross_entropy(_read_class(model, read), labels)
-        if not joint:
+        if self.pixel_coefficient == 0:
             return {"loss": class_loss, "class_loss": class_loss}
         final = read
         for state in states:  # the later ones

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from igpt.errors import ConfigError
-from igpt.files import written_aside
+from igpt.files import require_writable, written_aside
 from igpt.formats.convert import Target, what_is_left_out
 from igpt.formats.hub import errors_explained, is_hub_name
 from igpt.formats.huggingface import write_huggingface
@@ -44,12 +44,12 @@ def push(
     Raises:
         CheckpointError: No model there, or the hub refused or could not be reached.
         ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
+        DataError: `dry_run` holds something or cannot be written to.
     """
     _check_name(name)
     if dry_run is not None:
-        if dry_run.exists():
-            raise ConfigError(f"{dry_run} is there already; choose another folder, or remove it")
         require_outside(dry_run)
+        require_writable(dry_run, exclusive=True)
     pretrained = load(run)
     left_out: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:

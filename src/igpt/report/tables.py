@@ -7,11 +7,11 @@ What is printed is what the result holds; where it lies is for the caller to add
 
 from functools import singledispatch
 
-from igpt.evaluation.few_labels import FewLabelsResult
+from igpt.evaluation.few_labels import FewLabelsResult, FewLabelsRow
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import ImageSet, OutliersResult
-from igpt.evaluation.probe import LayerProbes
+from igpt.evaluation.probe import LayerProbes, ProbeFit
 from igpt.formats.convert import Converted
 from igpt.runs.along import Along
 from igpt.runs.finetune import FinetuneResult
@@ -62,24 +62,29 @@ def _(result: LayerProbes) -> str:
     for row in result.layers:
         setting = f"{row.setting:.0e}" if name == "penalty" else f"{row.setting:g}"
         accuracies = f"{row.validation_accuracy:10.2%}  {row.test_accuracy:6.2%}"
-        doubt = "  did not converge" if row.converged is False else ""
-        lines.append(f"{row.layer:5}  {accuracies}  {setting:>{width}}{doubt}")
+        lines.append(f"{row.layer:5}  {accuracies}  {setting:>{width}}{_doubts(row)}")
     if result.raw_pixels is not None:
-        lines.append(f"raw pixels         {result.raw_pixels.test_accuracy:6.2%}")
+        row = result.raw_pixels
+        lines.append(f"raw pixels         {row.test_accuracy:6.2%}{_doubts(row)}")
     if result.concatenated is not None:
-        first, *_, last = result.concatenated.layers
-        lines.append(f"layers {first} to {last} as one  {result.concatenated.test_accuracy:6.2%}")
+        row = result.concatenated
+        first, *_, last = row.layers
+        lines.append(f"layers {first} to {last} as one  {row.test_accuracy:6.2%}{_doubts(row)}")
     lines.append(f"best layer by validation: {result.best_layer}, test {result.test_accuracy:.2%}")
     if result.rank_correlation is not None:
         lines.append(f"ranks the layers as L-BFGS does: Spearman's {result.rank_correlation:.2f}")
     return "\n".join(lines)
 
 
+def _doubts(row: ProbeFit | FewLabelsRow | MasksResult) -> str:
+    return "".join(f"  {doubt}" for doubt in row.doubts)
+
+
 @table.register
 def _(result: MasksResult) -> str:
     head = "class head" if result.penalty is None else f"penalty {result.penalty:.0e}"
     return (
-        f"layer {result.layer}, {head}, test accuracy\n"
+        f"layer {result.layer}, {head}, test accuracy{_doubts(result)}\n"
         f"modal class of {result.masks} masks  {result.modal:.2%}\n"
         f"one mask, on average    {result.single_mean:.2%}\n"
         f"no mask                 {result.unmasked:.2%}"
@@ -105,7 +110,7 @@ def _(result: FewLabelsResult) -> str:
         text += " %" if spread is None else f" +- {100 * spread:.2f} %"
         if row.fine_tuned is not None:
             text += f", fine-tuned {100 * row.fine_tuned.mean:.2f} %"
-        lines.append(text)
+        lines.append(text + _doubts(row))
     lines.append(f"mean and standard deviation over {result.subsets} random subsets")
     return "\n".join(lines)
 

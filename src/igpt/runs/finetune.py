@@ -1,9 +1,10 @@
 """Fine-tuning: a pretrained run and labelled images become a classifier, in a run of its own.
 
-The class head starts at zero on the pretrained network, or, as a baseline, on one with fresh
-weights; all weights learn, at a constant rate, from the class loss and, by a coefficient, the pixel
-loss. The weights of the best validation accuracy are kept, training stops when it no longer rises,
-and the test split is measured once, at the end.
+A class head is put on the pretrained network, or, as a baseline, on one with fresh weights: that of
+a linear probe, or, as in the paper, one of zeros. All weights learn from the class loss and, by a
+coefficient, the pixel loss. The weights of the best validation accuracy are kept, those before the
+first step among them, training stops when it no longer rises, and the test split is measured once,
+at the end.
 
 With the validation images folded in, there is nothing to stop by: training takes all of its steps.
 """
@@ -18,9 +19,14 @@ from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.features import extract_features
+from igpt.evaluation.probed_head import probed_head
+from igpt.files import written_aside
 from igpt.formats.load import load
+from igpt.model.class_head import MappedHead
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
+from igpt.model.weights import read_tensors, write_tensors
 from igpt.objectives.classification import Classification
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -33,17 +39,23 @@ from igpt.runs.run import (
 )
 from igpt.training.fit import EarlyStop, fit
 
+_LEARNED_FROM, _CHOSEN_BY, _TESTED = range(3)  # whose images masks hide
+
+HEAD = "head.safetensors"
+"""The class head that a run began with, so that it goes on with the very same map."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneResult:
     """What `finetune.json` holds of a finished run."""
 
     test_accuracy: float | None
-    """None where it was not to be measured yet."""
+    """None where it was not to be measured yet. Like the next, of a BERT network under one mask an
+    image, as in training."""
     validation_accuracy: float | None
     """The best; None where validation images were learned from."""
     best_step: int
-    """Updates after which the weights were kept."""
+    """Updates after which the weights were kept; 0 if none made them better."""
     steps: int
     """Updates done."""
     pixel_coefficient: float
@@ -111,17 +123,22 @@ def finetune(
         return go_on(run, settings, store, chosen, seconds)
 
 
-def config_for(source: Path) -> FinetuneConfig:
+def config_for(source: Path, *, from_scratch: bool = False) -> FinetuneConfig:
     """Return the fine-tuning settings that fit a run: its recipe's, or else the defaults.
+
+    Args:
+        source: Run or model folder.
+        from_scratch: Return those of the baseline from scratch.
 
     Raises:
         CheckpointError: The run's recipe is damaged.
     """
+    recipe = Recipe()
     if (source / "recipe.json").is_file():
         settings = RunFolder.open(source).settings
         if isinstance(settings, PretrainSettings):
-            return settings.recipe.finetune
-    return Recipe().finetune
+            recipe = settings.recipe
+    return recipe.baseline if from_scratch else recipe.finetune
 
 
 def check(
@@ -135,8 +152,8 @@ def check(
     """See that network, settings, images and device go together, before anything is written.
 
     Raises:
-        ConfigError: No such layer, a batch larger than the split, or no compiler where one is
-            wanted.
+        ConfigError: No such layer, a batch larger than the split, a warm-up longer than the run,
+            or no compiler where one is wanted.
         DataError: No labels, no such split, or images too small for the network.
     """
     pretrained.model.config.check_layer(config.layer)
@@ -144,12 +161,14 @@ def check(
         require_compiler(device, "training.compile=true")
     for name in ("train", "validation", "test"):
         store.split(name).require_labels()
+    records = store.split(split)
     check_fits(
-        store.split(split),
+        records,
         pretrained.tokenizer,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
     )
+    config.training.for_records(len(records))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,14 +186,21 @@ class ClassifierTraining:
         records: Records,
         config: FinetuneConfig,
         device: torch.device,
+        *,
+        head_file: Path | None = None,
     ) -> "ClassifierTraining":
         """Return a network as `config` begins it, from these weights or from fresh ones.
 
         Args:
-            pretrained: Network to begin from; it is not changed.
+            pretrained: Network to begin from; it may be moved to the device, and is not changed.
             records: Labelled images to learn from.
-            config: Losses, batches, seed.
+            config: Head, losses, batches, seed.
             device: Where to train.
+            head_file: Where the head that it begins with is kept: read from there, or else made and
+                written. By default it is made and not kept.
+
+        Raises:
+            DataError: A probe is to be fitted to images of one class.
         """
         assert records.class_names is not None
         if config.from_scratch:
@@ -184,8 +210,15 @@ class ClassifierTraining:
                 pretrained.palette,
                 mask_probability=pretrained.mask_probability,
             )
-        classifier = pretrained.with_class_head(records.class_names, config.layer)
-        classifier.model.to(device)
+        pretrained.model.to(device)
+        if head_file is not None and head_file.is_file():
+            head = MappedHead(**read_tensors(head_file))
+        else:
+            head = first_head(pretrained, records, config)
+            if head is not None and head_file is not None:
+                with written_aside(head_file) as aside:
+                    write_tensors(aside, head.state_dict())
+        classifier = pretrained.with_class_head(records.class_names, config.layer, head)
         classifier.model.set_dropout(config.dropout)
         return cls(
             classifier=classifier,
@@ -206,6 +239,32 @@ class ClassifierTraining:
         )
 
 
+def first_head(
+    pretrained: Pretrained, records: Records, config: FinetuneConfig
+) -> MappedHead | None:
+    """Return the class head that a network begins with: a probe of its features; None for zeros.
+
+    The probe is fitted to `config.head_images` of the records, of a BERT network under a mask each.
+    """
+    if config.head == "zero":
+        return None
+    records, seed = records.sample(config.head_images), config.training.seed
+    features = extract_features(
+        pretrained,
+        records,
+        layers=[pretrained.model.config.check_layer(config.layer)],
+        mask_seed=_mask_seed(pretrained, seed, _LEARNED_FROM),
+        title="features for the class head",
+    )
+    assert records.class_names is not None
+    return probed_head(features[:, 0], records.require_labels(), classes=len(records.class_names))
+
+
+def _mask_seed(pretrained: Pretrained, seed: int, images: int) -> tuple[int, ...] | None:
+    """Return what draws the masks of some images; None for a network that is shown all of them."""
+    return None if pretrained.model.config.causal else (seed, images)
+
+
 def go_on(
     run: RunFolder,
     settings: FinetuneSettings,
@@ -221,21 +280,22 @@ def go_on(
         )
     else:
         pretrained = load(run.path / "pretrained")
-    begun = ClassifierTraining.begin(pretrained, store.split(settings.split), config, device)
-    validation = store.split("validation")
+    records, validation = store.split(settings.split), store.split("validation")
+    begun = ClassifierTraining.begin(pretrained, records, config, device, head_file=run.path / HEAD)
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
 
     def validate(updates: int) -> dict[str, float]:
         if folded:
             return {}
         sample = validation.sample(training.validation_images)
-        return {"validation_accuracy": accuracy(begun.classifier, sample)}
+        masks = _mask_seed(begun.classifier, training.seed, _CHOSEN_BY)
+        return {"validation_accuracy": accuracy(begun.classifier, sample, mask_seed=masks)}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(
         run.path,
         begun.classifier,
-        training=training,
+        training=training.for_records(len(records)),
         objective=begun.objective,
         batch_at=begun.batches.at,
         validate=validate,
@@ -253,7 +313,7 @@ def go_on(
         result = FinetuneResult(
             test_accuracy=None,
             validation_accuracy=memory.best_score,
-            best_step=memory.best_updates or memory.updates,
+            best_step=memory.updates if memory.best_updates is None else memory.best_updates,
             steps=memory.updates,
             pixel_coefficient=config.pixel_coefficient,
             layer=begun.classifier.model.config.check_layer(config.layer),
@@ -269,8 +329,10 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
     """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
     result = run.require("finetune.json", FinetuneResult)
     if result.test_accuracy is None:
-        best = load(run.path, device=device)
-        tested = accuracy(best, store.split("test"), title="test")
+        best, settings = load(run.path, device=device), run.settings
+        assert isinstance(settings, FinetuneSettings)
+        masks = _mask_seed(best, settings.config.training.seed, _TESTED)
+        tested = accuracy(best, store.split("test"), mask_seed=masks, title="test")
         run.require_in_place()
         result = dataclasses.replace(result, test_accuracy=tested)
         run.write("finetune.json", result)

@@ -32,7 +32,8 @@ from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult, compare_losses
 from igpt.evaluation.probe import LayerProbes, probe, rank_correlation
-from igpt.evaluation.solvers import SolverName
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD, SolverName
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
@@ -100,6 +101,8 @@ def probe_run(
     concatenate: int = 1,
     raw: bool = True,
     solver: SolverName = "lbfgs",
+    sgd: SGDConfig = SGD,
+    folder: Path | None = None,
     device: str = "auto",
     seed: int = 0,
     reuse: bool = False,
@@ -129,7 +132,7 @@ def probe_run(
             pretrained = Pretrained(model=fresh, tokenizer=pretrained.tokenizer)
         probed = probe(
             pretrained, store, layers=layers, solver=solver, concatenate=concatenate, seed=seed,
-            raw=raw,
+            sgd=sgd, folder=folder, raw=raw,
         )  # fmt: skip
         known = kept_probe(path, store) if solver != "lbfgs" else None
         if known is None:
@@ -138,7 +141,10 @@ def probe_run(
 
     def settings(store: RecordStore) -> dict[str, Any]:
         beside = fingerprint(to_dict(kept_probe(path, store))) if solver != "lbfgs" else None
-        return {"seed": seed, "compared_with": beside, "raw": raw, "concatenate": concatenate}
+        return {
+            "seed": seed, "compared_with": beside, "raw": raw, "concatenate": concatenate,
+            "sgd": sgd if solver == "sgd" else None,
+        }  # fmt: skip
 
     def enough(known: dict[str, Any], wanted: dict[str, Any]) -> bool:
         more = {} if wanted["raw"] else {"raw": known.get("raw")}
@@ -164,9 +170,9 @@ def masks_run(
 ) -> MasksResult:
     """Return the accuracies of a BERT run on test images under masks.
 
-    A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted; layer and
-    penalty are the best of the run's `probe.json`; with `layer` given, its row there. Arguments as
-    in `igpt.evaluation.masks.mask_ensemble`.
+    A fine-tuned run answers with its class head. Of a pretrained one, probes are fitted, their
+    layer, unless it is given, and penalty chosen under masks too; what whole images give is taken
+    from the run's `probe.json`. Arguments as in `igpt.evaluation.masks.mask_ensemble`.
 
     Raises:
         ConfigError: An autoregressive network, no probe of that layer in `probe.json`, or a `layer`
@@ -176,23 +182,22 @@ def masks_run(
 
     def measure(pretrained: Pretrained, store: RecordStore) -> MasksResult:
         pretrained.model.config.require_bert()
-        test = store.split("test")
         if pretrained.class_names is None:
             row = kept_row(path, store, layer)
             if row is None:
                 raise not_probed(path, store, layer)
             return mask_ensemble(
-                pretrained, store.split("train+validation"), test, layer=row.layer, l2=row.setting,
-                masks=masks, seed=seed,
+                pretrained, store, unmasked=row.test_accuracy,
+                layers=None if layer is None else [layer], masks=masks, seed=seed,
             )  # fmt: skip
         if layer is not None:
             raise ConfigError(f"{path} has a class head, which reads one layer; leave out --layer")
-        return class_mask_ensemble(pretrained, test, masks=masks, seed=seed)
+        return class_mask_ensemble(pretrained, store.split("test"), masks=masks, seed=seed)
 
     def settings(store: RecordStore) -> dict[str, Any]:
         row = kept_row(path, store, layer)
-        read = None if row is None else {"layer": row.layer, "l2": row.setting}
-        return {"seed": seed, "masks": masks, "layer": layer, "read": read}
+        unmasked = None if row is None else row.test_accuracy
+        return {"seed": seed, "masks": masks, "layer": layer, "unmasked": unmasked}
 
     return measured(
         path, "masks.json", MasksResult, measure, data=data, device=device, settings=settings,
@@ -233,9 +238,12 @@ def few_labels_run(
         return layer if row is None else row.layer
 
     def measure(pretrained: Pretrained, store: RecordStore) -> FewLabelsResult:
+        learned: list[float] = []  # by row and subset
+
         def fine_tuned(subset: Records) -> float:
             assert tuning is not None
             tuned = _fine_tuned(pretrained, subset, tuning, steps=finetune_steps, seed=seed)
+            learned.append(accuracy(tuned, subset))
             return accuracy(tuned, store.split("test"))
 
         read = layer_of(store)
@@ -246,7 +254,16 @@ def few_labels_run(
             pretrained, store, layer=read, labels_per_class=labels_per_class, subsets=subsets,
             seed=seed, fine_tuned=fine_tuned if finetune_steps else None,
         )  # fmt: skip
-        return dataclasses.replace(result, layer_chosen=how, finetune_steps=finetune_steps)
+        rows = result.rows
+        if learned:
+            by_row = np.reshape(learned, (len(rows), subsets)).mean(axis=1).tolist()
+            rows = tuple(
+                dataclasses.replace(row, memorized=share)
+                for row, share in zip(rows, by_row, strict=True)
+            )
+        return dataclasses.replace(
+            result, rows=rows, layer_chosen=how, finetune_steps=finetune_steps
+        )
 
     def settings(store: RecordStore) -> dict[str, Any]:
         return {
@@ -268,6 +285,8 @@ def _fine_tuned(
     training = dataclasses.replace(
         config.training,
         steps=steps,
+        warmup_steps=steps // 10,
+        warmup_epochs=0.0,
         seed=seed,
         batch_size=min(config.training.batch_size, len(records)),
     )

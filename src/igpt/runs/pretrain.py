@@ -20,6 +20,7 @@ from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
+from igpt.evaluation.logistic import total_variance
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import autoregressive
@@ -37,6 +38,7 @@ from igpt.training.fit import fit
 _QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
 _PICTURED_SAMPLES = 3  # ... and how often each
+_ONLINE_PENALTY = 1e-6  # of the online probe, as a part of the features' total variance
 
 
 def pretrain(
@@ -114,17 +116,20 @@ def check(
     """See that recipe, images, palette and device go together, before anything is written.
 
     Raises:
-        ConfigError: A batch larger than the split, or no compiler where one is wanted.
+        ConfigError: A batch larger than the split, a warm-up longer than the run, or no compiler
+            where one is wanted.
         DataError: There is no such split, or the images are too small for the network or tokens of
             another palette.
     """
     tokenizer = ImageTokenizer(palette, recipe.model.image_size)
+    records = store.split(split)
     check_fits(
-        store.split(split),
+        records,
         tokenizer,
         batch_size=recipe.training.batch_size,
         augmentation=recipe.augmentation,
     )
+    recipe.training.for_records(len(records))
     if recipe.online_probe_images:
         for name in ("train", "validation"):
             store.split(name).require_labels()
@@ -180,7 +185,7 @@ def go_on(
     memory = fit(
         run.path,
         pretrained,
-        training=training,
+        training=training.for_records(len(batches.records)),
         objective=objective,
         batch_at=batches.at,
         validate=validate,
@@ -199,12 +204,15 @@ def _online_probe(pretrained: Pretrained, store: RecordStore, recipe: Recipe) ->
     """Return which layer's features a ridge probe reads best just now, and how well."""
     train = store.split("train").sample(recipe.online_probe_images)
     held_out = store.split("validation").sample(recipe.training.validation_images)
-    features = [extract_features(pretrained, records) for records in (train, held_out)]
+    features = [
+        extract_features(pretrained, records).astype(np.float64) for records in (train, held_out)
+    ]
     labels = [records.require_labels() for records in (train, held_out)]
+    alphas = _ONLINE_PENALTY * len(train) * total_variance(features[0])
     accuracies = []
     for layer in range(pretrained.model.config.layers + 1):
         parts = [(part[:, layer], label) for part, label in zip(features, labels, strict=True)]
-        ridge = RidgeClassifier(alpha=1e-3 * len(train), solver="cholesky").fit(*parts[0])
+        ridge = RidgeClassifier(alpha=alphas[layer], solver="cholesky").fit(*parts[0])
         accuracies.append(float(ridge.score(*parts[1])))
     best = int(np.argmax(accuracies))
     return {"online_probe_accuracy": accuracies[best], "online_probe_layer": float(best)}

@@ -111,6 +111,6 @@ def not_probed(path: Path, store: RecordStore, layer: int | None, instead: str =
     """Return the error that says to probe a run first; `instead` is what else may be done."""
     which = "" if layer is None else f" at layer {layer}"
     return ConfigError(
-        f"{path} has not been probed{which}, as it is now and with {store.path}, and that decides "
-        f"the layer and the penalty; run igpt probe first{instead}"
+        f"{path} has not been probed{which}, as it is now and with {store.path}, and that says "
+        f"what its layers are worth; run igpt probe first{instead}"
     )

@@ -132,7 +132,7 @@ def search_finetuning(
         config: As in `finetune`; its learning rate is not used.
         rates: From high to low.
         fold_validation: Fine-tune once more with the best, on train and validation together, for
-            as many steps as gave the best validation accuracy.
+            as many steps as gave the best validation accuracy, and at least one after warm-up.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
 
@@ -143,9 +143,13 @@ def search_finetuning(
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     finetune.check(pretrained, config, store, chosen)
 
+    in_steps = config.training.for_records(len(store.split("train")))
+
     def begin(path: Path, rate: float, best: Try | None, left: float | None) -> RunFolder:
-        steps = config.training.steps if best is None or best.best_step is None else best.best_step
-        training = dataclasses.replace(config.training, learning_rate=rate, steps=steps)
+        training = dataclasses.replace(config.training, learning_rate=rate)
+        if best is not None and best.best_step is not None:
+            steps = max(best.best_step, in_steps.warmup_steps + 1)
+            training = dataclasses.replace(in_steps, learning_rate=rate, steps=steps)
         start = lambda: finetune.finetune(  # noqa: E731
             source, data=data, out=path, config=dataclasses.replace(config, training=training),
             device=device, seconds=left, fold_validation=best is not None, measure_test=False,

@@ -1,5 +1,6 @@
 """What can be set about a training, apart from the network and the data."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,12 +8,15 @@ from igpt.errors import ConfigError
 from igpt.values import require_choices, require_seed
 
 Precision = Literal["float32", "bfloat16"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "linear", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1)."""
+    """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1).
+
+    All but its warm-up, of one epoch, which suits ImageNet.
+    """
 
     steps: int = 1_000_000
     """Optimizer updates in all."""
@@ -21,10 +25,14 @@ class TrainingConfig:
     microbatch_size: int | None = None
     """Images held in memory at once; gradients add up over them. The whole batch by default."""
     learning_rate: float = 0.003
-    warmup_steps: int = 10_000
-    """Steps over which the rate rises from zero; the paper's is one epoch (10,000 of ImageNet)."""
+    head_learning_rate: float | None = None
+    """Of the class head in fine-tuning, warmed up and lowered like the other; the same if None."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises from zero ..."""
+    warmup_epochs: float = 0.0
+    """... or epochs; the paper's is one epoch."""
     schedule: Schedule = "cosine"
-    """After warm-up: down a cosine to zero at the last step, or constant."""
+    """After warm-up: down a cosine or a straight line to zero at the last step, or constant."""
     beta1: float = 0.9
     beta2: float = 0.95
     """0.999 gave the authors spikes in the loss."""
@@ -57,8 +65,8 @@ class TrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay"):
-            if getattr(self, name) < 0:
+        for name in ("warmup_steps", "warmup_epochs", "weight_decay"):
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         require_seed(self.seed)
         for name in ("beta1", "beta2"):
@@ -67,5 +75,33 @@ class TrainingConfig:
         for name in ("microbatch_size", "validation_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
-            raise ConfigError(f"max_gradient_norm must be over 0, got {self.max_gradient_norm}")
+        for name in ("max_gradient_norm", "head_learning_rate"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be over 0, got {getattr(self, name)}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ConfigError(
+                f"warm-up is given twice, warmup_steps={self.warmup_steps} and "
+                f"warmup_epochs={self.warmup_epochs:g}; set one of them to 0"
+            )
+        if self.warmup_steps > self.steps:
+            raise ConfigError(
+                f"a warm-up of {self.warmup_steps:,} steps takes longer than the run of "
+                f"{self.steps:,}; set training.warmup_steps={self.steps // 10}, or more steps"
+            )
+
+    def for_records(self, records: int) -> "TrainingConfig":
+        """Return the same for so many training images, with the warm-up counted in steps.
+
+        Raises:
+            ConfigError: A warm-up of so many epochs takes longer than the run.
+        """
+        if not self.warmup_epochs:
+            return self
+        steps = round(self.warmup_epochs * (records // self.batch_size))
+        if steps > self.steps:
+            raise ConfigError(
+                f"a warm-up of {self.warmup_epochs:g} epochs is {steps:,} steps of "
+                f"{self.batch_size} images, and takes longer than the run of {self.steps:,}; set "
+                f"training.warmup_epochs=0 training.warmup_steps={self.steps // 10}, or more steps"
+            )
+        return dataclasses.replace(self, warmup_epochs=0.0, warmup_steps=steps)

@@ -38,11 +38,16 @@ from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
 
 METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots"
+AT_START = "_at_start"
+"""Ends the names of what was measured before the first step, in the line of that step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """Keep the weights with the highest score, and stop once it has not risen for long."""
+    """Keep the weights with the highest score, and stop once it has not risen for long.
+
+    The weights before the first step are measured like any others.
+    """
 
     measure: str
     """Name of the score among what is measured."""
@@ -77,7 +82,7 @@ def fit(
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         validate: Updates done to measures for the record, on held-out images; called every
-            `training.validate_every` steps and at the end.
+            `training.validate_every` steps and at the end, with an early stop also at the start.
         fingerprint: Says which settings a saved state belongs to.
         early_stop: Publish the best weights rather than the newest, and stop by them.
         snapshot_steps: Updates after which the model is kept as it then is.
@@ -128,6 +133,13 @@ def fit(
     signals = StopSignals()
     try:
         with signals.caught():
+            at_start: dict[str, float] = {}
+            if early_stop is not None and memory.updates == 0:
+                at_start = validate(0)
+                progress.say_measured(0, at_start)
+                memory = memory.with_score(at_start[early_stop.measure], 0)
+                metrics.require_in_place()
+                pretrained.save(folder / MODEL)
             for done in train(
                 model, optimizer, objective=objective, batch_at=batch_at, config=training,
                 start=memory.updates, again=memory.pending,
@@ -137,6 +149,8 @@ def fit(
                 validated = finished or updates % training.validate_every == 0
                 if updates > memory.updates:  # or else only what is pending is to be done
                     measures |= progress.update(done.step, done.measures)
+                    if done.step == 0:
+                        measures |= {name + AT_START: value for name, value in at_start.items()}
                     if validated:
                         spent = spent_before + time.monotonic() - began
                         memory = dataclasses.replace(
@@ -260,7 +274,9 @@ def _make_model(
         CheckpointError: There is no such state any more.
     """
     step = memory.updates if early_stop is None else memory.best_updates
-    if not step:  # there was none yet
+    if early_stop is not None and step == 0:  # the weights before the first update
+        pretrained.save(folder)
+    if not step:  # or else there was none yet
         return
     if step not in checkpoints.steps():
         raise CheckpointError(
@@ -278,6 +294,8 @@ def _remembered_by(lines: list[dict[str, Any]], steps: int, early_stop: EarlySto
     for line in lines:
         updates = line["step"] + 1
         finished = updates == steps
+        if early_stop is not None and early_stop.measure + AT_START in line:
+            memory = memory.with_score(line[early_stop.measure + AT_START], 0)
         if early_stop is not None and early_stop.measure in line:
             memory = memory.with_score(line[early_stop.measure], updates)
             finished = finished or memory.without_gain >= early_stop.patience

@@ -56,7 +56,7 @@ def train(
 
     Args:
         model: Network to fit, on the device to work on.
-        optimizer: Its optimizer; the learning rate is set at each step.
+        optimizer: Its optimizer (`build_optimizer`); the learning rate is set at each step.
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         config: Steps, rates, precision.
@@ -79,7 +79,7 @@ def train(
     for step in range(start, config.steps):
         rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
 
         model.train()
         batch = batch_at(step)

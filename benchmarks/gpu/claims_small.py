@@ -1,0 +1,169 @@
+"""The small scale of the claims in pieces of ten minutes, on a machine that keeps nothing.
+
+    python benchmarks/gpu/claims_small.py --list            # what there is to do
+    python benchmarks/gpu/claims_small.py --home HOME --out OUT --seconds 500
+
+A piece takes what earlier pieces brought home (HOME, a folder that may be missing), goes on with
+the first seed's first claim that lacks something, and so on until its seconds are over. Whatever is
+finished is written to OUT at once: settings, metrics and measures of every run, a few hundred
+kilobytes each, and the weights that later claims of the seed begin from, in parts of 15 MiB. HOME
+of the next piece is OUT of this one; when all is done, it is a folder for `igpt claims`.
+
+A network that is not finished when the seconds are over is begun again by the next piece, so the
+seconds must be more than the longest network's: `--list` reckons them. The same script at toy size:
+
+    python benchmarks/gpu/claims_small.py --scale tiny --seeds 2 --claims depth size \\
+        --set training.steps=8 --set training.warmup_steps=2 --home HOME --out OUT --seconds 60
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from igpt.claims.costs import costs, network_minutes
+from igpt.claims.page import result_text
+from igpt.claims.reproduce import CLAIMS, reproduce
+from igpt.claims.scale import find_scale
+from igpt.data.config import StoreConfig
+from igpt.data.prepare import prepare_store
+from igpt.errors import IgptError
+
+DATA = Path("shared/data")
+LIGHT = {".json", ".jsonl", ".txt", ".png", ".npy"}
+"""Endings of what comes home; weights, states and images do not."""
+HEAVY = {"state", "snapshots", "model", "pretrained", "samples", "data"}
+"""Folders that stay."""
+SOURCES = {
+    "base": ("fine-tuning", "low-data", "objectives"),
+    "bert": ("objectives",),
+}
+"""Networks whose weights come home until these claims of their seed are done."""
+PART = 15 * 2**20
+FINISHED = ("evaluation.json", "probe.json", "finetune.json", "diverged.json")
+"""A run that has one of these needs no weights any more, once its claim is measured."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--scale", default="small")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--claims", nargs="*", default=list(CLAIMS))
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seconds", type=float, default=500)
+    given = parser.parse_args()
+    if given.list:
+        list_work(given.scale, given.claims)
+        return
+    end = time.monotonic() + given.seconds
+    work = Path(tempfile.mkdtemp(prefix="claims-"))
+    folder = work / given.scale
+    if given.home and given.home.is_dir():
+        shutil.copytree(given.home, folder)
+        join_weights(folder)
+    sources = {} if given.scale == "tiny" else stores(work)
+    common = dict(scale=given.scale, settings=given.settings, out=work, **sources)
+    done: set[tuple[int, str]] = set()
+    for seed, name in tasks(given.seeds, given.claims):
+        left = end - time.monotonic()
+        if left <= 0:
+            break
+        started = time.monotonic()
+        try:
+            share = (seed + 1, given.seeds)
+            result = reproduce(name, seeds=given.seeds, share=share, seconds=left, **common)
+        except IgptError as error:  # one claim's fault is not the end of the others
+            print(f"{name}, seed {seed}: {error}", flush=True)
+            continue
+        state = "to go on with"
+        if result.seeds:
+            done.add((seed, name))
+            state = "done"
+        spent = time.monotonic() - started
+        print(f"{name}, seed {seed}: {state}, {spent:.0f} s", flush=True)
+        bring_home(folder, given.out, done)
+    for name in given.claims:  # what is whole is judged, in seconds
+        try:
+            print(result_text(reproduce(name, seconds=20, **common)), flush=True)
+        except IgptError as error:
+            print(f"{name}: {error}", flush=True)
+    bring_home(folder, given.out, done)
+
+
+def tasks(seeds: int, claims: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield seed by seed, so that every claim has something early."""
+    for seed in range(seeds):
+        for name in claims:
+            yield seed, name
+
+
+def stores(folder: Path) -> dict[str, Path]:
+    """Prepare Tiny ImageNet to learn from and CIFAR-10 for its labels."""
+    config = StoreConfig(image_size=32)
+    made = {"data": folder / "tiny-imagenet", "labelled": folder / "cifar10"}
+    prepare_store(str(DATA / "tiny-imagenet-32x32"), made["data"], config)
+    prepare_store(str(DATA / "cifar10"), made["labelled"], config)
+    return made
+
+
+def bring_home(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
+    """Copy what is light of finished runs, all results and plans, and weights still needed."""
+    bring_weights(folder, out, done)
+    for file in folder.rglob("*"):
+        inner = file.relative_to(folder)
+        if file.suffix not in LIGHT or HEAVY & set(inner.parts) or not file.is_file():
+            continue
+        run = folder / inner.parts[0] / inner.parts[1] if inner.parts[0] == "runs" else None
+        if run is not None and not any((run / name).is_file() for name in FINISHED):
+            continue
+        (out / inner).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, out / inner)
+
+
+def bring_weights(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
+    """Copy the weights that later claims of a seed begin from, and drop those no longer needed."""
+    for run in (folder / "runs").glob("*-seed*"):
+        network, _, seed = run.name.partition("-seed")
+        if network not in SOURCES or not (run / "probe.json").is_file():
+            continue
+        parts = out / "runs" / run.name / "model-parts"
+        if all((int(seed), claim) in done for claim in SOURCES[network]):
+            shutil.rmtree(parts, ignore_errors=True)
+        elif (run / "model").is_dir() and not parts.is_dir():
+            parts.mkdir(parents=True)
+            for file in (run / "model").iterdir():
+                content = file.read_bytes()
+                for start in range(0, len(content), PART):
+                    part = parts / f"{file.name}.{start // PART:03}"
+                    part.write_bytes(content[start : start + PART])
+
+
+def join_weights(folder: Path) -> None:
+    """Put weights together again that came in parts."""
+    for parts in (folder / "runs").glob("*/model-parts"):
+        model = parts.with_name("model")
+        model.mkdir()
+        for part in sorted(parts.iterdir()):
+            with (model / part.stem).open("ab") as file:
+                file.write(part.read_bytes())
+        shutil.rmtree(parts)
+
+
+def list_work(name: str, claims: list[str]) -> None:
+    """Print what each network and each claim takes."""
+    scale = find_scale(name)
+    rows = {network for claim in claims for network in CLAIMS[claim].networks(scale)}
+    for network in sorted(rows):
+        print(f"{network:24} {60 * network_minutes(scale, network):6.0f} s")
+    for cost in costs():
+        if cost.scale == name and cost.claim in claims:
+            print(f"{cost.claim:24} {60 * cost.minutes:6.0f} s a seed, networks it shares included")
+
+
+if __name__ == "__main__":
+    main()
