@@ -2,9 +2,9 @@
 
     python -m tests.hostile.matrix WORLD [PATTERN]
 
-Prints a table in Markdown, a row a file, of the files of the world that `tests.hostile.world` built
-whose names match. Each is flipped (a bit, at two places), cut (in half, and by a byte) and
-emptied. What a command makes of that is
+Prints a table in Markdown, a row a kind of file, of the files of the world that
+`tests.hostile.world` built whose names match. Each is flipped (a bit, at two places), cut (in half,
+and by a byte) and emptied. What a command makes of that is
 
     refused     one line, exit code 2
     mended      the same figures as from whole files, and the file is whole again
@@ -83,8 +83,11 @@ COMMANDS = [
     Command("palette fit store --size 8 --out out/palette.npy --json"),
     Command(f"pretrain cifar10-tiny {DATA} --palette palette.npy --out out/new {' '.join(_NEW)}"),
 ]
-VERIFY = [Command(f"verify {of}") for of in ("run", "half", "tuned", "store", "model")]
+VERIFY = [
+    Command(f"verify {of}") for of in ("run", "half", "tuned", "store", "model", "palette.npy")
+]
 DAMAGED = [f"{name}/**/*" for name in ("run", "half", "tuned", "store", "model")]
+DAMAGED += ["palette.*"]
 
 
 class Opened:
@@ -107,7 +110,7 @@ def damages(whole: bytes, name: str) -> Iterable[tuple[str, bytes]]:
         flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         yield "flipped", bytes(flipped)
     yield "cut", whole[: len(whole) // 2]
-    yield "cut", whole[:-1]
+    yield "cut", whole.rstrip(b"\n")[:-1]  # a line's end alone holds nothing
     yield "emptied", b""
 
 
@@ -208,48 +211,50 @@ def outcome_of(bench: Bench, command: Command, name: str, damaged: bytes, whole:
 
 
 def table(source: Path, pattern: str) -> tuple[str, list[str]]:
-    """Return the table, and what must not be."""
-    lines = [
-        "| file | flipped | cut | emptied | `igpt verify` |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """Return the table, a row for files of one kind, and what must not be."""
+    cells: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     wrong = []
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(source, Path(temporary))
         read = {command: bench.reads(command) for command in (*COMMANDS, *VERIFY)}
-        names = sorted(
-            {
-                str(path.relative_to(source))
-                for damaged in (*DAMAGED, "palette.npy")
-                for path in source.glob(damaged)
-                if path.is_file() and path.stat().st_size
-            }
-        )
+        names = [
+            str(path.relative_to(source))
+            for damaged in DAMAGED
+            for path in sorted(source.glob(damaged))
+            if path.is_file() and path.stat().st_size
+        ]
         for name in fnmatch.filter(names, pattern):
-            cells: dict[str, Counter[str]] = defaultdict(Counter)
-            seen = Counter[str]()
+            row = cells[_kind(name)]
             for kind, damaged in damages((source / name).read_bytes(), name):
                 for command, (files, whole) in read.items():
                     if name not in files:
                         continue
                     outcome = outcome_of(bench, command, name, damaged, whole)
-                    if command in VERIFY:
-                        seen[outcome] += 1
-                    else:
-                        cells[kind][outcome] += 1
+                    row["igpt verify" if command in VERIFY else kind][outcome] += 1
                     if outcome.isupper() or outcome.startswith("TRACEBACK"):
                         wrong.append(f"{name} {kind}: {command.line}: {outcome}")
-            shown = [_shown(cells[kind]) for kind in ("flipped", "cut", "emptied")]
-            lines.append(f"| `{name}` | {' | '.join(shown)} | {_shown(seen)} |")
-            print(lines[-1], file=sys.stderr, flush=True)
+            print(name, {kind: dict(row[kind]) for kind in row}, file=sys.stderr, flush=True)
         os.chdir("/")
-    return "\n".join(lines), wrong
+    columns = ("flipped", "cut", "emptied", "igpt verify")
+    lines = [f"| file | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
+    for name, row in cells.items():
+        lines.append(f"| `{name}` | {' | '.join(_shown(row[column]) for column in columns)} |")
+    calls = sum(outcomes.total() for row in cells.values() for outcomes in row.values())
+    return "\n".join([*lines, "", f"{calls:,} calls on {len(names)} files."]), wrong
+
+
+def _kind(name: str) -> str:
+    """Return what files that are the same in all runs, splits and steps are called."""
+    name = re.sub(r"^(run|half|tuned)/", "RUN/", name)
+    name = re.sub(r"^(model|RUN/(model|pretrained|snapshots/step-\d+))/", "MODEL/", name)
+    name = re.sub(r"^store/(train|validation|test)/", "STORE/SPLIT/", name)
+    name = re.sub(r"^store/", "STORE/", name)
+    return re.sub(r"step-\d+", "step-N", name)
 
 
 def _shown(outcomes: Counter[str]) -> str:
-    return (
-        ", ".join(f"{outcome} {count}" for outcome, count in outcomes.most_common()) or "not read"
-    )
+    counts = [f"{outcome} {count:,}" for outcome, count in sorted(outcomes.items())]
+    return ", ".join(counts) or "not read"
 
 
 if __name__ == "__main__":

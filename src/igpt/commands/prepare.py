@@ -105,7 +105,7 @@ def palette_fit(
 ) -> None:  # fmt: skip
     """Fit a palette to the train split of STORE, by k-means.
 
-        igpt palette fit data/photos --size 512 --image-size 32 --out palette.npy
+        igpt palette fit data/photos --size 512 --image-size 12 --out palette.npy
 
     Beside it: OUT.json with the distortion it causes, and OUT.png, originals above quantized.
 

@@ -11,6 +11,7 @@ on the whole page; all else about its looks is for `igpt.report.plots` and `page
 
 import contextlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     """
     unique: dict[Path, Path] = {}
     for path in paths:
-        unique.setdefault(path.resolve(), path)
+        unique.setdefault(Path(os.path.realpath(path)), path)
     names = [resolved.name for resolved in unique]
     colors = list(_COLORS)
     if len(unique) > len(colors):
