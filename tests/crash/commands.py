@@ -175,7 +175,7 @@ COMMANDS = {
         Command("convert", "convert {given}/run {work}/exported"),
         Command("convert, to igpt's own", "convert {given}/tuned {work}/model --to igpt"),
         Command("evaluate", "evaluate" + _MEASURED, _A_RUN),
-        Command("probe", "probe" + _MEASURED, _A_RUN),
+        Command("probe", "probe --untrained" + _MEASURED, _A_RUN),
         Command("few-labels", "few-labels --labels 2 --subsets 2" + _MEASURED, _A_RUN),
         Command("along", "along" + _MEASURED, _A_RUN),
         Command("masks", "masks --masks 2" + _MEASURED, ("copy {given}/bert {work}/run",)),
