@@ -195,7 +195,11 @@ def test_files_are_written_where_only_what_python_promises_is_there(tmp_path):
     code = (
         "import ctypes, sys\n"
         "sys.platform, sys.modules['fcntl'] = 'other', None\n"
-        "del ctypes.CDLL\n" + PROGRAM + "import igpt.locks\n"
+        "del ctypes.CDLL\n"
+        "from pathlib import Path\n"
+        "import igpt.locks\n"
+        "from tests.writing import names, read_folder, write, write_folder\n"
+        "home = Path(sys.argv[1])\n"
         "write(home / 'file', 'new', exclusive=True)\n"
         "for text in ('old', 'new'):\n"
         "    write_folder(home / 'folder', text)\n"

@@ -140,11 +140,11 @@ class Bench:
         lost = [path for path in self.old if self._is_lost(path, at_once.get(path))]
         if lost:
             faults.append(f"{lost} were lost")
-        code = self.run(self.again)
-        if code and at_once != self.new:
-            faults.append(f"going on ended with {code}: {self.output[-600:]}")
+        code = self.run(self.again)  # refused where all is there already, or is so by now
         if differing := differences(outcome(self.work), self.new):
-            faults.append(f"then {differing[:6]} differ: {self.output[-600:]}")
+            faults.append(
+                f"going on ended with {code}, and {differing[:6]} differ: {self.output[-600:]}"
+            )
         account.equal += not faults
         if faults:
             account.faults.append(f"{account.command}, {what}: " + "; ".join(faults))

@@ -32,6 +32,7 @@ _FINETUNE = (
     "finetune {given}/run --data {given}/store --out {work}/tuned --device cpu --steps 6"
     " --set training.batch_size=4 --set training.learning_rate=0.01 --set patience=2"
     " --set training.validate_every=1 --set training.validation_images=4"
+    " --set training.warmup_steps=1"
 )
 _SEARCH = (
     "search digits-quickstart --out {work}/rates --steps 2 --rates 0.01,0.003 --fold-validation"
@@ -46,7 +47,7 @@ _REPRODUCE = (
     "reproduce fine-tuning --data {given}/store --seeds 1 --out {work}/claims"
     + _TINY
     + " --set training.steps=2 --set finetune.training.steps=2"
-    " --set finetune.training.batch_size=4"
+    " --set finetune.training.batch_size=4 --set finetune.training.warmup_steps=0"
 )
 _PALETTE = "palette fit {given}/store --out {work}/palette.npy --size 8"
 _MEASURED = " {work}/run --data {given}/store --device cpu"
@@ -58,7 +59,7 @@ RECIPES["smallest"] = with_settings(
     [
         *_SETTINGS, "model.image_size=8", "training.steps=4", "training.validate_every=2",
         "training.checkpoint_every=1", "finetune.training.steps=2",
-        "finetune.training.batch_size=4",
+        "finetune.training.batch_size=4", "finetune.training.warmup_steps=0",
     ],
 )  # fmt: skip
 
@@ -174,7 +175,7 @@ COMMANDS = {
         Command("convert", "convert {given}/run {work}/exported"),
         Command("convert, to igpt's own", "convert {given}/tuned {work}/model --to igpt"),
         Command("evaluate", "evaluate" + _MEASURED, _A_RUN),
-        Command("probe", "probe" + _MEASURED, _A_RUN),
+        Command("probe", "probe --untrained" + _MEASURED, _A_RUN),
         Command("few-labels", "few-labels --labels 2 --subsets 2" + _MEASURED, _A_RUN),
         Command("along", "along" + _MEASURED, _A_RUN),
         Command("masks", "masks --masks 2" + _MEASURED, ("copy {given}/bert {work}/run",)),

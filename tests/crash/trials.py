@@ -1,12 +1,12 @@
 """Commands that are disturbed and gone on with, again and again, and what came of it each time.
 
-    python -m tests.crash.trials points prepare convert --every 7
+    python -m tests.crash.trials points prepare convert --most 10
     python -m tests.crash.trials kills --number 200
     python -m tests.crash.trials spaces pretrain --disk /mnt/small
 
-`points` kills before every change to the disk, and in the middle of every writing, or at every
-seventh of those points. `kills` kills at random moments, sometimes the going on as well. `spaces`
-lets the disk have more and more space left, until it is enough.
+`points` kills before every change to the disk, and in the middle of every writing, or at ten of
+those points, evenly spread. `kills` kills at random moments, sometimes the going on as well.
+`spaces` lets the disk have more and more space left, until it is enough.
 
 Each goes on then as a user would, and compares all files with those of the command undisturbed. It
 prints an account, and what went wrong; where anything did, it ends with code 1.
@@ -23,12 +23,13 @@ from tests.crash.bench import HEAD, Bench
 from tests.crash.commands import COMMANDS
 
 
-def try_points(bench: Bench, *, every: int, seed: int) -> None:
-    """Kill before every change, and halfway through every writing; or at a part of these points."""
+def try_points(bench: Bench, *, most: int | None, seed: int) -> None:
+    """Kill before every change, and halfway through every writing; or at some of these points."""
     points = [(number, False) for number in range(len(bench.changes))]
     points += [
         (number, True) for number, change in enumerate(bench.changes) if change.call == "write"
     ]
+    every = 1 if most is None else -(-len(points) // most)
     start = random.Random(f"{seed} {bench.command.name}").randrange(every)
     for number, half in sorted(points)[start::every]:
         bench.begin()
@@ -74,10 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("how", choices=["points", "kills", "spaces"])
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--number", type=int, default=len(COMMANDS))
+    parser.add_argument("--most", type=int, help="points of a command; all by default")
+    parser.add_argument("--every", type=int, default=1, help="blocks from one space to the next")
+    parser.add_argument("--number", type=int, default=len(COMMANDS), help="kills of all commands")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--disk", type=Path)
+    parser.add_argument("--disk", type=Path, help="folder to work in")
     asked = parser.parse_intermixed_args()
     commands = [COMMANDS[name] for name in asked.commands]
     accounts = []
@@ -89,7 +91,7 @@ def main() -> None:
         for index, command in enumerate(commands):
             bench = Bench(command, given, (asked.disk or Path(folder)) / "work", printed=printed)
             if asked.how == "points":
-                try_points(bench, every=asked.every, seed=asked.seed)
+                try_points(bench, most=asked.most, seed=asked.seed)
             elif asked.how == "spaces":
                 try_spaces(bench, every=asked.every)
             else:
