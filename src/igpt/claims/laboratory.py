@@ -19,14 +19,10 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from filelock import FileLock
-
-from igpt.claims.scale import OTHER_CLASSES, SEARCH_SEED, Colors, Scale
-from igpt.data.config import StoreConfig
-from igpt.data.derived import keep_classes, redraw_validation
-from igpt.data.prepare import prepare_store
+from igpt.claims.images import SeedImages, alone
+from igpt.claims.scale import OTHER_CLASSES, SEARCH_SEED, Scale
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError, IgptError
 from igpt.evaluation.few_labels import FewLabelsResult
@@ -36,7 +32,6 @@ from igpt.files import read_json, write_json
 from igpt.runs.along import Along, along_run
 from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, probe_run
-from igpt.runs.palette import fit_palette_file, read_report
 from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.resume import ensure
@@ -45,13 +40,9 @@ from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
 from igpt.values import from_dict, to_dict
 
-_PLACEMENTS = 3  # of each digit
 _DIVERGED = "diverged.json"
 
 Value = TypeVar("Value")
-
-Half = Literal["first", "second"]
-"""Of the classes."""
 
 
 class OutOfTime(IgptError):
@@ -89,15 +80,9 @@ class Finetuned:
 
 
 @dataclasses.dataclass(frozen=True)
-class Laboratory:
+class Laboratory(SeedImages):
     """A scale, its data and its folder."""
 
-    path: Path
-    scale: Scale
-    data: Path | None
-    """Record store that networks learn from; None for the digits."""
-    labelled: Path | None
-    """Record store with labels, for probes and fine-tuning, if that is another."""
     device: str = "auto"
     deadline: float | None = None
     """When to stop, by `time.monotonic`; None for never."""
@@ -167,83 +152,6 @@ class Laboratory:
         known = read_json(self.path / "laboratory.json")
         return {name: known[name] for name in ("data", "labelled")}
 
-    @property
-    def name(self) -> str:
-        """What the data is called: the store's source, without the folders it lies in."""
-        return "digits" if self.data is None else Path(RecordStore.open(self.data).source).name
-
-    @property
-    def colorful(self) -> bool:
-        """Whether the images have colors."""
-        images = RecordStore.open(self.store(0)).split("train").sample(100).images
-        return bool((images != images[..., :1]).any())
-
-    def store(self, seed: int) -> Path:
-        """Return a seed's images to learn from: digits placed anew, or given ones held out anew."""
-        return self._store(self.data, "seed", seed)
-
-    def labelled_store(self, seed: int) -> Path:
-        """Return a seed's images with labels, which may be the same."""
-        if self.labelled is None:
-            return self.store(seed)
-        return self._store(self.labelled, "labelled-seed", seed)
-
-    def half(self, which: Half, seed: int) -> Path:
-        """Return a seed's labelled images of the first or the second half of the classes.
-
-        Raises:
-            DataError: There are not two classes for each.
-        """
-        whole = RecordStore.open(self.labelled_store(seed))
-        classes = range(len(whole.class_names or ()))
-        if len(classes) < 4:
-            raise DataError(
-                f"{whole.path} has {len(classes)} classes, and a network is to learn from one half "
-                "of them and be probed on the other; give images of 4 classes or more"
-            )
-        middle = len(classes) // 2
-        chosen = classes[:middle] if which == "first" else classes[middle:]
-        return self._made(
-            f"{which}-half-seed-{seed}", lambda out: keep_classes(whole, out, classes=chosen)
-        )
-
-    def _store(self, given: Path | None, name: str, seed: int) -> Path:
-        if given is None:
-            scale = self.scale
-            side = max(scale.recipe_of(network).model.image_size for network in scale.resolutions)
-            config = StoreConfig(image_size=side, placements=_PLACEMENTS, seed=seed)
-            return self._made(f"{name}-{seed}", lambda out: prepare_store("digits", out, config))
-        store = RecordStore.open(given)
-        if seed == 0 or store.config.crops:  # whose training images are no squares to hold out
-            return given
-        return self._made(f"{name}-{seed}", lambda out: redraw_validation(store, out, seed=seed))
-
-    def _made(self, name: str, make: Callable[[Path], RecordStore]) -> Path:
-        path = self.path / "data" / name
-        with _alone(path):
-            if not (path / "store.json").is_file():
-                make(path)
-        return path
-
-    def palette(self, colors: Colors, seed: int) -> Path:
-        """Return the file of a palette of a seed's training images; beside it, its report."""
-        file = self.path / "palettes" / f"{colors.name}-seed{seed}.npy"
-        with _alone(file):
-            if not (file.exists() and file.with_suffix(".json").exists()):
-                store = self.store(seed)
-                fit_palette_file(
-                    store, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
-                )
-        return file
-
-    def distortion(self, colors: Colors, *, seed: int) -> float | None:
-        """Return what a palette loses on held-out images, as a PSNR in dB; None if nothing."""
-        return read_report(self.palette(colors, seed)).psnr_db
-
-    def learned_from(self, network: str, seed: int) -> Path:
-        """Return the images that a network learns from."""
-        return self.half("first", seed) if network == OTHER_CLASSES else self.store(seed)
-
     def pretrained(self, network: str, seed: int) -> RunFolder:
         """Return the finished pretraining run of a network.
 
@@ -270,7 +178,7 @@ class Laboratory:
             lines = read_metrics(run.metrics) if run.metrics.is_file() else []
             return bool(lines) and lines[-1]["step"] + 1 >= recipe.training.steps
 
-        with _alone(path):
+        with alone(path):
             if path.exists() and RunFolder.open(path).pretraining.recipe != recipe:
                 raise ConfigError(
                     f"{path} was made by another recipe than this igpt has for it; choose "
@@ -405,7 +313,7 @@ class Laboratory:
             result = run.read("finetune.json", FinetuneResult)
             return result is not None and result.test_accuracy is not None
 
-        with _alone(path):
+        with alone(path):
             run = self._trained(path, start, finished, data)
         result = run.require("finetune.json", FinetuneResult)
         assert result.test_accuracy is not None
@@ -419,7 +327,7 @@ class Laboratory:
     def kept(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
         """Return a measure that is no run's, from `measures/NAME.json` if it was made before."""
         file = self.path / "measures" / f"{name}.json"
-        with _alone(file):
+        with alone(file):
             if not file.is_file():
                 write_json(file, to_dict(make()))
         return from_dict(kind, read_json(file), name=str(file))
@@ -428,18 +336,12 @@ class Laboratory:
         """Return the probes of the same network with fresh weights, on the images of `probe`."""
         return probe_run(
             self.pretrained(network, seed).path,
-            data=self._probed(network, seed),
+            data=self.probed_on(network, seed),
             untrained=True,
             device=self.device,
             seed=seed,
             reuse=True,
         )
-
-    def _probed(self, network: str, seed: int) -> Path:
-        """Return the labelled images that a network is probed on."""
-        if network == OTHER_CLASSES:
-            return self.half("second", seed)
-        return self.labelled_store(seed)
 
     def probe(self, network: str, seed: int) -> LayerProbes:
         """Return the probes of a network's every layer.
@@ -451,7 +353,7 @@ class Laboratory:
         base, other = network == "base", network == OTHER_CLASSES
         return probe_run(
             self.pretrained(network, seed).path,
-            data=self._probed(network, seed),
+            data=self.probed_on(network, seed),
             concatenate=min(self.scale.concatenate, layers) if base else 1,
             raw=base or other,
             device=self.device,
@@ -495,9 +397,3 @@ class Laboratory:
             device=self.device,
             reuse=True,
         )
-
-
-def _alone(path: Path) -> FileLock:
-    """Return the lock that keeps other reproductions from making the same meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
