@@ -137,7 +137,13 @@ def test_a_result_says_what_it_was_made_from(run, given, shapes_store):
     assert read_json(run.path / "probe.json")["made_from"]["all"] == {
         "model": model,
         "store": shapes_store.identity,
-        "settings": {"seed": 3, "compared_with": None, "raw": False, "concatenate": 1},
+        "settings": {
+            "seed": 3,
+            "compared_with": None,
+            "raw": False,
+            "concatenate": 1,
+            "sgd": None,
+        },
     }
     assert list(read_json(run.path / "evaluation.json")["made_from"]) == ["train"]
 

@@ -9,6 +9,7 @@ itself, and what the seeds so far have is kept, but not judged. Several processe
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -184,7 +185,9 @@ def _result(
         measured=tuple(to_dict(measured)),
         diverged=tuple(diverged),
         runs=networks,
-        seconds=sum(laboratory.seconds(network, seed) for network in networks for seed in seeds),
+        seconds=math.fsum(
+            laboratory.seconds(network, seed) for network in networks for seed in seeds
+        ),
         provenance=provenance(choose_device(laboratory.device)),
     )
 

@@ -3,6 +3,7 @@
 Both a model's folder and a run's saved state are made of such files; nothing is ever unpickled.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from igpt.errors import CheckpointError, DataError
+
+_CHECKSUM = "checksum"  # its key among the file's metadata
 
 
 def write_tensors(
@@ -52,6 +55,41 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} is no whole safetensors file ({error}); copy it again, or go back to an "
             "earlier checkpoint"
         ) from error
+
+
+def write_sealed(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write the tensors as `write_tensors` does, with a checksum in the file.
+
+    Raises:
+        DataError: The disk is full or the place cannot be written to.
+    """
+    write_tensors(path, tensors, metadata={_CHECKSUM: _checksum(tensors)})
+
+
+def read_sealed(path: Path) -> dict[str, Tensor]:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        CheckpointError: The file is missing, cut off, not safetensors, or was changed.
+    """
+    tensors = read_tensors(path)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        known = (file.metadata() or {}).get(_CHECKSUM)
+    if known != _checksum(tensors):
+        raise CheckpointError(
+            f"{path} was changed since it was written (its checksum differs); restore it or make "
+            "it again"
+        )
+    return tensors
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    sha256 = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha256.update(f"{name} {_kind(tensor)} {tuple(tensor.shape)} ".encode())
+        sha256.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def require_matching(path: Path, present: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

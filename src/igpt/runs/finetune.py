@@ -26,7 +26,7 @@ from igpt.formats.load import load
 from igpt.model.class_head import MappedHead
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
-from igpt.model.weights import read_tensors, write_tensors
+from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -212,12 +212,12 @@ class ClassifierTraining:
             )
         pretrained.model.to(device)
         if head_file is not None and head_file.is_file():
-            head = MappedHead(**read_tensors(head_file))
+            head = MappedHead(**read_sealed(head_file))
         else:
             head = first_head(pretrained, records, config)
             if head is not None and head_file is not None:
                 with written_aside(head_file) as aside:
-                    write_tensors(aside, head.state_dict())
+                    write_sealed(aside, head.state_dict())
         classifier = pretrained.with_class_head(records.class_names, config.layer, head)
         classifier.model.set_dropout(config.dropout)
         return cls(

@@ -26,10 +26,11 @@ from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import digest, read_json
 from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, model_sha256
+from igpt.model.weights import read_sealed
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
 from igpt.runs.along import Along
-from igpt.runs.finetune import FinetuneResult
+from igpt.runs.finetune import HEAD, FinetuneResult
 from igpt.runs.kept import ALL, outdated
 from igpt.runs.measure import Evaluation
 from igpt.runs.palette import read_report
@@ -264,6 +265,10 @@ def _run(path: Path) -> Iterator[VerifiedFile]:
         )
     states, memory = _states(run)
     known += states
+    if isinstance(settings, FinetuneSettings) and settings.config.head == "probe":
+        head = path / HEAD
+        if memory is not None or head.exists():
+            known.append(_file(head.name, head, partial(_read, lambda: read_sealed(head))))
     if run.metrics.exists() or memory is not None:
         known.append(_file(run.metrics.name, run.metrics, lambda: _metrics(run, memory)))
     for folder in _models(run, settings, memory):
