@@ -168,15 +168,15 @@ _XL = _paper(
 
 RECIPES: dict[str, Recipe] = {
     "digits-quickstart": Recipe(
-        description="placed digits on 12x12 pixels; two minutes on two cores",
-        model=ModelConfig(image_size=12, colors=8, layers=4, width=96, heads=4),
+        description="placed digits on 14x14 pixels; two minutes on two cores",
+        model=ModelConfig(image_size=14, colors=8, layers=4, width=96, heads=4),
         training=TrainingConfig(
-            steps=1100, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=400,
+            steps=1000, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=400,
             validation_images=200, checkpoint_every=400,
         ),
         finetune=FinetuneConfig(
             training=TrainingConfig(
-                steps=300, batch_size=32, learning_rate=1e-3, warmup_steps=30, schedule="linear",
+                steps=200, batch_size=32, learning_rate=1e-3, warmup_steps=20, schedule="linear",
                 validate_every=100, validation_images=1000, checkpoint_every=100,
             ),
             augmentation="none",
