@@ -18,7 +18,7 @@ from igpt.files import read_json, write_json
 from igpt.report.page import write_report
 from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.measure import evaluate_run, probe_run
-from igpt.runs.palette import fit_palette_file
+from igpt.runs.palette import files_beside, fit_palette_file
 from igpt.runs.pictures import complete_records
 from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import find_recipe, with_settings
@@ -94,8 +94,10 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartR
         size = recipe.model.image_size
         config = StoreConfig(image_size=size, placements=PLACEMENTS, seed=seed)
         prepare_store("digits", data, config)
-    if not palette.exists():
-        fit_palette_file(data, palette, size=recipe.model.colors, grey=True, seed=seed)
+    if not all(file.exists() for file in (palette, *files_beside(palette))):
+        fit_palette_file(
+            data, palette, size=recipe.model.colors, grey=True, seed=seed, overwrite=True
+        )
     _say(2, "pretraining: predict the next pixel, without any label")
     start = functools.partial(
         pretrain, recipe, name=RECIPE, data=data, palette=palette, out=run, device=device

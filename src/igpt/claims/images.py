@@ -17,7 +17,7 @@ from igpt.data.derived import keep_classes, redraw_validation
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
 from igpt.errors import DataError
-from igpt.runs.palette import fit_palette_file, read_report
+from igpt.runs.palette import files_beside, fit_palette_file, read_report
 
 _PLACEMENTS = 3  # of each digit
 
@@ -105,7 +105,7 @@ class SeedImages:
         """Return the file of a palette of a seed's training images; beside it, its report."""
         file = self.path / "palettes" / f"{colors.name}-seed{seed}.npy"
         with alone(file):
-            if not (file.exists() and file.with_suffix(".json").exists()):
+            if not all(made.exists() for made in (file, *files_beside(file))):
                 store = self.store(seed)
                 fit_palette_file(
                     store, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from igpt.errors import CheckpointError, DataError
+from igpt.files import written_aside
 
 _CHECKSUM = "checksum"  # its key among the file's metadata
 
@@ -19,7 +20,9 @@ _CHECKSUM = "checksum"  # its key among the file's metadata
 def write_tensors(
     path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write the tensors to `path`, which should lie in a folder that is itself written aside.
+    """Write the tensors to `path`, which must lie in a folder that is itself written aside.
+
+    Safetensors writes beside it first, under a name of which nothing else knows.
 
     Raises:
         DataError: The disk is full or the place cannot be written to.
@@ -58,12 +61,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_sealed(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write the tensors as `write_tensors` does, with a checksum in the file.
+    """Write a few tensors to a file, whole or not at all, with a checksum in it.
 
     Raises:
         DataError: The disk is full or the place cannot be written to.
     """
-    write_tensors(path, tensors, metadata={_CHECKSUM: _checksum(tensors)})
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with written_aside(path) as aside:
+        aside.write_bytes(save(whole, {_CHECKSUM: _checksum(tensors)}))
 
 
 def read_sealed(path: Path) -> dict[str, Tensor]:

@@ -21,7 +21,6 @@ from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.probed_head import probed_head
-from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.class_head import MappedHead
 from igpt.model.compiler import require_compiler
@@ -216,8 +215,7 @@ class ClassifierTraining:
         else:
             head = first_head(pretrained, records, config)
             if head is not None and head_file is not None:
-                with written_aside(head_file) as aside:
-                    write_sealed(aside, head.state_dict())
+                write_sealed(head_file, head.state_dict())
         classifier = pretrained.with_class_head(records.class_names, config.layer, head)
         classifier.model.set_dropout(config.dropout)
         return cls(

@@ -76,7 +76,7 @@ def fit_palette_file(
         DataError: No store, or too few colors in it.
     """
     require_ending(out, ".npy", "a palette is")
-    beside = [out.with_suffix(ending) for ending in (".json", ".png")]
+    beside = files_beside(out)
     require_free(out, *beside, overwrite=overwrite)
     records = RecordStore.open(store)
     side = image_size or records.config.image_size
@@ -106,6 +106,11 @@ def fit_palette_file(
     write_json(out.with_suffix(".json"), sealed(to_dict(report)))
     write_png(out.with_suffix(".png"), picture)
     return report
+
+
+def files_beside(palette: Path) -> list[Path]:
+    """Return the report and the picture of a palette file; killed in time, neither is there."""
+    return [palette.with_suffix(ending) for ending in (".json", ".png")]
 
 
 def read_report(palette: Path) -> PaletteReport:
