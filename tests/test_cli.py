@@ -104,6 +104,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["sample", "x", "--out", f"a/{'b' * 256}.png"], "has a name of more than 255 bytes"),
         (["sample", "x\ny"], "x\\ny holds no model"),
         (["sample", "x", "--out", "a.jpg"], "samples are written as .png, got --out a.jpg"),
+        (["masks", "x", "--data", "y", "--masks", "2147483648"], "Must be < 2147483648"),
         (["palette", "fit", "x", "--size", "1", "--out", "p.npy"], "Must be >= 2"),
         (["outliers", "x", "--data", "y", "--images", "0"], "Must be > 0"),
         (["probe", "x", "--data", "y", "--solver", "rigde"], 'Did you mean "ridge"?'),

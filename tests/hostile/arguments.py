@@ -75,8 +75,9 @@ ENDINGS = {"show": ".png", "fit": ".npy", "features": ".npz", "sample": ".png", 
 
 ALWAYS = {
     "pretrain": ["--set=model.layers=1", "--set=model.width=8", "--set=model.heads=2",
-                 "--set=model.image_size=4", "--set=training.batch_size=4", "--seconds=0.01"],
-    "search": ["--set=training.batch_size=4", "--seconds=0.01"],
+                 "--set=model.image_size=4", "--set=training.batch_size=4", "--steps=2",
+                 "--seconds=0.01"],
+    "search": ["--steps=2", "--set=training.batch_size=4", "--seconds=0.01"],
     "finetune": ["--set=training.batch_size=4", "--set=training.steps=2", "--seconds=0.01"],
     "resume": ["--seconds=0.01"],
     "quickstart": ["--device=nowhere"],  # minutes of work, and nothing that others have not
@@ -131,7 +132,12 @@ def call_of(number: int, parsers: list[tuple[tuple[str, ...], Any]]) -> list[str
     """Return the arguments of a call, which depend on its number alone: few of them are bad."""
     chance = random.Random(number)
     names, parser = parsers[number % len(parsers)]
-    known = [arg for arg in parser.assemble_argument_collection() if arg.name not in LEFT_OUT]
+    fixed = {more.partition("=")[0] for more in ALWAYS.get(names[0], [])} & {"--device"}
+    known = [
+        argument
+        for argument in parser.assemble_argument_collection()
+        if argument.name not in LEFT_OUT | fixed
+    ]
     bad = chance.sample(known, min(len(known), chance.choice([1, 1, 1, 2, 3])))
     arguments = [
         argument

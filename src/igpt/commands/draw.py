@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from cyclopts.types import PositiveInt
-
 from igpt.commands.options import (
     PICTURES,
     SAMPLING,
+    Count,
     Device,
     Json,
     Overwrite,
@@ -20,7 +19,7 @@ from igpt.commands.options import (
 
 def complete(
     run: Run, /, *images: Path, pictures: Pictures = PICTURES, rows: int | None = None,
-    samples: PositiveInt = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
+    samples: Count = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
     """Finish half-seen IMAGES, as a grid and each by itself.
@@ -53,7 +52,7 @@ def complete(
 
 
 def sample(
-    run: Run, /, *, samples: PositiveInt = 16, out: Path = Path("samples.png"),
+    run: Run, /, *, samples: Count = 16, out: Path = Path("samples.png"),
     overwrite: Overwrite = False, sampling: Sampling = SAMPLING, seed: Seed = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip

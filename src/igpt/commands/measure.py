@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.validators import Number
 
 from igpt.commands.options import (
+    COUNTS,
+    Count,
     Data,
     Device,
     Json,
@@ -21,7 +23,7 @@ from igpt.commands.options import (
 
 
 def evaluate(
-    run: Run, /, *, data: Data, split: str = "test", images: PositiveInt | None = None,
+    run: Run, /, *, data: Data, split: str = "test", images: Count | None = None,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how well RUN predicts held-out images, in nats and bits per pixel.
@@ -40,7 +42,7 @@ def evaluate(
 
 def probe(
     run: Run, /, *, data: Data, layers: Layers = (), untrained: bool = False,
-    concatenate: PositiveInt = 1, solver: Solver = "lbfgs", steps: PositiveInt | None = None,
+    concatenate: Count = 1, solver: Solver = "lbfgs", steps: Count | None = None,
     rates: tuple[float, ...] = (), as_they_are: bool = False, features: Path | None = None,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -75,10 +77,10 @@ def probe(
 
 
 def few_labels(
-    run: Run, /, *, data: Data, labels: tuple[PositiveInt, ...] = (4, 25, 400),
-    subsets: PositiveInt = 5, layer: Layer = None,
-    fine_tune: Annotated[NonNegativeInt, Parameter(metavar="STEPS")] = 0, seed: Seed = 0,
-    device: Device = "auto", as_json: Json = False,
+    run: Run, /, *, data: Data, labels: tuple[Count, ...] = (4, 25, 400),
+    subsets: Count = 5, layer: Layer = None,
+    fine_tune: Annotated[int, Parameter(metavar="STEPS", validator=Number(gte=0, lt=COUNTS))] = 0,
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Probe RUN with a handful of labels a class, on random subsets.
 
@@ -99,7 +101,7 @@ def few_labels(
 
 
 def masks(
-    run: Run, /, *, data: Data, masks: PositiveInt = 5, layer: Layer = None, seed: Seed = 0,
+    run: Run, /, *, data: Data, masks: Count = 5, layer: Layer = None, seed: Seed = 0,
     device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify by a BERT RUN under several masks: the modal class, beside one mask and none.
@@ -131,7 +133,7 @@ def along(run: Path, /, *, data: Data, device: Device = "auto", as_json: Json = 
 
 
 def outliers(
-    run: Run, /, *, data: Data, other: tuple[Path, ...] = (), images: PositiveInt = 1000,
+    run: Run, /, *, data: Data, other: tuple[Path, ...] = (), images: Count = 1000,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Try to tell foreign images from RUN's own test images by their likelihood.

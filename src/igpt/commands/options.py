@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
 from igpt.errors import ConfigError, DataError
@@ -39,6 +38,10 @@ FromScratch = Annotated[
     bool, Parameter(help="The baseline: RUN's network with fresh weights, classes only.")
 ]
 Sampling = Annotated[SamplingConfig, Parameter(name="*")]
+COUNTS = 2**31
+"""No number of images, steps or the like is as large; larger ones would never come to an end."""
+
+Count = Annotated[int, Parameter(validator=Number(gt=0, lt=COUNTS))]
 Seed = Annotated[
     int, Parameter(help="Decides all that is random.", validator=Number(gte=0, lt=SEEDS))
 ]
@@ -55,7 +58,7 @@ class Training:
     data: Data
     out: Path
     """New folder for it."""
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Short for --set training.steps=..."""
     asked: Settings = ()
     fold_validation: bool = False
@@ -79,7 +82,7 @@ class Pictures:
     data: Annotated[Path | None, Parameter(help="Test images of this store instead of files.")] = (
         None
     )
-    count: PositiveInt | None = None
+    count: Count | None = None
     """With --data: how many; 8 by default."""
     out: Path | None = None
     """With IMAGES: where to draw, completions/ or surprise.png by default."""

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
-from igpt.commands.options import Device, Json, Overwrite, Seed, show
+from igpt.commands.options import Count, Device, Json, Overwrite, Seed, show
 from igpt.data.config import StoreConfig
 from igpt.values import to_dict
 
@@ -101,7 +100,7 @@ def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: 
 def palette_fit(
     store: Path, /, *, out: Path, overwrite: Overwrite = False,
     size: Annotated[int, Parameter(validator=Number(gte=2, lte=65536))] = 512, grey: bool = False,
-    image_size: PositiveInt | None = None, seed: Seed = 0, as_json: Json = False,
+    image_size: Count | None = None, seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Fit a palette to the train split of STORE, by k-means.
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveFloat, PositiveInt
+from cyclopts.types import PositiveFloat
 
-from igpt.commands.options import Data, Device, Head, Json, Overwrite, Settings, Target, show
+from igpt.commands.options import Count, Data, Device, Head, Json, Overwrite, Settings, Target, show
 from igpt.errors import ConfigError, IgptError
 
 
@@ -32,7 +32,7 @@ def report(
 def reproduce(
     claim: str | None = None, /, *, costs: Annotated[bool, Parameter(name="--list")] = False,
     power: bool = False, scale: str = "tiny", data: Data | None = None,
-    labelled: Path | None = None, seeds: PositiveInt | None = None, out: Path = Path("claims"),
+    labelled: Path | None = None, seeds: Count | None = None, out: Path = Path("claims"),
     settings: Settings = (), device: Device = "auto", seconds: PositiveFloat | None = None,
     share: str | None = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -122,7 +122,7 @@ def claims(
 
 def convert(
     source: str, destination: Path, /, *, to: Target | None = None, head: Head | None = None,
-    palette: Path | None = None, heads: PositiveInt | None = None, revision: str | None = None,
+    palette: Path | None = None, heads: Count | None = None, revision: str | None = None,
     widen: bool = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write the model at SOURCE as the folder DESTINATION, bit for bit.
