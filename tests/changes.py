@@ -10,6 +10,7 @@ or library it is made, and it is killed by SIGKILL. What is done is thus what wo
 """
 
 import contextlib
+import ctypes
 import fcntl
 import itertools
 import os
@@ -49,6 +50,7 @@ _NOTICE = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif: id, thread, flags; 
 _ANSWER = struct.Struct("QqiI")  # struct seccomp_notif_resp: id, value, error, flags
 _RECEIVE, _SEND, _LET = 0xC0502100, 0xC0182101, 1  # of <linux/seccomp.h>
 _WORKING_FOLDER, _LONGEST_PATH = 0xFFFFFF9C, 4096  # AT_FDCWD, PATH_MAX
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 _MAKES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -151,6 +153,7 @@ def _watched(work: Callable[[], object], folder: Path) -> Generator[tuple[Change
     if process == 0:
         code = 1
         try:
+            ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)  # as nobody would answer
             socket.send_fds(theirs, [b"-"], [look_at(names)])
             work()
             code = 0
