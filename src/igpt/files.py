@@ -345,7 +345,10 @@ def _put_right(path: Path, leftover: re.Match[str]) -> None:
 
 def _is_empty(folder: Path) -> bool:
     """Say whether a folder holds nothing but what file systems and writers of ours put there."""
+    before = folder.stat()
     names = os.listdir(folder)
+    if not os.path.samestat(before, folder.stat()):
+        return False  # another took its place meanwhile, and what was listed was on its way out
     return all(name == "lost+found" or _AT_WORK.match(name) for name in names)
 
 

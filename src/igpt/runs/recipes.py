@@ -176,7 +176,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         finetune=FinetuneConfig(
             training=TrainingConfig(
-                steps=200, batch_size=32, learning_rate=1e-3, warmup_steps=20, schedule="linear",
+                steps=300, batch_size=32, learning_rate=1e-3, warmup_steps=30, schedule="linear",
                 validate_every=100, validation_images=1000, checkpoint_every=100,
             ),
             augmentation="none",
