@@ -168,7 +168,7 @@ _XL = _paper(
 
 RECIPES: dict[str, Recipe] = {
     "digits-quickstart": Recipe(
-        description="placed digits on 14x14 pixels; two minutes on two cores",
+        description="placed digits on 14x14 pixels; two and a half minutes on two cores",
         model=ModelConfig(image_size=14, colors=8, layers=4, width=96, heads=4),
         training=TrainingConfig(
             steps=1000, batch_size=16, learning_rate=4e-3, warmup_steps=50, validate_every=400,
