@@ -175,7 +175,7 @@ def furnish(world: Path) -> None:
 
 def faults(call: list[str], world: Path, before: dict[str, str]) -> tuple[str, list[str]]:
     """Make a call; return how it ended and what is wrong with that."""
-    outcome = igpt(*call, seconds=2 * SECONDS)
+    outcome = igpt(*call)
     wrong = []
     if outcome.error is not None:
         wrong.append(f"traceback: {type(outcome.error).__name__}: {str(outcome.error)[:300]}")

@@ -44,7 +44,9 @@ from igpt.training.signals import Interrupted
 from igpt.values import to_dict
 
 SECONDS = 20
-"""That no command may take on files so small, whatever is in them."""
+"""Of the processor that no command may take on files so small, whatever is in them."""
+WAITING = 120
+"""Seconds by the clock after which a call hangs, on a machine that has other things to do."""
 
 RECIPE = replace(with_training(SHAPES_RECIPE, checkpoint_every=6), snapshots=1)
 SEARCH: dict[str, Any] = {
@@ -102,6 +104,7 @@ class Outcome:
     err: str
     error: BaseException | None
     seconds: float
+    """Of the processor."""
 
 
 class Hangs(BaseException):
@@ -109,14 +112,14 @@ class Hangs(BaseException):
 
 
 @contextlib.contextmanager
-def bounded(seconds: float = SECONDS) -> Iterator[None]:
-    """Raise `Hangs` if the block takes longer."""
+def bounded() -> Iterator[None]:
+    """Raise `Hangs` if the block hangs."""
 
     def stop(*_: object) -> None:
         raise Hangs
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
     try:
         yield
     finally:
@@ -124,19 +127,19 @@ def bounded(seconds: float = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def igpt(*arguments: object, seconds: float = SECONDS) -> Outcome:
+def igpt(*arguments: object) -> Outcome:
     """Call a command in this process."""
-    out, err, began = StringIO(), StringIO(), time.monotonic()
+    out, err, began = StringIO(), StringIO(), time.process_time()
     code, error = None, None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            with bounded(seconds):
+            with bounded():
                 main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = stop.code
         except (Exception, Hangs) as raised:
             error = raised
-    return Outcome(code, out.getvalue(), err.getvalue(), error, time.monotonic() - began)
+    return Outcome(code, out.getvalue(), err.getvalue(), error, time.process_time() - began)
 
 
 def contents(folder: Path) -> dict[str, str]:
