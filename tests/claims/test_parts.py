@@ -14,7 +14,7 @@ from igpt.claims import (
     transfer,
 )
 from igpt.claims.ablations import spikes
-from igpt.claims.laboratory import Network
+from igpt.claims.networks import Network
 from igpt.claims.reproduce import CLAIMS, judged
 from igpt.claims.scale import SCALES
 from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
@@ -180,6 +180,20 @@ def test_fine_tuning():
     )
     never = dataclasses.replace(measured, steps_to_scratch=None)
     assert values("fine-tuning", never)["sooner"] == -1.0
+    at_once = dataclasses.replace(measured, steps_to_scratch=0)
+    assert values("fine-tuning", at_once)["sooner"] == 1.0
+    nowhere = dataclasses.replace(measured, scratch_steps=0)
+    assert values("fine-tuning", nowhere)["sooner"] is None
+
+
+def test_the_accuracy_before_the_first_step_counts_as_reached_after_none():
+    metrics = [
+        {"step": 0.0, "validation_accuracy_at_start": 0.3},
+        {"step": 9.0, "validation_accuracy": 0.5},
+        {"step": 19.0, "validation_accuracy": 0.6},
+    ]
+    reached = {accuracy: fine_tuning.steps_until(accuracy, metrics) for accuracy in (0.3, 0.6, 0.7)}
+    assert reached == {0.3: 0, 0.6: 20, 0.7: None}
 
 
 def test_what_is_better_than_a_network_at_chance_is_nothing():

@@ -15,6 +15,7 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
+from igpt.evaluation.sgd import SGDConfig
 from igpt.model.config import ModelConfig
 from igpt.pixels.images import read_image, write_png
 from igpt.runs.recipes import RECIPES, FinetuneConfig, Recipe
@@ -154,6 +155,17 @@ def test_the_halves_of_the_classes_have_nothing_in_common(toy, four_corners, tmp
     classes = [store.class_names or () for store in halves]
     assert set(classes[0]).isdisjoint(classes[1])
     assert (*classes[0], *classes[1]) == four_corners.class_names
+
+
+def test_more_images_than_lbfgs_is_for_are_probed_by_sgd_from_disk(toy, four_corners, tmp_path):
+    many = dataclasses.replace(toy, lbfgs_images=50, sgd=SGDConfig(steps=5, learning_rates=(0.1,)))
+    laboratory = Laboratory.open(tmp_path, many, data=four_corners.path, device="cpu")
+    probes = laboratory.probe("base", 0)
+    assert (probes.solver, probes.best.setting) == ("sgd", 0.1)
+    assert probes.raw_pixels is not None
+    assert laboratory.untrained("base", 0).solver == "sgd"
+    assert len(list(tmp_path.glob("features/base-seed0/*/learned.npy"))) == 2
+    assert laboratory.few_labels(0).layer == probes.best_layer
 
 
 def test_a_reproduction_in_pieces_ends_as_one_in_a_piece(reproduced, four_corners, tmp_path):

@@ -224,8 +224,11 @@ def test_an_untrained_network_has_fresh_weights_of_the_seed_and_a_file_of_its_ow
     assert run.read("probe.json", LayerProbes) is None
     assert probe_run(run.path, untrained=True, **given) == untrained
     assert probe_run(run.path, untrained=True, seed=1, **given) != untrained
-    with pytest.raises(ConfigError, match="an untrained network is probed by lbfgs, got the"):
-        probe_run(run.path, untrained=True, solver="ridge", **given)
+    probe_run(run.path, **given)
+    ridge = probe_run(run.path, untrained=True, solver="ridge", raw=True, **given)
+    assert run.read("probe-untrained-ridge.json", LayerProbes) == ridge
+    assert ridge.raw_pixels is not None
+    assert ridge.rank_correlation is None  # of a network with other weights
 
 
 def test_another_solver_keeps_a_file_of_its_own_and_compares_its_ranking(run, given):

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from igpt.claims.claim import Claim, Part
 from igpt.claims.controls import past_plateau
 from igpt.claims.display import BAR, PAPER, POINT, nats, percent
-from igpt.claims.laboratory import Laboratory, Network
+from igpt.claims.laboratory import Laboratory
+from igpt.claims.networks import Network
 from igpt.claims.scale import MASK_RATES, Scale
 from igpt.training.metrics import read_metrics
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from igpt.claims.claim import Control, Measured
-from igpt.claims.laboratory import Network
+from igpt.claims.networks import Network
 
 
 def past_plateau(

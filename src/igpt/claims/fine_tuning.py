@@ -1,14 +1,18 @@
 """Table 3 and section 4.5: how to fine-tune, and what pretraining is worth then."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from igpt.claims.claim import Claim, Control, Part
 from igpt.claims.display import bars, percent
-from igpt.claims.laboratory import Finetuned, Laboratory
+from igpt.claims.laboratory import Laboratory
+from igpt.claims.networks import Finetuned
 from igpt.claims.scale import Scale
 from igpt.runs.recipes import FinetuneConfig
+from igpt.training.fit import AT_START
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
 
@@ -37,7 +41,7 @@ class Measured:
     scratch_steps: int
     """After which its best weights were kept."""
     steps_to_scratch: int | None
-    """After which `class_only` was as good on validation; None if never."""
+    """After which `class_only` was as good on validation, 0 if from the start; None if never."""
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
@@ -53,11 +57,6 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
     class_only = laboratory.finetuned("base", seed, "class", alone)
     scratch, tried = _from_scratch(laboratory, seed, recipe.baseline)
     assert scratch.validation_accuracy is not None
-    reached = (
-        line["step"] + 1
-        for line in read_metrics(class_only.run.metrics)
-        if line.get("validation_accuracy", -1.0) >= scratch.validation_accuracy
-    )
     return Measured(
         raw_pixels=probe.raw_pixels.test_accuracy,
         probe=probe.test_accuracy,
@@ -68,8 +67,21 @@ def _measure(laboratory: Laboratory, seed: int) -> Measured:
         scratch=scratch.test_accuracy,
         scratch_tried=tried,
         scratch_steps=scratch.best_step,
-        steps_to_scratch=next(reached, None),
+        steps_to_scratch=steps_until(
+            scratch.validation_accuracy, read_metrics(class_only.run.metrics)
+        ),
     )
+
+
+def steps_until(accuracy: float, metrics: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return after how many updates validation was first as accurate as this; None if never."""
+    measure = "validation_accuracy"
+    for line in metrics:
+        if line.get(measure + AT_START, -1.0) >= accuracy:
+            return 0
+        if line.get(measure, -1.0) >= accuracy:
+            return int(line["step"]) + 1
+    return None
 
 
 def _from_scratch(
@@ -78,13 +90,10 @@ def _from_scratch(
     """Return the network from scratch that is best on validation, and what each had on test."""
     runs: dict[str, Finetuned] = {}
     tried: dict[str, float | None] = {}
-    scale, steps = laboratory.scale, 2 * config.training.steps
+    scale = laboratory.scale
 
     def attempt(rate: float, dropout: float) -> None:
-        training = replace(
-            config.training, learning_rate=rate, steps=steps, warmup_steps=steps // 10,
-            schedule="cosine",
-        )  # fmt: skip
+        training = replace(config.training, learning_rate=rate)
         name = f"scratch-{rate:g}-dropout-{dropout:g}"
         try:
             settings = replace(config, training=training, dropout=dropout)
@@ -113,14 +122,17 @@ def _steps(scale: Scale) -> int:
     return (4 + 2 * scratch) * scale.finetuning_steps
 
 
-def _sooner(measured: Measured) -> float:
+def _sooner(measured: Measured) -> float | None:
     reached = measured.steps_to_scratch
+    if not measured.scratch_steps:
+        return None  # learning from scratch got nowhere, and there is nothing to be sooner than
     return -1.0 if reached is None else 1 - reached / measured.scratch_steps
 
 
 def _rows(measured: Measured) -> dict[str, tuple[float, str]]:
     """Return test accuracies, and the steps to the validation accuracy of learning from scratch."""
-    reached = str(measured.steps_to_scratch or "never")
+    steps = measured.steps_to_scratch
+    reached = "never" if steps is None else str(steps)
     return {
         "raw\npixels": (measured.raw_pixels, ""),
         "linear\nprobe": (measured.probe, ""),

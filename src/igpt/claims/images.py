@@ -102,14 +102,17 @@ class SeedImages:
         return path
 
     def palette(self, colors: Colors, seed: int) -> Path:
-        """Return the file of a palette of a seed's training images; beside it, its report."""
+        """Return the file of a palette of a seed's training images at the base network's size.
+
+        Its report lies beside it.
+        """
         file = self.path / "palettes" / f"{colors.name}-seed{seed}.npy"
         with alone(file):
             if not all(made.exists() for made in (file, *files_beside(file))):
-                store = self.store(seed)
                 fit_palette_file(
-                    store, file, size=colors.size, grey=colors.grey, seed=seed, overwrite=True
-                )
+                    self.store(seed), file, size=colors.size, grey=colors.grey, seed=seed,
+                    image_size=self.scale.recipe_of("base").model.image_size, overwrite=True,
+                )  # fmt: skip
         return file
 
     def distortion(self, colors: Colors, *, seed: int) -> float | None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from igpt.claims.images import SeedImages, alone
+from igpt.claims.networks import Finetuned, Network
 from igpt.claims.scale import OTHER_CLASSES, SEARCH_SEED, Scale
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError, IgptError
@@ -47,36 +48,6 @@ Value = TypeVar("Value")
 
 class OutOfTime(IgptError):
     """The time that was given is over; everything is saved."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
-    """A pretrained network, as most claims compare it."""
-
-    weights: int
-    learning_rate: float
-    nats_per_pixel: float
-    """On test images; if it diverged, that of a uniform guess."""
-    test_accuracy: float
-    """Of the best layer's probe; if it diverged, that of chance."""
-    under_plateau: float | None
-    """Nats that it came below the scale's plateau; None where there is none to see."""
-    edge: bool
-    """Whether the best layer's penalty lies at the edge of the probe's grid."""
-    diverged: str | None = None
-    """What became of it, if it diverged."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetuned:
-    """A finished fine-tuning run, and what is known of it."""
-
-    run: RunFolder
-    test_accuracy: float
-    validation_accuracy: float | None
-    """None where validation images were learned from."""
-    best_step: int
-    """Updates after which the weights were kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,14 +305,7 @@ class Laboratory(SeedImages):
 
     def untrained(self, network: str, seed: int) -> LayerProbes:
         """Return the probes of the same network with fresh weights, on the images of `probe`."""
-        return probe_run(
-            self.pretrained(network, seed).path,
-            data=self.probed_on(network, seed),
-            untrained=True,
-            device=self.device,
-            seed=seed,
-            reuse=True,
-        )
+        return self._probed(network, seed, untrained=True)
 
     def probe(self, network: str, seed: int) -> LayerProbes:
         """Return the probes of a network's every layer.
@@ -351,12 +315,37 @@ class Laboratory(SeedImages):
         """
         layers = self.scale.recipe_of(network).model.layers + 1
         base, other = network == "base", network == OTHER_CLASSES
-        return probe_run(
-            self.pretrained(network, seed).path,
-            data=self.probed_on(network, seed),
+        return self._probed(
+            network,
+            seed,
             concatenate=min(self.scale.concatenate, layers) if base else 1,
             raw=base or other,
+        )
+
+    def _probed(
+        self,
+        network: str,
+        seed: int,
+        *,
+        untrained: bool = False,
+        concatenate: int = 1,
+        raw: bool = False,
+    ) -> LayerProbes:
+        """Return probes of a network's every layer, by the solver that the images call for."""
+        run, data = self.pretrained(network, seed), self.probed_on(network, seed)
+        many = RecordStore.open(data).splits["train"].records > self.scale.lbfgs_images
+        kind = f"{'untrained-' * untrained}seed{seed}"
+        return probe_run(
+            run.path,
+            data=data,
+            untrained=untrained,
+            concatenate=concatenate,
+            raw=raw,
+            solver="sgd" if many else "lbfgs",
+            sgd=self.scale.sgd,
+            folder=self.path / "features" / run.path.name / kind if many else None,
             device=self.device,
+            seed=seed if untrained else 0,
             reuse=True,
         )
 
@@ -386,10 +375,11 @@ class Laboratory(SeedImages):
 
     def few_labels(self, seed: int) -> FewLabelsResult:
         """Return what the base network makes of a handful of labels."""
-        self.probe("base", seed)  # which decides the layer
+        probed = self.probe("base", seed)  # which decides the layer
         return few_labels_run(
             self.pretrained("base", seed).path,
             data=self.labelled_store(seed),
+            layer=None if probed.solver == "lbfgs" else probed.best_layer,
             labels_per_class=self.scale.labels_per_class,
             subsets=self.scale.subsets,
             finetune_steps=self.scale.few_label_steps,

@@ -3,7 +3,8 @@
 from igpt.claims.claim import Claim, Part, growth
 from igpt.claims.controls import all_past_plateau, inner_penalties
 from igpt.claims.display import curve
-from igpt.claims.laboratory import Laboratory, Network
+from igpt.claims.laboratory import Laboratory
+from igpt.claims.networks import Network
 
 Measured = dict[int, Network]
 """By the images' side in pixels, rising."""

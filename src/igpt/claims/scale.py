@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from igpt.errors import ConfigError, nearest_name
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD
 from igpt.model.config import MASK_PROBABILITY
 from igpt.runs.recipes import Recipe, find_recipe, with_settings
 
@@ -102,6 +104,11 @@ class Scale:
     plateau: float | None = None
     """Nats per pixel that a network must come below to have learned more than where dark pixels
     are, on the scale's own data."""
+    lbfgs_images: int = 100_000
+    """Labelled training images up to which probes are fitted by L-BFGS, features in memory; of
+    more, as in the paper, by SGD, which reads them from disk (section 3.4)."""
+    sgd: SGDConfig = SGD
+    """How, then."""
     snapshots: int = 4
     """Of every run on its way, as in the paper's figure 3."""
     convnet_epochs: int = 20
@@ -289,6 +296,9 @@ SCALES: dict[str, Scale] = {
         palettes=(Colors(64), Colors(512), Colors(4096), Colors(64, grey=True)),
         labels_per_class=(4, 25, 400),
         few_label_steps=2000,
+        sgd=SGDConfig(
+            steps=1_000_000, learning_rates=(30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03), whiten=False
+        ),
         other_source=True,
         flops_per_second=3.8e14,  # of iGPT-S, measured
     ),

@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from igpt.claims.claim import Claim, Part, growth
 from igpt.claims.controls import all_past_plateau, inner_penalties
 from igpt.claims.display import curve, nats, percent
-from igpt.claims.laboratory import Laboratory, Network
+from igpt.claims.laboratory import Laboratory
+from igpt.claims.networks import Network
 
 Measured = dict[str, Network]
 """By the network's name, from the smallest to the largest."""

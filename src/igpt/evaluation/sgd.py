@@ -187,5 +187,6 @@ def _whitening(
 def _by_layer(
     features: Float[np.ndarray, "batch layer feature"], device: str
 ) -> Float32[Tensor, "layer batch feature"]:
-    rows = np.ascontiguousarray(features.swapaxes(0, 1), dtype=np.float32)
+    # a copy, as those of a file may not be written to, and PyTorch warns of such
+    rows = np.array(features.swapaxes(0, 1), dtype=np.float32, order="C")
     return torch.from_numpy(rows).to(device)

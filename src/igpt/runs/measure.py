@@ -99,7 +99,7 @@ def probe_run(
     layers: Sequence[int] | None = None,
     untrained: bool = False,
     concatenate: int = 1,
-    raw: bool = True,
+    raw: bool | None = None,
     solver: SolverName = "lbfgs",
     sgd: SGDConfig = SGD,
     folder: Path | None = None,
@@ -114,16 +114,16 @@ def probe_run(
     compares with that in `probe.json`, if there is one.
 
     Arguments as in `igpt.evaluation.probe.probe`. `untrained` probes the same network with fresh
-    weights instead, drawn by `seed`. `raw` is for L-BFGS, and not for an untrained network, beside
-    which the images' pixels would only be the same again.
+    weights instead, drawn by `seed`. `raw` is by default for L-BFGS alone, and not for an untrained
+    network, beside which the images' pixels would only be the same again.
 
     Raises:
         ConfigError: No such layer, or more layers to concatenate than there are.
         DataError: No labels, no test or validation split, or images smaller than the network's.
     """
-    if solver != "lbfgs" and untrained:
-        raise ConfigError(f"an untrained network is probed by lbfgs, got the solver {solver}")
-    raw = raw and solver == "lbfgs" and not untrained
+    if raw is None:
+        raw = solver == "lbfgs" and not untrained
+    ranked = solver != "lbfgs" and not untrained
 
     def measure(pretrained: Pretrained, store: RecordStore) -> LayerProbes:
         if untrained:
@@ -134,13 +134,13 @@ def probe_run(
             pretrained, store, layers=layers, solver=solver, concatenate=concatenate, seed=seed,
             sgd=sgd, folder=folder, raw=raw,
         )  # fmt: skip
-        known = kept_probe(path, store) if solver != "lbfgs" else None
+        known = kept_probe(path, store) if ranked else None
         if known is None:
             return probed
         return dataclasses.replace(probed, rank_correlation=rank_correlation(probed, known))
 
     def settings(store: RecordStore) -> dict[str, Any]:
-        beside = fingerprint(to_dict(kept_probe(path, store))) if solver != "lbfgs" else None
+        beside = fingerprint(to_dict(kept_probe(path, store))) if ranked else None
         return {
             "seed": seed, "compared_with": beside, "raw": raw, "concatenate": concatenate,
             "sgd": sgd if solver == "sgd" else None,
@@ -151,7 +151,7 @@ def probe_run(
         more |= {} if wanted["concatenate"] > 1 else {"concatenate": known.get("concatenate")}
         return known == wanted | more  # beside the layers, there may be more than is asked for
 
-    suffix = "-untrained" if untrained else "" if solver == "lbfgs" else f"-{solver}"
+    suffix = "-untrained" * untrained + ("" if solver == "lbfgs" else f"-{solver}")
     return measured(
         path, f"probe{suffix}.json", LayerProbes, measure, data=data, device=device,
         settings=settings, enough=enough, reuse=reuse, whole=layers is None,

@@ -102,16 +102,19 @@ class Recipe:
 
     @property
     def baseline(self) -> FinetuneConfig:
-        """The supervised baseline from scratch (section 4.5), as long as fine-tuning takes.
+        """The supervised baseline from scratch (section 4.5).
 
-        Fresh weights learn from the class loss alone, at the rate and by the schedule of
-        pretraining, after a tenth of the steps of warm-up, and from a class head of zeros.
+        Fresh weights learn from the class loss alone, at a quarter of pretraining's rate and by its
+        schedule, after a tenth of the steps of warm-up, and from a class head of zeros. It takes as
+        long as fine-tuning, or twice as long where that begins with a probe.
         """
+        steps = self.finetune.training.steps * (2 if self.finetune.head == "probe" else 1)
         training = dataclasses.replace(
             self.finetune.training,
-            learning_rate=self.training.learning_rate,
+            steps=steps,
+            learning_rate=self.training.learning_rate / 4,
             head_learning_rate=None,
-            warmup_steps=self.finetune.training.steps // 10,
+            warmup_steps=steps // 10,
             warmup_epochs=0.0,
             schedule=self.training.schedule,
         )

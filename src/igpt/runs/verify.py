@@ -45,11 +45,11 @@ Kind = Literal["run", "search", "store", "model", "palette"]
 
 _RESULTS: dict[str, type] = {
     "evaluation.json": Evaluation,
-    "probe.json": LayerProbes,
-    "probe-untrained.json": LayerProbes,
-    "probe-ridge.json": LayerProbes,
-    "probe-neighbors.json": LayerProbes,
-    "probe-sgd.json": LayerProbes,
+    **{
+        f"probe{untrained}{solver}.json": LayerProbes
+        for untrained in ("", "-untrained")
+        for solver in ("", "-ridge", "-neighbors", "-sgd")
+    },
     "few-labels.json": FewLabelsResult,
     "masks.json": MasksResult,
     "outliers.json": OutliersResult,
