@@ -139,6 +139,16 @@ def test_copied_and_constant_features_do_no_harm():
     np.testing.assert_allclose(probe.weight_[:, 16:], 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("l2", [1e-3, 1e-9])
+def test_three_equal_channels_are_one_at_a_third_of_the_penalty(l2):
+    features, labels = ill_conditioned_classes()
+    three = LinearProbe(l2, tolerance=1e-8).fit(np.tile(features, 3), labels)
+    one = LinearProbe(l2 / 3, tolerance=1e-8).fit(features, labels)
+    np.testing.assert_allclose(
+        three.predict_proba(np.tile(features, 3)), one.predict_proba(features), atol=1e-6
+    )
+
+
 def test_more_features_than_records_can_be_fitted():
     features, labels = overlapping_classes(records=20, features=50)
     probe = LinearProbe(1e-2, tolerance=1e-8).fit(features, labels)

@@ -253,7 +253,9 @@ class _Axes:
             self.rotation = rotation.T  # (feature, axis); no weight lies outside of these axes
         else:
             variances, self.rotation = torch.linalg.eigh(centered.T @ centered / records)
-        self.variances = variances.clamp(min=0)  # rounding may leave less than nothing
+        # along the others nothing is left but rounding; three equal channels have two thirds such
+        real = variances > width * torch.finfo(torch.float64).eps * variances.max()
+        self.variances, self.rotation = variances[real], self.rotation[:, real]
         rows = centered @ self.rotation
         self.rows = rows.to(getattr(torch, dtype))  # (record, axis)
         self.single = None
