@@ -9,8 +9,9 @@ finished is written to OUT at once: settings, metrics and measures of every run,
 kilobytes each, and the weights that later claims of the seed begin from, in parts of 15 MiB. HOME
 of the next piece is OUT of this one; when all is done, it is a folder for `igpt claims`.
 
-A network that is not finished when the seconds are over is begun again by the next piece, so the
-seconds must be more than the longest network's: `--list` reckons them. The same script at toy size:
+Probes are not cut short, and may take a minute more than the seconds. A network that is not
+finished when these are over is begun again by the next piece, so the seconds must be more than the
+longest network's: `--list` reckons them. The same script at toy size:
 
     python benchmarks/gpu/claims_small.py --scale tiny --seeds 2 --claims depth size \\
         --set training.steps=8 --set training.warmup_steps=2 --home HOME --out OUT --seconds 60
@@ -26,16 +27,18 @@ from pathlib import Path
 from igpt.claims.costs import costs, network_minutes
 from igpt.claims.page import result_text
 from igpt.claims.reproduce import CLAIMS, reproduce
-from igpt.claims.scale import find_scale
+from igpt.claims.scale import SEARCH_SEED, find_scale
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import IgptError
+from igpt.runs.run import RunFolder
+from igpt.training.metrics import read_metrics
 
 DATA = Path("shared/data")
 LIGHT = {".json", ".jsonl", ".txt", ".png", ".npy"}
 """Endings of what comes home; weights, states and images do not."""
 HEAVY = {"state", "snapshots", "model", "pretrained", "samples", "data"}
-"""Folders that stay."""
+"""Folders that stay, but for a model's `config.json`, by which its kept measures know it."""
 SOURCES = {
     "base": ("fine-tuning", "low-data", "objectives"),
     "bert": ("objectives",),
@@ -87,11 +90,9 @@ def main() -> None:
         spent = time.monotonic() - started
         print(f"{name}, seed {seed}: {state}, {spent:.0f} s", flush=True)
         bring_home(folder, given.out, done)
-    for name in given.claims:  # what is whole is judged, in seconds
-        try:
-            print(result_text(reproduce(name, seconds=20, **common)), flush=True)
-        except IgptError as error:
-            print(f"{name}: {error}", flush=True)
+    for name in given.claims:
+        if all((seed, name) in done for seed in range(given.seeds)):  # nothing is left to measure
+            print(result_text(reproduce(name, **common)), flush=True)
     bring_home(folder, given.out, done)
 
 
@@ -116,13 +117,23 @@ def bring_home(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
     bring_weights(folder, out, done)
     for file in folder.rglob("*"):
         inner = file.relative_to(folder)
-        if file.suffix not in LIGHT or HEAVY & set(inner.parts) or not file.is_file():
+        config = inner.parts[2:] == ("model", "config.json")
+        heavy = HEAVY & set(inner.parts) and not config
+        if file.suffix not in LIGHT or heavy or not file.is_file():
             continue
         run = folder / inner.parts[0] / inner.parts[1] if inner.parts[0] == "runs" else None
-        if run is not None and not any((run / name).is_file() for name in FINISHED):
+        if run is not None and not finished(run):
             continue
         (out / inner).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, out / inner)
+
+
+def finished(run: Path) -> bool:
+    """Return whether a run is trained, and measured if it is to be."""
+    if run.name.endswith(f"-seed{SEARCH_SEED}") and (run / "metrics.jsonl").is_file():
+        lines = read_metrics(run / "metrics.jsonl")
+        return lines[-1]["step"] + 1 == RunFolder.open(run).pretraining.recipe.training.steps
+    return any((run / name).is_file() for name in FINISHED)
 
 
 def bring_weights(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
@@ -136,7 +147,7 @@ def bring_weights(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
             shutil.rmtree(parts, ignore_errors=True)
         elif (run / "model").is_dir() and not parts.is_dir():
             parts.mkdir(parents=True)
-            for file in (run / "model").iterdir():
+            for file in set((run / "model").iterdir()) - {run / "model" / "config.json"}:
                 content = file.read_bytes()
                 for start in range(0, len(content), PART):
                     part = parts / f"{file.name}.{start // PART:03}"
@@ -147,7 +158,6 @@ def join_weights(folder: Path) -> None:
     """Put weights together again that came in parts."""
     for parts in (folder / "runs").glob("*/model-parts"):
         model = parts.with_name("model")
-        model.mkdir()
         for part in sorted(parts.iterdir()):
             with (model / part.stem).open("ab") as file:
                 file.write(part.read_bytes())
