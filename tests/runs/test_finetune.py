@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -30,6 +31,7 @@ def test_fine_tuning_learns_the_classes_and_resumes_bit_for_bit(given, tmp_path)
     whole = finetune(base.path, out=tmp_path / "whole", **arguments)
     result = whole.require("finetune.json", FinetuneResult)
     assert result.test_accuracy > 0.8
+    assert np.trace(result.confusion) / np.sum(result.confusion) == result.test_accuracy
     parts = finetune(base.path, out=tmp_path / "parts", seconds=0.0, **arguments)
     shutil.rmtree(base.path)  # a run of its own: what it began with is in it
     assert parts.read("finetune.json", FinetuneResult) is None

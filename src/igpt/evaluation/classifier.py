@@ -1,11 +1,14 @@
 """What a fine-tuned network takes an image for, and how often it is right."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from igpt.data.store import Records
 from igpt.evaluation.batches import measured_batches
+from igpt.evaluation.confusion import Confusion, confusion
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.classification import class_logits
 
@@ -33,6 +36,38 @@ def predict(
     return np.concatenate(classes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """How often a fine-tuned network is right, and what it takes for what."""
+
+    accuracy: float
+    confusion: Confusion | None
+    """See `igpt.evaluation.confusion`."""
+
+
+def score(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    mask_seed: tuple[int, ...] | None = None,
+    title: str | None = None,
+) -> Scored:
+    """Return how often `predict` is right about the images, and of which.
+
+    Arguments as in `predict`.
+
+    Raises:
+        DataError: The records have no labels.
+    """
+    labels = records.require_labels()
+    predicted = predict(pretrained, records, mask_seed=mask_seed, title=title)
+    assert pretrained.class_names is not None
+    return Scored(
+        accuracy=int((predicted == labels).sum()) / len(labels),
+        confusion=confusion(labels, predicted, classes=len(pretrained.class_names)),
+    )
+
+
 def accuracy(
     pretrained: Pretrained,
     records: Records,
@@ -42,12 +77,6 @@ def accuracy(
 ) -> float:
     """Return how often `predict` is right about the images.
 
-    Arguments as in `predict`.
-
-    Raises:
-        DataError: The records have no labels.
+    Arguments and errors as in `score`.
     """
-    labels = records.require_labels()
-    predicted = predict(pretrained, records, mask_seed=mask_seed, title=title)
-    right = int((predicted == labels).sum())
-    return right / len(labels)
+    return score(pretrained, records, mask_seed=mask_seed, title=title).accuracy

@@ -24,6 +24,7 @@ from igpt.data.batches import images_at_size
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.choice import at_edge, doubts, turned
+from igpt.evaluation.confusion import Confusion, confusion
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.logistic import (
     LinearProbe,
@@ -95,6 +96,9 @@ class LayerProbes:
     """Spearman's, of the layers' validation accuracies with those by L-BFGS."""
     records: dict[str, int]
     """In each split."""
+    confusion: Confusion | None = None
+    """What the best layer's classifier takes the test images for; None of over 100 classes, and in
+    results older than the question."""
 
     @property
     def best(self) -> LayerProbe:
@@ -134,27 +138,45 @@ def probe_features(
         check_records(features, labels, classes=classes)
         check_width(features, train[0].shape[1:])
     features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
-    return _probe_layers(solver, (features, labels), len(train[0]), test, title=title)
+    return _probe_layers(solver, (features, labels), len(train[0]), test, title=title)[0]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The classifiers of a layer."""
+
+    fit: ProbeFit
+    chosen: Classifier
+    """Fitted to the training records alone."""
+    last: Classifier
+    """Fitted to those of validation as well; the one that is tested."""
 
 
 def _probe_layers(
     solver: Solver, learned: Labelled, trained: int, test: Labelled, *, title: str | None
-) -> list[ProbeFit]:
+) -> tuple[list[ProbeFit], _Fitted]:
     """Do what `probe_features` does, given train and validation records as one array.
 
-    So nothing has to be copied to fit both together, and features may lie on disk.
+    So nothing has to be copied to fit both together, and features may lie on disk. Of all the
+    classifiers those of the layer best on validation are returned too, of equals the first.
     """
     layers = learned[0].shape[1]
     count = layers if solver.side_by_side else 1
     fits: list[ProbeFit] = []
+    best: _Fitted | None = None
     with tqdm(total=layers, desc=title, unit="layer", disable=None if title else True) as bar:
         for first in range(0, layers, count):
             part = slice(first, first + count)
             both, tested = ((features[:, part], labels) for features, labels in (learned, test))
-            fits += _choose(solver, both, trained, tested)
+            for fitted in _choose(solver, both, trained, tested):
+                fits.append(fitted.fit)
+                if best is None or fitted.fit.validation_accuracy > best.fit.validation_accuracy:
+                    best = fitted
+            assert best is not None, "a layer or more is probed"
             bar.update(count)
-            bar.set_postfix(best=f"{max(fit.validation_accuracy for fit in fits):.1%}")
-    return fits
+            bar.set_postfix(best=f"{best.fit.validation_accuracy:.1%}")
+    assert best is not None
+    return fits, best
 
 
 @dataclass(frozen=True)
@@ -167,7 +189,7 @@ class _Choice:
     at_edge: bool
 
 
-def _choose(solver: Solver, learned: Labelled, trained: int, test: Labelled) -> list[ProbeFit]:
+def _choose(solver: Solver, learned: Labelled, trained: int, test: Labelled) -> list[_Fitted]:
     features, labels = learned
     settings = np.tile(np.array(solver.settings), (features.shape[1], 1))  # (layer, setting)
     if solver.scaled:
@@ -184,16 +206,15 @@ def _choose(solver: Solver, learned: Labelled, trained: int, test: Labelled) -> 
         ((refit, accuracy),) = row
         both = (choice.classifier, refit)
         pair = [fit for fit in both if isinstance(fit, LinearProbe)]  # others converge unseen
-        fits.append(
-            ProbeFit(
-                setting=choice.setting,
-                at_edge=choice.at_edge,
-                validation_accuracy=choice.accuracy,
-                test_accuracy=accuracy,
-                converged=all(fit.converged_ for fit in pair) if pair else None,
-                gradient_norm=max(fit.gradient_norm_ for fit in pair) if pair else None,
-            )
+        fit = ProbeFit(
+            setting=choice.setting,
+            at_edge=choice.at_edge,
+            validation_accuracy=choice.accuracy,
+            test_accuracy=accuracy,
+            converged=all(fit.converged_ for fit in pair) if pair else None,
+            gradient_norm=max(fit.gradient_norm_ for fit in pair) if pair else None,
         )
+        fits.append(_Fitted(fit, choice.classifier, refit))
     return fits
 
 
@@ -285,7 +306,7 @@ def probe(
     kind = solver_named(solver, records=trained, sgd_config=sgd, seed=seed, device=device)
     truth = np.concatenate(labels[:2])
 
-    def fitted(learned: np.ndarray, test: np.ndarray, title: str) -> list[ProbeFit]:
+    def fitted(learned: np.ndarray, test: np.ndarray, title: str) -> tuple[list[ProbeFit], _Fitted]:
         check_records(learned[:trained], truth[:trained], classes=2)
         check_records(learned[trained:], truth[trained:])
         check_records(test, labels[2])
@@ -306,18 +327,18 @@ def probe(
         return whole
 
     learned, test = features_of(splits[:2], "learned"), features_of(splits[2:], "test")
-    fits = fitted(learned, test, "probes")
-    best = max(range(len(fits)), key=lambda index: fits[index].validation_accuracy)
+    fits, reported = fitted(learned, test, "probes")
+    best = fits.index(reported.fit)
     joint = of_pixels = None
     if concatenate > 1:
         first = min(max(best - concatenate // 2, 0), len(numbers) - concatenate)
         several = slice(first, first + concatenate)
         joined, tested = (part[:, several].reshape(len(part), 1, -1) for part in (learned, test))
-        (fit,) = fitted(joined, tested, "layers as one")
-        joint = JointProbe(layers=tuple(numbers[several]), **vars(fit))
+        _, of_several = fitted(joined, tested, "layers as one")
+        joint = JointProbe(layers=tuple(numbers[several]), **vars(of_several.fit))
     if raw:
         pixels = [_pixels(split, config.image_size) for split in splits]
-        (of_pixels,) = fitted(np.concatenate(pixels[:2]), pixels[2], "raw pixels")
+        (of_pixels,), _ = fitted(np.concatenate(pixels[:2]), pixels[2], "raw pixels")
     return LayerProbes(
         solver=solver,
         best_layer=numbers[best],
@@ -328,6 +349,11 @@ def probe(
         concatenated=joint,
         raw_pixels=of_pixels,
         records={split.name: len(split) for split in splits},
+        confusion=confusion(
+            labels[2],
+            np.asarray(reported.last.predict(test[:, best])),
+            classes=len(store.class_names or ()),
+        ),
     )
 
 

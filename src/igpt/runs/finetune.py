@@ -18,7 +18,8 @@ import torch
 from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
-from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.classifier import accuracy, score
+from igpt.evaluation.confusion import Confusion
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.probed_head import probed_head
 from igpt.formats.load import load
@@ -61,6 +62,9 @@ class FinetuneResult:
     layer: int
     """That the class head reads."""
     seconds: float
+    confusion: Confusion | None = None
+    """What test images are taken for, beside `test_accuracy`; None of over 100 classes, and in
+    results older than the question."""
 
 
 def finetune(
@@ -330,14 +334,16 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         best, settings = load(run.path, device=device), run.settings
         assert isinstance(settings, FinetuneSettings)
         masks = _mask_seed(best, settings.config.training.seed, _TESTED)
-        tested = accuracy(best, store.split("test"), mask_seed=masks, title="test")
+        tested = score(best, store.split("test"), mask_seed=masks, title="test")
         run.require_in_place()
-        result = dataclasses.replace(result, test_accuracy=tested)
+        result = dataclasses.replace(
+            result, test_accuracy=tested.accuracy, confusion=tested.confusion
+        )
         run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"
         run.say(
-            f"{run.path}: test accuracy {tested:.1%} with the weights of step "
+            f"{run.path}: test accuracy {tested.accuracy:.1%} with the weights of step "
             f"{result.best_step}{beside}"
         )
     return result
