@@ -18,7 +18,7 @@ import torch
 from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
-from igpt.evaluation.classifier import accuracy, score
+from igpt.evaluation.classifier import score
 from igpt.evaluation.confusion import Confusion
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.probed_head import probed_head
@@ -291,7 +291,8 @@ def go_on(
             return {}
         sample = validation.sample(training.validation_images)
         masks = _mask_seed(begun.classifier, training.seed, _CHOSEN_BY)
-        return {"validation_accuracy": accuracy(begun.classifier, sample, mask_seed=masks)}
+        found = score(begun.classifier, sample, mask_seed=masks)
+        return {"validation_accuracy": found.accuracy}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(
