@@ -5,7 +5,8 @@ from tests.conftest import blobs, random_model
 from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, probe_features, rank_correlation
+from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, rank_correlation
+from igpt.evaluation.protocol import probe_features
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import Solver, lbfgs, ridge, sgd, solver_named
 from igpt.model.pretrained import Pretrained

@@ -14,7 +14,7 @@ from igpt.errors import ConfigError
 from igpt.evaluation.classifier import Scored, accuracy, score
 from igpt.formats.convert import convert
 from igpt.formats.load import load
-from igpt.objectives.classification import class_logits
+from igpt.model.classes import class_logits
 from igpt.runs.finetune import ClassifierTraining, FinetuneResult, finetune
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Int64
 
 from igpt.data.store import Records
+from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
 from igpt.evaluation.confusion import Confusion, confusion
+from igpt.model.classes import class_logits
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import class_logits
 
 
 @torch.inference_mode()
@@ -24,9 +25,17 @@ def predict(
 ) -> Int64[np.ndarray, " image"]:
     """Return the number of the likeliest class of each image.
 
-    Arguments and errors as in `igpt.evaluation.batches.measured_batches`, with a network that has
-    a class head.
+    With names and probabilities, and for images of any kind, `Pretrained.classify` returns it.
+    Arguments and errors as in `igpt.evaluation.batches.measured_batches`.
+
+    Raises:
+        ConfigError: The network has no class head.
     """
+    if pretrained.class_names is None:
+        raise ConfigError(
+            "the network has no class head to predict with; fine-tune it with igpt finetune, or "
+            "ask its kept probe with classify"
+        )
     classes = []
     for _, tokens, hidden in measured_batches(
         pretrained, records, batch_size=batch_size, mask_seed=mask_seed, title=title

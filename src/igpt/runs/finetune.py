@@ -212,6 +212,7 @@ class ClassifierTraining:
                 pretrained.model.config,
                 pretrained.palette,
                 mask_probability=pretrained.mask_probability,
+                preparation=pretrained.tokenizer.preparation,
             )
         pretrained.model.to(device)
         if head_file is not None and head_file.is_file():
@@ -282,6 +283,8 @@ def go_on(
         )
     else:
         pretrained = load(run.path / "pretrained")
+    prepared = pretrained.tokenizer.prepared(store.preparation)
+    pretrained = dataclasses.replace(pretrained, tokenizer=prepared)
     records, validation = store.split(settings.split), store.split("validation")
     begun = ClassifierTraining.begin(pretrained, records, config, device, head_file=run.path / HEAD)
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
