@@ -26,12 +26,12 @@ from benchmarks.released import released_network
 
 from igpt.formats.huggingface import Head, read_huggingface, their_weights, write_huggingface
 from igpt.formats.tensorflow import read_tensorflow
+from igpt.model.classes import class_logits
 from igpt.model.config import SIZES, ModelConfig
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import SamplingConfig, continue_tokens
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
-from igpt.objectives.classification import class_logits
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 

@@ -27,7 +27,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from igpt.commands import check, draw, measure, prepare, publish, train
+from igpt.commands import check, draw, measure, photos, prepare, publish, train
 from igpt.errors import ConfigError, IgptError, printable
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
@@ -167,7 +167,8 @@ def app() -> App:
     _add(app, "Images to tokens", data, palette)
     _add(app, "Train", train.pretrain, train.finetune, train.resume, train.search)
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
-         measure.along, measure.outliers, measure.features)  # fmt: skip
+         measure.along, measure.outliers)  # fmt: skip
+    _add(app, "Use", photos.classify)
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)

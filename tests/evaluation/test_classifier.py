@@ -4,8 +4,8 @@ from tests.conftest import random_model
 
 from igpt.data.batches import images_at_size
 from igpt.evaluation.classifier import accuracy, predict
+from igpt.model.classes import class_logits
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import class_logits
 from igpt.pixels.tokenizer import ImageTokenizer
 
 

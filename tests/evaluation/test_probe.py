@@ -5,7 +5,8 @@ from tests.conftest import blobs, random_model
 from igpt.data.batches import images_at_size
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
-from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, probe_features, rank_correlation
+from igpt.evaluation.probe import LayerProbe, LayerProbes, probe, rank_correlation
+from igpt.evaluation.protocol import probe_features
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import Solver, lbfgs, ridge, sgd, solver_named
 from igpt.model.pretrained import Pretrained
@@ -57,6 +58,9 @@ class Guess:
     def score(self, features, labels):
         return min(self.setting, 0.75)
 
+    def predict(self, features):
+        return np.zeros(len(features), dtype=np.int64)
+
 
 def test_of_equally_good_settings_the_first_is_chosen_and_the_last_fit_starts_from_it():
     fits = []
@@ -95,6 +99,9 @@ class Always:
 
     def __init__(self, accuracy):
         self.accuracy = accuracy
+
+    def predict(self, features):
+        return np.zeros(len(features), dtype=np.int64)
 
     def score(self, features, labels):
         return self.accuracy
@@ -195,6 +202,17 @@ def test_every_layer_of_a_network_is_probed_and_the_best_one_reported(
     assert probes.best.validation_accuracy == max(fit.validation_accuracy for fit in fits)
     assert probes.test_accuracy == probes.best.test_accuracy
     assert probes.records == {"train": 51, "validation": 13, "test": 16}
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd", "ridge", "neighbors"])
+def test_the_best_layers_mistakes_are_counted_on_the_test_images(pretrained, shapes_store, solver):
+    probes = probe(
+        pretrained, shapes_store, solver=solver, raw=False, concatenate=2, sgd=SGDConfig(steps=10)
+    )
+    counts = np.array(probes.confusion)
+    truth = shapes_store.split("test").require_labels()
+    assert counts.sum(axis=1).tolist() == np.bincount(truth).tolist()
+    assert np.trace(counts) / counts.sum() == probes.test_accuracy
 
 
 @pytest.mark.parametrize("solver", ["sgd", "ridge"])

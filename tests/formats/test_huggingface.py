@@ -26,8 +26,8 @@ from transformers import (
 import igpt
 from igpt.errors import CheckpointError, ConfigError, DataError, IgptError
 from igpt.formats.huggingface import write_huggingface
+from igpt.model.classes import class_logits
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import class_logits
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 

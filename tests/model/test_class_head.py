@@ -4,8 +4,8 @@ from tests.conftest import random_model, random_tokens
 
 from igpt.formats.load import load
 from igpt.model.class_head import MappedHead, fold
+from igpt.model.classes import class_logits
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import class_logits
 from igpt.pixels.tokenizer import ImageTokenizer
 
 

@@ -6,8 +6,9 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import ConfigError
+from igpt.model.classes import class_logits
 from igpt.objectives.autoregressive import autoregressive, color_losses
-from igpt.objectives.classification import Classification, class_logits
+from igpt.objectives.classification import Classification
 from igpt.objectives.masked import hidden_color_loss, masked, random_mask
 
 BERT = dataclasses.replace(TINY, causal=False)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from igpt.errors import DataError
 from igpt.pixels.palette import Palette
@@ -57,7 +58,7 @@ def test_no_images_are_no_tokens():
 
 
 def test_images_of_another_size_are_refused():
-    message = "reads 2x2 images, but these are 4x3; prepare them again with --image-size 2"
+    message = "reads 2x2 images, but these are 4x3; tokenizer.squares"
     with pytest.raises(DataError, match=message):
         four_color_tokenizer().encode(np.zeros((1, 3, 4, 3), np.uint8))
 
@@ -67,3 +68,15 @@ def test_tokens_of_another_size_or_palette_are_refused():
         four_color_tokenizer().decode(torch.zeros(1, 9, dtype=torch.long))
     with pytest.raises(DataError, match=r"4-color palette lie in \[0, 4\)"):
         four_color_tokenizer().decode(torch.full((1, 4), 4))
+
+
+def test_files_and_images_of_differing_sizes_are_cropped_and_resized(tmp_path):
+    pixels = np.full((6, 9, 3), RED, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "red.png")
+    tokenizer = four_color_tokenizer()
+    images = [tmp_path / "red.png", Image.new("RGB", (5, 3), "blue"), pixels[:4, :4]]
+    assert tokenizer.encode(images).tolist() == [[1] * 4, [3] * 4, [1] * 4]
+    assert tokenizer.squares(images).shape == (3, 2, 2, 3)
+    for image in (str(tmp_path / "red.png"), images[1], pixels):  # one will do
+        assert tokenizer.encode(image).shape == (1, 4)
+    assert tokenizer.encode([]).shape == (0, 4)

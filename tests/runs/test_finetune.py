@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -10,10 +11,10 @@ from tests.conftest import SHAPES_RECIPE, losses, with_training
 
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
-from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.classifier import Scored, accuracy, score
 from igpt.formats.convert import convert
 from igpt.formats.load import load
-from igpt.objectives.classification import class_logits
+from igpt.model.classes import class_logits
 from igpt.runs.finetune import ClassifierTraining, FinetuneResult, finetune
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
@@ -30,6 +31,7 @@ def test_fine_tuning_learns_the_classes_and_resumes_bit_for_bit(given, tmp_path)
     whole = finetune(base.path, out=tmp_path / "whole", **arguments)
     result = whole.require("finetune.json", FinetuneResult)
     assert result.test_accuracy > 0.8
+    assert np.trace(result.confusion) / np.sum(result.confusion) == result.test_accuracy
     parts = finetune(base.path, out=tmp_path / "parts", seconds=0.0, **arguments)
     shutil.rmtree(base.path)  # a run of its own: what it began with is in it
     assert parts.read("finetune.json", FinetuneResult) is None
@@ -45,12 +47,16 @@ def test_fine_tuning_learns_the_classes_and_resumes_bit_for_bit(given, tmp_path)
     assert parts.require("finetune.json", FinetuneResult) == again
 
 
+def scored(accuracy):
+    return Scored(accuracy=accuracy, confusion=None)
+
+
 def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improve(
     given, tmp_path, monkeypatch
 ):
     base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
     accuracies = iter([0.2, 0.3, 0.6, 0.5, 0.6, 0.4])
-    monkeypatch.setattr("igpt.runs.finetune.accuracy", lambda *_, **__: next(accuracies))
+    monkeypatch.setattr("igpt.runs.finetune.score", lambda *_, **__: scored(next(accuracies)))
     config = replace(
         SHAPES_RECIPE.finetune,
         patience=2,
@@ -67,7 +73,7 @@ def test_fine_tuning_keeps_the_best_weights_and_stops_when_they_no_longer_improv
 def test_weights_that_no_step_makes_better_are_those_of_the_start(given, tmp_path, monkeypatch):
     base = pretrain(SHAPES_RECIPE, out=tmp_path / "base", seconds=0.0, **given)
     accuracies = iter([0.6, 0.5, 0.6, 0.3])
-    monkeypatch.setattr("igpt.runs.finetune.accuracy", lambda *_, **__: next(accuracies))
+    monkeypatch.setattr("igpt.runs.finetune.score", lambda *_, **__: scored(next(accuracies)))
     config = replace(SHAPES_RECIPE.finetune, patience=2)
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
     result = run.require("finetune.json", FinetuneResult)
@@ -137,9 +143,9 @@ def test_bert_begins_with_a_probe_too_and_is_measured_under_masks(given, tmp_pat
 
     def measured(pretrained, records, *, mask_seed, title=None):
         masks.append((records.name, mask_seed))
-        return accuracy(pretrained, records, mask_seed=mask_seed)
+        return score(pretrained, records, mask_seed=mask_seed)
 
-    monkeypatch.setattr("igpt.runs.finetune.accuracy", measured)
+    monkeypatch.setattr("igpt.runs.finetune.score", measured)
     config = replace(SHAPES_RECIPE.finetune, layer=1)
     run = finetune(base.path, data=given["data"], out=tmp_path / "run", config=config, device="cpu")
     assert run.require("finetune.json", FinetuneResult).test_accuracy > 0.7
@@ -158,9 +164,9 @@ def accuracies_of(monkeypatch):
 
     def measured(pretrained, records, **options):
         seen.append(records.name)
-        return accuracy(pretrained, records, **options)
+        return score(pretrained, records, **options)
 
-    monkeypatch.setattr("igpt.runs.finetune.accuracy", measured)
+    monkeypatch.setattr("igpt.runs.finetune.score", measured)
     return seen
 
 

@@ -14,7 +14,7 @@ from igpt.data.batches import TokenBatches
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import CheckpointError, ConfigError, DataError
-from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.classifier import accuracy, score
 from igpt.files import read_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.report.page import write_report
@@ -61,9 +61,9 @@ def accuracies_of(monkeypatch):
 
     def measured(pretrained, records, **options):
         seen.append(records.name)
-        return accuracy(pretrained, records, **options)
+        return score(pretrained, records, **options)
 
-    monkeypatch.setattr("igpt.runs.finetune.accuracy", measured)
+    monkeypatch.setattr("igpt.runs.finetune.score", measured)
     return seen
 
 

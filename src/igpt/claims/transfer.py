@@ -16,7 +16,8 @@ from igpt.claims.laboratory import Laboratory
 from igpt.claims.scale import OTHER_CLASSES, Scale
 from igpt.data.store import RecordStore
 from igpt.errors import DataError
-from igpt.evaluation.probe import LayerProbes, probe_features
+from igpt.evaluation.probe import LayerProbes
+from igpt.evaluation.protocol import probe_features
 from igpt.evaluation.solvers import solver_named
 from igpt.processes import choose_device
 

@@ -14,7 +14,6 @@ from igpt.commands.options import (
     Json,
     Layer,
     Layers,
-    Overwrite,
     Run,
     Seed,
     Solver,
@@ -154,26 +153,3 @@ def outliers(
 
     result = outliers_run(run, data=data, others=other, images=images, seed=seed, device=device)
     show(result, as_json=as_json)
-
-
-def features(
-    run: Run, /, *, data: Data, out: Path, overwrite: Overwrite = False, layers: Layers = (),
-    device: Device = "auto",
-) -> None:  # fmt: skip
-    """Write pooled features of every split to one .npz file.
-
-        igpt features runs/a --data data/photos --layer 3 --out features.npz
-
-    For each split: NAME_features (image, layer, width) and, where there are labels, NAME_labels;
-    beside them, layers and class_names.
-
-    Args:
-        out: The .npz file.
-    """
-    from igpt.runs.measure import write_features
-
-    shapes = write_features(
-        run, data=data, layers=layers or None, out=out, overwrite=overwrite, device=device
-    )
-    for name, shape in shapes.items():
-        print(f"{out}: {name} {' x '.join(map(str, shape))}")

@@ -18,8 +18,7 @@ from torch import Tensor
 from igpt.data.augment import CROP, LONGEST, Augmentation, augment
 from igpt.data.order import records_at_step
 from igpt.data.store import Records
-from igpt.errors import ConfigError, DataError
-from igpt.pixels.images import resize_images
+from igpt.errors import ConfigError
 from igpt.pixels.tokenizer import ImageTokenizer
 
 
@@ -95,11 +94,11 @@ def evaluation_batches(
         DataError: The records are smaller than the model's images, or tokens of another palette.
     """
     check_fits(records, tokenizer)
-    size, labels = tokenizer.image_size, records.labels
+    labels = records.labels
     for start in range(0, len(records), batch_size):
         part = slice(start, start + batch_size)
         yield Batch(
-            tokens=tokenizer.encode(resize_images(records.images[part], size, records.filter)),
+            tokens=tokenizer.encode(records.squares(part, tokenizer.image_size)),
             labels=None if labels is None else torch.from_numpy(labels[part]),
         )
 
@@ -118,13 +117,7 @@ def check_fits(
             are random crops already, or are so small that crops would have to be enlarged.
         DataError: They are smaller than the model's images, or tokens of another palette.
     """
-    _check_size(records, tokenizer.image_size)
-    if records.token_palette not in (None, tokenizer.palette.fingerprint):
-        raise DataError(
-            f"the {records.described} are tokens of palette {records.token_palette}, and the "
-            f"model's palette is {tokenizer.palette.fingerprint}, under which they would be "
-            "others; prepare them again with the model's palette.npy"
-        )
+    records.require_fit(tokenizer.image_size, tokenizer.palette.fingerprint)
     if batch_size is not None and batch_size > len(records):
         raise ConfigError(
             f"batch_size={batch_size} is more than the {len(records)} {records.name} images there "
@@ -152,15 +145,5 @@ def images_at_size(
     Raises:
         DataError: The records are smaller than that.
     """
-    _check_size(records, image_size)
-    return resize_images(records.images, image_size, records.filter)
-
-
-def _check_size(records: Records, size: int) -> None:
-    stored = records.images.shape[1]
-    if stored < size:
-        raise DataError(
-            f"the {records.described} are images of {stored}x{stored} pixels, and {size}x{size} "
-            f"are wanted; prepare them again with --image-size {size}, or choose a smaller size, "
-            f"for a new model --set model.image_size={stored}"
-        )
+    records.require_fit(image_size)
+    return records.squares(slice(None), image_size)

@@ -36,6 +36,8 @@ from igpt.data.config import SPLITS, StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import digest, read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
+from igpt.pixels.images import resize_images
+from igpt.pixels.preparation import Preparation
 from igpt.randomness import Stream, stream
 from igpt.seals import crc32c, fingerprint, unsealed
 from igpt.values import from_dict, to_dict
@@ -145,6 +147,37 @@ class Records:
             return self
         return self.chosen(stream(Stream.SAMPLE, seed).permutation(len(self))[:count])
 
+    def squares(
+        self, part: slice, image_size: int
+    ) -> UInt8[np.ndarray, "image {image_size} {image_size} 3"]:
+        """Return some records as a network of this image size sees them, without augmentation."""
+        return resize_images(self.images[part], image_size, self.filter)
+
+    def require_fit(self, image_size: int, palette: str | None = None) -> None:
+        """See that a network can read these records.
+
+        Args:
+            image_size: The network's.
+            palette: The fingerprint of its palette; None if that does not matter.
+
+        Raises:
+            DataError: They are smaller than that, or tokens of another palette.
+        """
+        stored = self.images.shape[1]
+        if stored < image_size:
+            raise DataError(
+                f"the {self.described} are images of {stored}x{stored} pixels, and "
+                f"{image_size}x{image_size} are wanted; prepare them again with --image-size "
+                f"{image_size}, or choose a smaller size, for a new model --set "
+                f"model.image_size={stored}"
+            )
+        if palette is not None and self.token_palette not in (None, palette):
+            raise DataError(
+                f"the {self.described} are tokens of palette {self.token_palette}, and the "
+                f"model's palette is {palette}, under which they would be "
+                "others; prepare them again with the model's palette.npy"
+            )
+
     def require_labels(self) -> Int64[np.ndarray, " record"]:
         """Return the labels.
 
@@ -219,6 +252,13 @@ class RecordStore(StoreDescription):
             "splits": {name: to_dict(split) for name, split in description.splits.items()},
         }
         return description, fingerprint(contents)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How its images were made ready, so that others can be made the same."""
+        return Preparation(
+            size=self.config.image_size, filter=self.config.filter, levels=self.config.levels
+        )
 
     def summary(self) -> str:
         """Return what the store holds, and the account of what it was made from."""

@@ -1,13 +1,17 @@
 """What a fine-tuned network takes an image for, and how often it is right."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from igpt.data.store import Records
+from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
+from igpt.evaluation.confusion import Confusion, confusion
+from igpt.model.classes import class_logits
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.classification import class_logits
 
 
 @torch.inference_mode()
@@ -21,9 +25,17 @@ def predict(
 ) -> Int64[np.ndarray, " image"]:
     """Return the number of the likeliest class of each image.
 
-    Arguments and errors as in `igpt.evaluation.batches.measured_batches`, with a network that has
-    a class head.
+    With names and probabilities, and for images of any kind, `Pretrained.classify` returns it.
+    Arguments and errors as in `igpt.evaluation.batches.measured_batches`.
+
+    Raises:
+        ConfigError: The network has no class head.
     """
+    if pretrained.class_names is None:
+        raise ConfigError(
+            "the network has no class head to predict with; fine-tune it with igpt finetune, or "
+            "ask its kept probe with classify"
+        )
     classes = []
     for _, tokens, hidden in measured_batches(
         pretrained, records, batch_size=batch_size, mask_seed=mask_seed, title=title
@@ -31,6 +43,38 @@ def predict(
         logits = class_logits(pretrained.model, tokens, layer=pretrained.class_layer, hidden=hidden)
         classes.append(logits.argmax(dim=1).cpu().numpy())
     return np.concatenate(classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """How often a fine-tuned network is right, and what it takes for what."""
+
+    accuracy: float
+    confusion: Confusion | None
+    """See `igpt.evaluation.confusion`."""
+
+
+def score(
+    pretrained: Pretrained,
+    records: Records,
+    *,
+    mask_seed: tuple[int, ...] | None = None,
+    title: str | None = None,
+) -> Scored:
+    """Return how often `predict` is right about the images, and of which.
+
+    Arguments as in `predict`.
+
+    Raises:
+        DataError: The records have no labels.
+    """
+    labels = records.require_labels()
+    predicted = predict(pretrained, records, mask_seed=mask_seed, title=title)
+    assert pretrained.class_names is not None
+    return Scored(
+        accuracy=int((predicted == labels).sum()) / len(labels),
+        confusion=confusion(labels, predicted, classes=len(pretrained.class_names)),
+    )
 
 
 def accuracy(
@@ -42,12 +86,6 @@ def accuracy(
 ) -> float:
     """Return how often `predict` is right about the images.
 
-    Arguments as in `predict`.
-
-    Raises:
-        DataError: The records have no labels.
+    Arguments and errors as in `score`.
     """
-    labels = records.require_labels()
-    predicted = predict(pretrained, records, mask_seed=mask_seed, title=title)
-    right = int((predicted == labels).sum())
-    return right / len(labels)
+    return score(pretrained, records, mask_seed=mask_seed, title=title).accuracy

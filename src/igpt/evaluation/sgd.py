@@ -15,7 +15,7 @@ for the features as they come.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,14 @@ class Head:
     bias: Float64[Tensor, " class"]
     classes: Integer[np.ndarray, " class"]
     """The labels, ascending."""
+
+    def predict(
+        self, features: Float[np.ndarray, "record feature"]
+    ) -> Integer[np.ndarray, " record"]:
+        """Return the likeliest label of each record."""
+        return np.concatenate(
+            [part[0, :, 0] for _, part in _likeliest([[self]], features[:, None])]
+        )
 
     def score(
         self, features: Float[np.ndarray, "record feature"], labels: Integer[np.ndarray, " record"]
@@ -146,17 +154,24 @@ def score_heads(
     labels: Integer[np.ndarray, " record"],
 ) -> Float64[np.ndarray, "layer rate"]:
     """Return how often each head is right, in one pass over the features."""
+    right = np.zeros((len(heads), len(heads[0])))
+    for part, likeliest in _likeliest(heads, features):
+        right += (likeliest == labels[part][None, :, None]).sum(axis=1)
+    return right / len(labels)
+
+
+def _likeliest(
+    heads: Sequence[Sequence[Head]], features: Float[np.ndarray, "record layer feature"]
+) -> Iterator[tuple[slice, Integer[np.ndarray, "layer part rate"]]]:
+    """Yield some records after others, and what each head takes them for."""
     classes = heads[0][0].classes
     weight = torch.stack([torch.cat([head.weight for head in row]) for row in heads])
     bias = torch.stack([torch.cat([head.bias for head in row]) for row in heads])
-    right = np.zeros((len(heads), len(heads[0])))
-    for first in range(0, len(labels), _CHUNK):
+    for first in range(0, len(features), _CHUNK):
         part = slice(first, first + _CHUNK)
         x = _by_layer(features[part], str(weight.device)).double()
         logits = (x @ weight.mT + bias[:, None]).unflatten(2, (-1, len(classes)))
-        likeliest = classes[logits.argmax(dim=-1).cpu().numpy()]  # (layer, record, rate)
-        right += (likeliest == labels[part][None, :, None]).sum(axis=1)
-    return right / len(labels)
+        yield part, classes[logits.argmax(dim=-1).cpu().numpy()]
 
 
 def _whitening(

@@ -38,6 +38,10 @@ NEIGHBORS = (1, 5, 10, 20, 50, 100)
 class Classifier(Protocol):
     """What is fitted to the features of one layer, with one setting."""
 
+    def predict(self, features: Any, /) -> Any:
+        """Return the likeliest label of each record, (record, feature)."""
+        ...
+
     def score(self, features: Any, labels: Any, /) -> float | np.floating:
         """Return the share of the records, (record, feature), that it is right about."""
         ...

@@ -7,7 +7,7 @@ convert("runs/a", Path("exported"))                                           # 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from igpt.errors import ConfigError
 from igpt.files import require_writable
@@ -16,8 +16,12 @@ from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.outputs import require_outside
+from igpt.pixels.filters import ResamplingFilter
 
 Target = Literal["igpt", "huggingface"]
+
+_FIT = {name: f"PIL.Image.Resampling.{name.upper()}" for name in get_args(ResamplingFilter)}
+"""The filters, as Pillow names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ def convert(
     pretrained = load(folder, palette=palette, heads=heads, widen=widen)
     left_out: list[str] = []
     if to == "igpt":
-        pretrained.save(destination, exclusive=True)
+        pretrained.save(destination, exclusive=True, probe=pretrained.kept_probe())
         classes = pretrained.model.classes
     else:
         head = write_huggingface(pretrained, destination, head=head)
@@ -88,8 +92,21 @@ def convert(
 
 def what_is_left_out(pretrained: Pretrained, head: Head) -> list[str]:
     """Return what a folder of `transformers` with this head does not say of the network."""
+    left_out = []
     if head == "classes":
-        return ["the color head (--head colors writes that instead)", ONE_POSITION_OFF]
-    if pretrained.model.classes:
-        return ["the class head (--head classes writes that instead)"]
-    return []
+        left_out += ["the color head (--head colors writes that instead)", ONE_POSITION_OFF]
+    elif pretrained.model.classes:
+        left_out.append("the class head (--head classes writes that instead)")
+    if pretrained.probe_folder is not None:
+        left_out.append("the kept probe, which igpt classify reads (--to igpt takes it along)")
+    return [*left_out, crop_first(pretrained)]
+
+
+def crop_first(pretrained: Pretrained) -> str:
+    """Return what to do for `transformers` with a photo, of which igpt sees the middle."""
+    size = pretrained.model.config.image_size
+    return (
+        "the cropping: the image processor of transformers stretches a photo to a square, where "
+        "igpt cuts out its middle; crop first, with PIL.ImageOps.fit(image, "
+        f"({size}, {size}), {_FIT[pretrained.tokenizer.preparation.filter]})"
+    )

@@ -3,7 +3,8 @@
     model/
     ├── model.safetensors   the weights, by the names of `ImageGPT`
     ├── config.json         shape of the network; classes, if it has a class head; checksums
-    └── palette.npy         the colors its tokens stand for
+    ├── palette.npy         the colors its tokens stand for
+    └── probe/              where `igpt convert` took it along, the kept probe of one of its layers
 
 `config.json` keeps the checksums of the other two and of itself, and loading checks them: a damaged
 model is never computed with, nor one that was put together from two. The folder can be loaded from
@@ -13,6 +14,7 @@ business.
 
 import dataclasses
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,13 @@ from torch import Tensor
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.class_head import MappedHead, fold
+from igpt.model.classes import BATCH, Classified, Classifier, StoredImages
 from igpt.model.config import MASK_PROBABILITY, ModelConfig
+from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
 from igpt.pixels.palette import Palette
+from igpt.pixels.preparation import AnyImage, Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.seals import crc32c, fingerprint, sealed, unsealed
 from igpt.values import from_dict, to_dict
@@ -54,6 +59,8 @@ class _Settings:
     class_names: tuple[str, ...] | None
     class_layer: int | None
     mask_probability: float = MASK_PROBABILITY
+    preparation: Preparation | None = None
+    """How the images that it learned from were made ready; None where that is not known."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of the other files by name; none in a folder of format 1."""
     crc32c: int | None = None
@@ -86,6 +93,8 @@ class Pretrained:
     identity: str = ""
     """Sixteen hexadecimal digits that tell this model from others, if it was loaded from a folder
     of igpt's own and not trained since; or else empty."""
+    probe_folder: Path | None = None
+    """Where a probe of its features was kept, if it was loaded from a folder that has one."""
 
     def __post_init__(self) -> None:
         """Reject a palette that the network's tokens cannot stand for."""
@@ -98,16 +107,27 @@ class Pretrained:
 
     @classmethod
     def build(
-        cls, config: ModelConfig, palette: Palette, *, mask_probability: float = MASK_PROBABILITY
+        cls,
+        config: ModelConfig,
+        palette: Palette,
+        *,
+        mask_probability: float = MASK_PROBABILITY,
+        preparation: Preparation | None = None,
     ) -> "Pretrained":
         """Return a network with fresh weights for this palette.
+
+        Args:
+            config: Its shape.
+            palette: The colors its tokens stand for.
+            mask_probability: How many pixels are hidden in training, if it is not causal.
+            preparation: How the images that it will learn from were made ready.
 
         Raises:
             ConfigError: The palette has another number of colors than the network.
         """
         return cls(
             model=ImageGPT(config).eval(),
-            tokenizer=ImageTokenizer(palette, config.image_size),
+            tokenizer=ImageTokenizer(palette, config.image_size, preparation),
             mask_probability=mask_probability,
         )
 
@@ -157,6 +177,69 @@ class Pretrained:
         """The colors that tokens stand for."""
         return self.tokenizer.palette
 
+    def classifier(self) -> Classifier:
+        """Return what names classes: the class head, or else the probe that was kept.
+
+        Raises:
+            CheckpointError: The probe is damaged, or of an earlier model.
+            ConfigError: There is neither.
+        """
+        if self.class_names is not None:
+            return Classifier(
+                model=self.model,
+                tokenizer=self.tokenizer,
+                class_names=self.class_names,
+                layer=self.model.config.check_layer(self.class_layer),
+            )
+        probe = self.kept_probe()
+        if probe is None:
+            raise ConfigError(
+                "the model has neither a class head nor a kept probe, and cannot name classes; fit "
+                "one: igpt probe RUN --data STORE, or igpt finetune RUN --data STORE --out NEW"
+            )
+        return Classifier(
+            model=self.model,
+            tokenizer=self.tokenizer.prepared(probe.preparation),
+            class_names=probe.class_names,
+            layer=probe.layer,
+            probe=probe,
+        )
+
+    def kept_probe(self) -> KeptProbe | None:
+        """Return the probe of its features that was kept; None if none was.
+
+        Raises:
+            CheckpointError: It is damaged, or of an earlier model.
+        """
+        if self.probe_folder is None:
+            return None
+        probe = KeptProbe.load(self.probe_folder)
+        if probe.model != self.identity or probe.weight.shape[1] != self.model.config.width:
+            raise CheckpointError(
+                f"{self.probe_folder} is a probe of another model than the one beside it, which "
+                "was trained on since; fit it again with igpt probe"
+            )
+        return probe
+
+    def classify(
+        self, images: AnyImage | Iterable[AnyImage] | StoredImages, *, batch_size: int = BATCH
+    ) -> list[Classified]:
+        """Return what each image is taken for; see `Classifier.classify`.
+
+            for found in igpt.load("runs/a").classify(["cat.jpg", "dog.png"]):
+                print(found.file, found.class_name, found.probability)
+
+        Args:
+            images: Files, images of Pillow's, uint8 arrays of any size, or records of a store.
+            batch_size: Images at a time, which bounds the memory.
+
+        Raises:
+            CheckpointError: The kept probe is damaged, or of an earlier model.
+            ConfigError: There is neither a class head nor a kept probe.
+            DataError: One is no image, or the records are not the network's to read.
+        """
+        return self.classifier().classify(images, batch_size=batch_size)
+
     def with_class_head(
         self, class_names: tuple[str, ...], layer: int | None, head: MappedHead | None = None
     ) -> "Pretrained":
@@ -171,11 +254,19 @@ class Pretrained:
         if head is not None:
             model.class_head = head.to(self.model.device)
         return dataclasses.replace(
-            self, model=model, class_names=class_names, class_layer=layer, identity=""
-        )
+            self, model=model, class_names=class_names, class_layer=layer, identity="",
+            probe_folder=None,
+        )  # fmt: skip
 
-    def save(self, folder: Path, *, exclusive: bool = False) -> None:
-        """Write the model folder, whole or not at all; where `exclusive`, in place of none.
+    def save(
+        self, folder: Path, *, exclusive: bool = False, probe: KeptProbe | None = None
+    ) -> None:
+        """Write the model folder, whole or not at all.
+
+        Args:
+            folder: Where.
+            exclusive: Write in place of none.
+            probe: A kept probe of this very network to go with it.
 
         Raises:
             DataError: The disk is full, or the place cannot be written to, or is taken.
@@ -189,10 +280,15 @@ class Pretrained:
                 class_names=self.class_names,
                 class_layer=self.class_layer,
                 mask_probability=self.mask_probability,
+                preparation=known if (known := self.tokenizer.preparation).size else None,
                 sha256={name: digest(aside / name) for name in MODEL_FILES},
                 crc32c=crc32c(aside / _WEIGHTS),
             )
-            write_json(aside / _CONFIG, sealed(to_dict(settings)))
+            values = sealed(to_dict(settings))
+            write_json(aside / _CONFIG, values)
+            if probe is not None:
+                of_this = dataclasses.replace(probe, model=_identity(aside, values))
+                of_this.save(aside / PROBE)
 
 
 def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrained:
@@ -233,10 +329,18 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         )
     return dataclasses.replace(
         pretrained,
+        tokenizer=pretrained.tokenizer.prepared(settings.preparation),
         class_layer=settings.class_layer,
         mask_probability=settings.mask_probability,
         identity=_identity(folder, values),
+        probe_folder=_probe_of(folder),
     )
+
+
+def _probe_of(folder: Path) -> Path | None:
+    """Return where a probe of this model was kept: in its folder, or in that of its run."""
+    run = (folder.parent / PROBE,) if (folder.parent / "recipe.json").is_file() else ()
+    return next((probe for probe in (folder / PROBE, *run) if probe.is_dir()), None)
 
 
 def model_identity(folder: Path) -> str:

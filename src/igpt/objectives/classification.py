@@ -14,43 +14,14 @@ from itertools import islice
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from igpt.model.classes import read_class
 from igpt.model.config import MASK_PROBABILITY
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
 from igpt.objectives.masked import hidden_color_loss, random_mask
-
-
-def class_logits(
-    model: ImageGPT,
-    tokens: Int[Tensor, "batch position"],
-    *,
-    layer: int | None = None,
-    hidden: Bool[Tensor, "batch position"] | None = None,
-) -> Float[Tensor, "batch label"]:
-    """Return the class head's logits, read from `layer` (the last by default).
-
-    Args:
-        model: A network with a class head.
-        tokens: The images, in raster order.
-        layer: From 0 to L, as `ModelConfig.check_layer` counts them.
-        hidden: Pixels whose color the network is not shown; for a network that is not causal.
-
-    Raises:
-        ConfigError: The network has no such layer.
-    """
-    states = model.states(tokens, hidden)
-    return _read_class(model, next(islice(states, model.config.check_layer(layer), None)))
-
-
-def _read_class(
-    model: ImageGPT, state: Float[Tensor, "batch position width"]
-) -> Float[Tensor, "batch label"]:
-    assert model.class_head is not None, "a network without a class head"
-    with torch.autocast(state.device.type, enabled=False):
-        return model.class_head(state.mean(dim=1, dtype=torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +52,7 @@ class Classification:
             hidden = random_mask(tokens, generator, self.mask_probability)
         states = model.states(tokens, hidden)
         read = next(islice(states, model.config.check_layer(self.layer), None))
-        class_loss = F.cross_entropy(_read_class(model, read), labels)
+        class_loss = F.cross_entropy(read_class(model, read), labels)
         if self.pixel_coefficient == 0:
             return {"loss": class_loss, "class_loss": class_loss}
         final = read

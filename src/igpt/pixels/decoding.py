@@ -141,19 +141,33 @@ def decoded_upright(
     warns = image.format == "TIFF" and math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf)
     with without_warnings() if warns else nullcontext():
         image.load()
-    highest = None
-    if image.mode.startswith(("I", "F")):
-        rgb, highest = _rgb_of_levels(image, name, levels)
-    else:
-        if halved:
-            highest = _highest_of_color(image, name, levels)
-        rgb = _rgb(image, name)
+    rgb, highest = _to_rgb(image, name, levels, halved=halved)
     turned = _TURNED.get(image_orientation(image))
     if turned is not None:
         if rgb is not image:
             image.close()
         rgb = rgb.transpose(turned)
     return rgb, highest
+
+
+def upright_rgb(image: Image.Image, name: str, levels: int | None) -> Image.Image:
+    """Return an image that somebody else opened or made in RGB and upright; it stays as it is.
+
+    Arguments and errors as in `decoded_upright`.
+    """
+    rgb, _ = _to_rgb(image, name, levels)
+    turned = _TURNED.get(image_orientation(image))
+    return rgb if turned is None else rgb.transpose(turned)
+
+
+def _to_rgb(
+    image: Image.Image, name: str, levels: int | None, *, halved: bool = False
+) -> tuple[Image.Image, int | None]:
+    """Return an image in RGB, and its highest level if it has or had 16 bits a color."""
+    if image.mode.startswith(("I", "F")):
+        return _rgb_of_levels(image, name, levels)
+    highest = _highest_of_color(image, name, levels) if halved else None
+    return _rgb(image, name), highest
 
 
 def tiles(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:

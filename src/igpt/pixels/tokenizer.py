@@ -1,13 +1,15 @@
 """Images as the model reads them: one token a pixel, row by row.
 
     tokenizer = ImageTokenizer(palette, image_size=32)
-    tokens = tokenizer.encode(images)  # (batch, 1024)
-    images = tokenizer.decode(tokens)  # (batch, 32, 32, 3)
+    tokens = tokenizer.encode(["cat.jpg", pillow_image, pixels])  # (3, 1024)
+    images = tokenizer.decode(tokens)  # (3, 32, 32, 3)
 
 Raster order is decided here and nowhere else: token i is the pixel in row i // image_size and
 column i % image_size. Whoever needs the first half of an image, some rows of it or a map of values
 asks here. Only this module of `igpt.pixels` imports torch.
 """
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,14 +17,25 @@ from jaxtyping import Float, Int, Int64, Integer, UInt8
 
 from igpt.errors import DataError
 from igpt.pixels.palette import Palette
+from igpt.pixels.preparation import AnyImage, Preparation, as_images
 
 
 class ImageTokenizer:
-    """A palette, and the size of the square images whose pixels it turns into tokens."""
+    """A palette, and the size of the square images whose pixels it turns into tokens.
 
-    def __init__(self, palette: Palette, image_size: int) -> None:
+    `preparation` is how images of other sizes become such squares.
+    """
+
+    def __init__(
+        self, palette: Palette, image_size: int, preparation: Preparation | None = None
+    ) -> None:
         self.palette = palette
         self.image_size = image_size
+        self.preparation = preparation or Preparation()
+
+    def prepared(self, preparation: Preparation | None) -> "ImageTokenizer":
+        """Return the same tokenizer for images that are made ready in this way."""
+        return ImageTokenizer(self.palette, self.image_size, preparation)
 
     @property
     def positions(self) -> int:
@@ -34,19 +47,41 @@ class ImageTokenizer:
         """Rows in the first half of an image, which is what it is usually completed from."""
         return self.image_size // 2
 
+    def squares(
+        self, images: AnyImage | Iterable[AnyImage]
+    ) -> UInt8[np.ndarray, "batch {self.image_size} {self.image_size} 3"]:
+        """Return images of any size, cut to their middle and resized as the network's own were.
+
+        Args:
+            images: Files, by their paths, images of Pillow's, uint8 arrays (height, width, 3), all
+                of which may differ in size, or one of these; see `igpt.pixels.preparation`.
+
+        Raises:
+            DataError: One of them is no image.
+        """
+        size = self.image_size
+        made = [self.preparation.square(image, size) for image in as_images(images)]
+        return np.stack(made) if made else np.empty((0, size, size, 3), np.uint8)
+
     def encode(
-        self, images: UInt8[np.ndarray, "batch height width 3"]
+        self, images: UInt8[np.ndarray, "batch height width 3"] | AnyImage | Sequence[AnyImage]
     ) -> Int64[torch.Tensor, "batch position"]:
         """Return the tokens of each image, in raster order.
 
+        Args:
+            images: An array of images that have the network's size already, or else what `squares`
+                takes, and makes ready.
+
         Raises:
-            DataError: The images are of another size.
+            DataError: An array of images of another size, or what is no image.
         """
+        if not (isinstance(images, np.ndarray) and images.ndim == 4):
+            images = self.squares(images)
         height, width = images.shape[1:3]
         if (height, width) != (self.image_size, self.image_size):
             raise DataError(
                 f"the model reads {self.image_size}x{self.image_size} images, but these are "
-                f"{width}x{height}; prepare them again with --image-size {self.image_size}"
+                f"{width}x{height}; tokenizer.squares(images) crops and resizes them"
             )
         tokens = self.palette.encode(images).reshape(len(images), self.positions)
         return torch.from_numpy(tokens.astype(np.int64))

@@ -18,7 +18,8 @@ import torch
 from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
-from igpt.evaluation.classifier import accuracy
+from igpt.evaluation.classifier import score
+from igpt.evaluation.confusion import Confusion
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.probed_head import probed_head
 from igpt.formats.load import load
@@ -61,6 +62,9 @@ class FinetuneResult:
     layer: int
     """That the class head reads."""
     seconds: float
+    confusion: Confusion | None = None
+    """What test images are taken for, beside `test_accuracy`; None of over 100 classes, and in
+    results older than the question."""
 
 
 def finetune(
@@ -208,6 +212,7 @@ class ClassifierTraining:
                 pretrained.model.config,
                 pretrained.palette,
                 mask_probability=pretrained.mask_probability,
+                preparation=pretrained.tokenizer.preparation,
             )
         pretrained.model.to(device)
         if head_file is not None and head_file.is_file():
@@ -278,6 +283,8 @@ def go_on(
         )
     else:
         pretrained = load(run.path / "pretrained")
+    prepared = pretrained.tokenizer.prepared(store.preparation)
+    pretrained = dataclasses.replace(pretrained, tokenizer=prepared)
     records, validation = store.split(settings.split), store.split("validation")
     begun = ClassifierTraining.begin(pretrained, records, config, device, head_file=run.path / HEAD)
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by
@@ -287,7 +294,8 @@ def go_on(
             return {}
         sample = validation.sample(training.validation_images)
         masks = _mask_seed(begun.classifier, training.seed, _CHOSEN_BY)
-        return {"validation_accuracy": accuracy(begun.classifier, sample, mask_seed=masks)}
+        found = score(begun.classifier, sample, mask_seed=masks)
+        return {"validation_accuracy": found.accuracy}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     memory = fit(
@@ -330,14 +338,16 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         best, settings = load(run.path, device=device), run.settings
         assert isinstance(settings, FinetuneSettings)
         masks = _mask_seed(best, settings.config.training.seed, _TESTED)
-        tested = accuracy(best, store.split("test"), mask_seed=masks, title="test")
+        tested = score(best, store.split("test"), mask_seed=masks, title="test")
         run.require_in_place()
-        result = dataclasses.replace(result, test_accuracy=tested)
+        result = dataclasses.replace(
+            result, test_accuracy=tested.accuracy, confusion=tested.confusion
+        )
         run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"
         run.say(
-            f"{run.path}: test accuracy {tested:.1%} with the weights of step "
+            f"{run.path}: test accuracy {tested.accuracy:.1%} with the weights of step "
             f"{result.best_step}{beside}"
         )
     return result

@@ -1,7 +1,8 @@
 """Measures of a run: it is loaded, measured, and keeps the result in a file of its own.
 
     evaluate_run     evaluation.json: the likelihood of each split
-    probe_run        probe.json, probe-untrained.json, probe-ridge.json and the like
+    probe_run        probe.json, probe-untrained.json, probe-ridge.json and the like; and in the
+                     folder probe, the best layer's classifier, for `igpt.runs.classify`
     masks_run        masks.json
     few_labels_run   few-labels.json
     outliers_run     outliers.json, and the pictures outliers.png and extremes.png
@@ -31,7 +32,7 @@ from igpt.evaluation.few_labels import FewLabelsResult, few_labels
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult, compare_losses
-from igpt.evaluation.probe import LayerProbes, probe, rank_correlation
+from igpt.evaluation.probe import LayerProbes, probe_and_keep, rank_correlation
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD, SolverName
 from igpt.files import written_aside
@@ -109,7 +110,8 @@ def probe_run(
 ) -> LayerProbes:
     """Return what a solver reads from a run's layers; if those are all, the run keeps it.
 
-    The paper's solver for small data, L-BFGS, gives `probe.json` or `probe-untrained.json`. Others
+    The paper's solver for small data, L-BFGS, gives `probe.json` or `probe-untrained.json`; of the
+    trained network, the run also keeps the best layer's probe, for `Pretrained.classify`. Others
     give files of their own, such as `probe-ridge.json`, which say how their ranking of the layers
     compares with that in `probe.json`, if there is one.
 
@@ -130,10 +132,14 @@ def probe_run(
             seed_weights(seed)
             fresh = ImageGPT(pretrained.model.config).to(pretrained.model.device).eval()
             pretrained = Pretrained(model=fresh, tokenizer=pretrained.tokenizer)
-        probed = probe(
+        probed, classifier = probe_and_keep(
             pretrained, store, layers=layers, solver=solver, concatenate=concatenate, seed=seed,
             sgd=sgd, folder=folder, raw=raw,
         )  # fmt: skip
+        run = run_at(path) if layers is None and not untrained else None
+        if run is not None and classifier is not None:
+            with kept_if_possible():
+                classifier.save(run.probe)
         known = kept_probe(path, store) if ranked else None
         if known is None:
             return probed

@@ -148,7 +148,10 @@ def go_on(
     recipe, training = settings.recipe, settings.recipe.training
     seed_weights(training.seed)
     pretrained = Pretrained.build(
-        recipe.model, run.palette, mask_probability=recipe.mask_probability
+        recipe.model,
+        run.palette,
+        mask_probability=recipe.mask_probability,
+        preparation=store.preparation,
     )
     pretrained.model.to(device)
     batches = TokenBatches(

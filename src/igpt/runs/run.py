@@ -9,6 +9,7 @@ runs/a/
 ├── samples/          pictures drawn as it went
 ├── state/            what resuming needs (igpt.training.state)
 ├── model/            what others load (igpt.model.pretrained)
+├── probe/            the best layer's probe, which names classes (igpt.model.kept_probe)
 ├── snapshots/        the model as it was on the way, if the recipe asks for it
 └── evaluation.json, probe.json, finetune.json ...   results, each by its command
 """
@@ -30,6 +31,7 @@ from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, remove_abandoned, require_writable, write_json, written_aside
 from igpt.model.config import ModelConfig
+from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.randomness import Stream, stream_seed
@@ -283,6 +285,11 @@ class RunFolder:
     def model(self) -> Path:
         """The model folder."""
         return self.path / MODEL
+
+    @property
+    def probe(self) -> Path:
+        """The folder of the kept probe."""
+        return self.path / PROBE
 
     def snapshot(self, updates: int) -> Path:
         """The model folder as it was after so many updates."""

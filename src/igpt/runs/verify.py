@@ -25,6 +25,7 @@ from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import digest, read_json
+from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, model_sha256
 from igpt.model.weights import read_sealed
 from igpt.pixels.images import read_whole_png
@@ -60,6 +61,7 @@ _RESULTS: dict[str, type] = {
 """The results that a run may keep."""
 
 _NO_CHECKSUM = "readable, but without a checksum, as igpt 0.1 wrote it"
+_EARLIER = "measured of a model that the run no longer has"
 _NOT_HELD = "readable, but nothing is left to hold it against"
 
 
@@ -224,8 +226,26 @@ def _model(path: Path) -> Iterator[VerifiedFile]:
     for name in MODEL_FILES:
         known.append(_file(name, path / name, partial(_same, path / name, sha256.get(name))))
     with warnings.catch_warnings(action="ignore"):  # a network without a head is whole
-        yield from _all_fit(known, lambda: load_folder(path))
+        known = _all_fit(known, lambda: load_folder(path))
+    known += _probe(path / PROBE, path)
+    yield from known
     yield from _others(path, known)
+
+
+def _probe(folder: Path, model: Path) -> Iterator[VerifiedFile]:
+    """Yield what is known of a kept probe: of that model, or of an earlier one."""
+    if not folder.is_dir():
+        return
+    try:
+        known = KeptProbe.load(folder)
+    except IgptError as error:
+        yield VerifiedFile(name=PROBE, state="changed", note=str(error))
+        return
+    try:
+        stale = known.model != model_identity(model)
+    except CheckpointError:  # the model is damaged or gone, which is said of it
+        stale = False
+    yield VerifiedFile(name=PROBE, state="ok", note=_EARLIER if stale else "")
 
 
 def _palette(path: Path) -> Iterator[VerifiedFile]:
@@ -273,6 +293,7 @@ def _run(path: Path) -> Iterator[VerifiedFile]:
         known.append(_file(run.metrics.name, run.metrics, lambda: _metrics(run, memory)))
     for folder in _models(run, settings, memory):
         known += _within(folder.relative_to(path).as_posix(), _model(folder))
+    known += _probe(run.probe, run.model)
     known += [
         _result(run, name, kind) for name, kind in _RESULTS.items() if (path / name).is_file()
     ]
@@ -330,7 +351,7 @@ def _result(run: RunFolder, name: str, kind: type) -> VerifiedFile:
     except CheckpointError:  # the model is damaged, which is said of it
         return file
     parts = "" if old == [ALL] else f" ({', '.join(old)})"
-    note = f"measured of a model that the run no longer has{parts}" if old else file.note
+    note = f"{_EARLIER}{parts}" if old else file.note
     return dataclasses.replace(file, note=note)
 
 
