@@ -30,6 +30,7 @@ from igpt.pixels.images import read_image as read_image
 from igpt.pixels.palette import Palette as Palette
 from igpt.pixels.palette_fitting import fit_palette as fit_palette
 from igpt.pixels.tokenizer import ImageTokenizer as ImageTokenizer
+from igpt.quickstart import quickstart as quickstart
 from igpt.report.page import write_report as write_report
 from igpt.report.publish import push as push
 from igpt.runs.along import along_run as along_run
