@@ -7,38 +7,56 @@
     logits = pretrained.model(tokens)               # (batch, position, color)
     images = pretrained.tokenizer.decode(tokens)
 
+`dir(igpt)` lists all there is, and `help(igpt.load)` explains one of it. Each command of `igpt` is
+a thin caller of one of these functions:
+
+    images      prepare_store, fit_palette_file, read_image
+    training    pretrain, finetune, resume, search_pretraining, search_finetuning, quickstart
+    measuring   evaluate_run, probe_run, few_labels_run, masks_run, along_run, outliers_run
+    features    write_features; ImageGPTFeatures and LinearProbe, estimators of scikit-learn's kind
+    drawing     complete_files, sample_file, surprise_file
+    the rest    write_report, reproduce, load, convert, push, verify
+
 The public names are in `__init__.pyi`, where type checkers and editors look for them as well. They
-are loaded when first used, so that `import igpt` costs nothing. Each command of `igpt` is a thin
-caller of one of these functions.
+are loaded when first used, so that `import igpt` costs nothing, nor does it to complete a name.
 """
 
-from functools import cache
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-
-@cache
-def _modules() -> dict[str, str]:
-    """Return the module of each public name, as the stub imports it."""
-    import ast
-    from pathlib import Path
-
-    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text())
-    imports = [statement for statement in stub.body if isinstance(statement, ast.ImportFrom)]
-    return {alias.name: str(line.module) for line in imports for alias in line.names}
+with open(f"{__file__}i") as _stub:  # of lines such as: from igpt.formats.load import load as load
+    _MODULES = {words[-1]: words[1] for line in _stub if (words := line.split())[:1] == ["from"]}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+class _Package(ModuleType):
+    """The package with a property for each public name: who only looks for names loads nothing."""
 
-        return version("igpt")
-    if name == "__all__":
-        return sorted([*_modules(), "__version__"])
-    if name not in _modules():
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("igpt")
         raise AttributeError(f"module 'igpt' has no attribute {name!r}")
-    return getattr(import_module(_modules()[name]), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted([*_MODULES, "__version__"])
 
 
-def __dir__() -> list[str]:
-    return __getattr__("__all__")
+def _public(name: str, module: str) -> property:
+    def get(package: ModuleType) -> Any:
+        if name not in vars(package):
+            vars(package)[name] = getattr(import_module(module), name)
+        return vars(package)[name]
+
+    def put(package: ModuleType, value: Any) -> None:
+        if not isinstance(value, ModuleType):  # a module of that name is no public name
+            vars(package)[name] = value
+
+    return property(get, put, lambda package: vars(package).pop(name))
+
+
+for _name, _module in _MODULES.items():
+    setattr(_Package, _name, _public(_name, _module))
+sys.modules[__name__].__class__ = _Package

@@ -30,10 +30,12 @@ from igpt.pixels.images import read_image as read_image
 from igpt.pixels.palette import Palette as Palette
 from igpt.pixels.palette_fitting import fit_palette as fit_palette
 from igpt.pixels.tokenizer import ImageTokenizer as ImageTokenizer
+from igpt.quickstart import quickstart as quickstart
 from igpt.report.page import write_report as write_report
 from igpt.report.publish import push as push
 from igpt.runs.along import along_run as along_run
 from igpt.runs.finetune import finetune as finetune
+from igpt.runs.image_features import ImageGPTFeatures as ImageGPTFeatures
 from igpt.runs.measure import evaluate_run as evaluate_run
 from igpt.runs.measure import few_labels_run as few_labels_run
 from igpt.runs.measure import masks_run as masks_run

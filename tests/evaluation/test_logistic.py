@@ -1,6 +1,15 @@
+import pickle
+
 import numpy as np
+import pandas
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.logistic import LinearProbe, total_variance
@@ -307,7 +316,111 @@ def test_what_cannot_be_fitted_is_refused():
 def test_features_of_another_width_are_refused():
     features, labels = overlapping_classes()
     probe = LinearProbe().fit(features, labels)
-    with pytest.raises(DataError, match="for 8 features, but these records have 7"):
+    with pytest.raises(DataError, match="7 features, but LinearProbe is expecting 8"):
         probe.score(features[:, 1:], labels)
     with pytest.raises(DataError, match="for 8 features, but these records have 7"):
         LinearProbe().fit(features[:, 1:], labels, start=probe)
+
+
+def test_not_finite_features_are_refused_by_a_fitted_probe_too():
+    features, labels = overlapping_classes()
+    probe = LinearProbe().fit(features, labels)
+    with pytest.raises(DataError, match="1 of 1 records are not"):
+        probe.predict([[np.nan] * 8])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance must be positive, got 0"),
+        ({"dtype": "float16"}, "dtype must be 'float64' or 'float32', got 'float16'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_when_fitted_and_not_before(settings, message):
+    probe = LinearProbe().set_params(**settings)
+    with pytest.raises(ConfigError, match=message):
+        probe.fit(*overlapping_classes())
+
+
+# As one of scikit-learn's own
+
+
+FAILED_HERE = {
+    "check_do_not_raise_errors_in_init_or_set_params": "tests check the types of arguments, and "
+    "only tests do; tests/runs/test_image_features.py checks it where they are not"
+}
+
+
+@parametrize_with_checks([LinearProbe()], expected_failed_checks=lambda _: FAILED_HERE)
+def test_scikit_learn_finds_nothing_wrong(estimator, check):
+    check(estimator)
+
+
+def test_it_goes_into_pipelines_grids_and_cross_validation():
+    features, labels = overlapping_classes()
+    pipeline = make_pipeline(StandardScaler(), LinearProbe())
+    scores = cross_val_score(pipeline, features, labels, cv=4)
+    assert scores.shape == (4,)
+    assert scores.min() > 0.3
+    grid = GridSearchCV(LinearProbe(), {"l2": [1e3, 1e-2]}, cv=3).fit(features, labels)
+    assert grid.best_params_ == {"l2": 1e-2}
+    by_area = cross_val_score(LinearProbe(), features, labels == 1, scoring="roc_auc", cv=3)
+    assert by_area.min() > 0.6
+
+
+def test_texts_are_labels_as_good_as_numbers():
+    features, labels = overlapping_classes(classes=3)
+    named = np.array(["cat", "dog", "cow"])[labels]
+    probe, plain = LinearProbe().fit(features, list(named)), LinearProbe().fit(features, labels)
+    assert probe.classes_.tolist() == ["cat", "cow", "dog"]
+    assert probe.score(features, named) == plain.score(features, labels)
+
+
+def test_of_two_classes_the_decision_is_one_number_whose_sign_decides():
+    features, labels = overlapping_classes(classes=2)
+    probe = LinearProbe().fit(features, labels)
+    decision = probe.decision_function(features)
+    odds = probe.predict_proba(features)
+    np.testing.assert_allclose(decision, np.log(odds[:, 1] / odds[:, 0]), rtol=1e-8)
+    np.testing.assert_array_equal(decision > 0, probe.predict(features) == 1)
+
+
+def test_a_probe_is_shown_by_what_was_set_and_copied_without_what_was_learned():
+    probe = LinearProbe(0.01, max_iterations=7)
+    assert repr(probe) == "LinearProbe(l2=0.01, max_iterations=7)"
+    copied = clone(probe.fit(*overlapping_classes()))
+    assert copied.get_params() == probe.get_params()
+    with pytest.raises(NotFittedError):
+        copied.predict(overlapping_classes()[0])
+
+
+def test_a_path_leaves_the_probe_it_was_asked_of_unfitted():
+    features, labels = overlapping_classes()
+    probe = LinearProbe()
+    strong, weak = probe.fit_path(features, labels, [1.0, 1e-2])
+    assert strong.n_features_in_ == weak.n_features_in_ == 8
+    with pytest.raises(NotFittedError):
+        probe.predict(features)
+
+
+def test_a_fitted_probe_outlasts_pickling():
+    features, labels = overlapping_classes()
+    probe = LinearProbe().fit(features, labels)
+    again = pickle.loads(pickle.dumps(probe))
+    np.testing.assert_array_equal(again.predict_proba(features), probe.predict_proba(features))
+
+
+def test_names_of_features_are_kept_and_held_against():
+    features, labels = overlapping_classes()
+    frame = pandas.DataFrame(features, columns=list("abcdefgh"))
+    probe = LinearProbe().fit(frame, labels)
+    assert probe.feature_names_in_.tolist() == list("abcdefgh")
+    with pytest.raises(DataError, match="feature names should match"):
+        probe.predict(frame[list("hgfedcba")])
+
+
+def test_records_count_for_the_accuracy_as_much_as_they_weigh():
+    features, labels = overlapping_classes()
+    probe = LinearProbe().fit(features, labels)
+    right = probe.predict(features) == labels
+    assert probe.score(features, labels, sample_weight=right) == 1.0

@@ -200,3 +200,11 @@ def test_threads_share_one_table(tables_made):
     assert len(tokens) == 4
     for encoded in tokens:
         np.testing.assert_array_equal(encoded, nearest(palette.colors, pixels))
+
+
+def test_the_table_of_all_colors_stays_in_memory(tmp_path):
+    """It takes 34 MB, which nobody wants beside each palette."""
+    Palette(random_colors(16)).save(tmp_path / "palette.npy")
+    palette = Palette(np.load(tmp_path / "palette.npy"), few_colors=0)
+    palette.encode(np.zeros((2, 3), np.uint8))
+    assert [file.name for file in tmp_path.iterdir()] == ["palette.npy"]
