@@ -17,9 +17,11 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.store import Records, RecordStore
 from igpt.model.config import ModelConfig
+from igpt.model.kept_probe import Calibration, KeptProbe
 from igpt.model.transformer import ImageGPT
 from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
+from igpt.pixels.preparation import Preparation
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.training.config import TrainingConfig
 from igpt.training.metrics import read_metrics
@@ -61,6 +63,22 @@ def blobs(records: int = 400, classes: int = 4, width: int = 6, seed: int = 0, s
     centers = np.random.default_rng(99).normal(size=(classes, width)) * spread
     labels = generator.integers(0, classes, records)
     return centers[labels] + generator.normal(size=(records, width)), labels
+
+
+def some_probe(model="", *, width=24, names=("left", "top")) -> KeptProbe:
+    """Return a probe of the first layer of `TINY`, of weights at random."""
+    generator = np.random.default_rng(0)
+    return KeptProbe(
+        layer=1, class_names=names, penalty=1e-3, preparation=Preparation(size=8),
+        validation_accuracy=0.8, test_accuracy=0.75, test_right=3, test_images=4,
+        calibration=Calibration(
+            temperature=2.0, images=9, error_before=0.2, error=0.1, log_loss_before=0.7,
+            log_loss=0.6,
+        ),
+        model=model, store="0123456789abcdef",
+        weight=generator.normal(size=(len(names), width)),
+        intercept=generator.normal(size=len(names)),
+    )  # fmt: skip
 
 
 @pytest.fixture

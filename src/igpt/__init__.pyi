@@ -21,6 +21,7 @@ from igpt.evaluation.likelihood import surprise_maps as surprise_maps
 from igpt.evaluation.logistic import LinearProbe as LinearProbe
 from igpt.formats.convert import convert as convert
 from igpt.formats.load import load as load
+from igpt.model.classes import Classified as Classified
 from igpt.model.config import SIZES as SIZES
 from igpt.model.config import ModelConfig as ModelConfig
 from igpt.model.config import SamplingConfig as SamplingConfig
@@ -34,6 +35,8 @@ from igpt.quickstart import quickstart as quickstart
 from igpt.report.page import write_report as write_report
 from igpt.report.publish import push as push
 from igpt.runs.along import along_run as along_run
+from igpt.runs.classify import classify_files as classify_files
+from igpt.runs.features import write_features as write_features
 from igpt.runs.finetune import finetune as finetune
 from igpt.runs.image_features import ImageGPTFeatures as ImageGPTFeatures
 from igpt.runs.measure import evaluate_run as evaluate_run
@@ -41,7 +44,6 @@ from igpt.runs.measure import few_labels_run as few_labels_run
 from igpt.runs.measure import masks_run as masks_run
 from igpt.runs.measure import outliers_run as outliers_run
 from igpt.runs.measure import probe_run as probe_run
-from igpt.runs.measure import write_features as write_features
 from igpt.runs.palette import fit_palette_file as fit_palette_file
 from igpt.runs.pictures import complete_files as complete_files
 from igpt.runs.pictures import complete_records as complete_records
@@ -57,6 +59,7 @@ from igpt.runs.resume import resume as resume
 from igpt.runs.run import RunFolder as RunFolder
 from igpt.runs.search import search_finetuning as search_finetuning
 from igpt.runs.search import search_pretraining as search_pretraining
+from igpt.runs.similar import similar_files as similar_files
 from igpt.runs.verify import verify as verify
 from igpt.training.config import TrainingConfig as TrainingConfig
 

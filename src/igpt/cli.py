@@ -168,7 +168,7 @@ def app() -> App:
     _add(app, "Train", train.pretrain, train.finetune, train.resume, train.search)
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
          measure.along, measure.outliers)  # fmt: skip
-    _add(app, "Use", photos.classify)
+    _add(app, "Use", photos.classify, photos.similar, photos.features)
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from tests.conftest import TINY, random_model, random_records
-from tests.model.test_kept_probe import some_probe
+from tests.conftest import TINY, random_model, random_records, some_probe
 
 import igpt
 from igpt.errors import ConfigError, DataError

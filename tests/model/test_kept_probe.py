@@ -5,29 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from tests.conftest import random_model
+from tests.conftest import random_model, some_probe
 
 import igpt
 from igpt.errors import CheckpointError
-from igpt.model.kept_probe import Calibration, KeptProbe
+from igpt.model.kept_probe import KeptProbe
 from igpt.model.pretrained import Pretrained
-from igpt.pixels.preparation import Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
-
-
-def some_probe(model="", *, width=24, names=("left", "top")):
-    generator = np.random.default_rng(0)
-    return KeptProbe(
-        layer=1, class_names=names, penalty=1e-3, preparation=Preparation(size=8),
-        validation_accuracy=0.8, test_accuracy=0.75, test_right=3, test_images=4,
-        calibration=Calibration(
-            temperature=2.0, images=9, error_before=0.2, error=0.1, log_loss_before=0.7,
-            log_loss=0.6,
-        ),
-        model=model, store="0123456789abcdef",
-        weight=generator.normal(size=(len(names), width)),
-        intercept=generator.normal(size=len(names)),
-    )  # fmt: skip
 
 
 def test_what_was_kept_comes_back_to_the_last_bit(tmp_path):

@@ -29,7 +29,6 @@ from igpt.runs.measure import (
     masks_run,
     outliers_run,
     probe_run,
-    write_features,
 )
 from igpt.runs.pretrain import pretrain
 from igpt.runs.run import RunFolder
@@ -302,21 +301,3 @@ def test_foreign_images_are_compared_and_drawn(run, given):
     assert result.foreign[-1].name == str(given["data"])
     assert read_image(run.path / "extremes.png").shape == (2 * 64 + 2, 10 * 64 + 9 * 2, 3)
     assert read_image(run.path / "outliers.png").shape[1] == 1200
-
-
-def test_features_of_every_split_are_written_as_one_file(run, given, shapes_store, tmp_path):
-    out = tmp_path / "features.npz"
-    shapes = write_features(run.path, out=out, layers=[1], **given)
-    with np.load(out) as arrays:
-        assert {name: array.shape for name, array in arrays.items()} == shapes
-        assert arrays["class_names"].tolist() == ["left", "top"]
-        assert np.array_equal(arrays["test_labels"], shapes_store.split("test").labels)
-        wanted = igpt.extract_features(igpt.load(run.path), shapes_store.split("test"), layers=[1])
-        assert np.array_equal(arrays["test_features"], wanted)
-    with pytest.raises(ConfigError, match=r"written as \.npz, got --out .*\.npy"):
-        write_features(run.path, out=tmp_path / "features.npy", **given)
-
-
-def test_what_is_no_model_is_refused(given, tmp_path):
-    with pytest.raises(CheckpointError, match="holds no model"):
-        evaluate_run(tmp_path, **given)

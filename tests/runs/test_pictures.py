@@ -10,6 +10,7 @@ from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.likelihood import image_losses
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import read_image, write_png
+from igpt.pixels.preparation import Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.runs.pictures import (
     complete_files,
@@ -59,6 +60,30 @@ def test_completions_are_written_one_by_one_and_all_together(model, files, tmp_p
     assert read_image(picture).shape == (3 * 128 + 2 * 2, 4 * 128 + 3 * 2, 3)
 
 
+def test_folders_are_completed_and_a_broken_file_is_left_out_with_a_note(model, files, tmp_path):
+    (tmp_path / "y" / "broken.png").write_text("no image")
+    with pytest.warns(UserWarning, match=r"left out: .*broken\.png is not an image"):
+        picture = complete_files(model, [tmp_path / "y"], tmp_path / "out", samples=1)
+    assert sorted(path.name for path in picture.parent.iterdir()) == [
+        "cat-1.png", "completions.png", "dog-1.png"
+    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="left out"):
+        nats = surprise_file(model, [tmp_path / "y"], tmp_path / "surprise.png")
+    assert list(nats) == [str(tmp_path / "y" / name) for name in ("cat.png", "dog.png")]
+
+
+def test_files_are_made_ready_as_the_networks_own_images_or_by_the_filter_given(
+    tiny_palette, files, tmp_path
+):
+    tokenizer = ImageTokenizer(tiny_palette, 4, Preparation(size=6, filter="bicubic"))
+    Pretrained(model=random_model(), tokenizer=tokenizer).save(tmp_path / "model")
+    for filter, preparation in ((None, tokenizer.preparation), ("box", Preparation())):
+        out = tmp_path / f"{filter}"
+        picture = complete_files(tmp_path / "model", files[:1], out, samples=1, filter=filter)
+        original = read_image(picture)[:, 2 * 130 :][::32, ::32]
+        np.testing.assert_array_equal(original, preparation.square(files[0], 4))
+
+
 def test_the_same_seed_draws_the_same_pixels(model, files, tmp_path):
     pictures = [
         complete_files(model, files, tmp_path / str(n), seed=seed).read_bytes()
@@ -91,12 +116,15 @@ def test_surprise_is_in_nats_and_drawn_above_its_scale(model, pretrained, files,
     assert scale[0] < scale[200] < scale[-1]
 
 
-def test_surprise_of_test_images_is_their_loss_by_number(run, pretrained, shapes_store):
+def test_surprise_of_test_images_is_their_loss_by_number_and_file(run, pretrained, shapes_store):
     nats = surprise_records(run, shapes_store.path, count=3)
     losses = image_losses(pretrained, shapes_store.split("test"))
     assert len(nats) == 3
-    for number, value in nats.items():
-        assert value == pytest.approx(losses[number], rel=1e-5)
+    names = shapes_store.split("test").names
+    for title, value in nats.items():
+        number, name = title.removeprefix("test image ").split(": ")
+        assert name == names[int(number)]
+        assert value == pytest.approx(losses[int(number)], rel=1e-5)
     assert (run / "surprise.png").is_file()
 
 

@@ -30,7 +30,7 @@ def complete(
     as completions.png in the run, where the report finds it.
 
     Args:
-        images: Image files.
+        images: Image files, and folders, zip or tar files of them.
         rows: Rows that are given; half of them by default.
         samples: Completions of each.
     """
@@ -45,7 +45,7 @@ def complete(
     else:
         written = complete_files(
             run, images, pictures.out or Path("completions"), rows=rows, samples=samples,
-            filter=pictures.filter or "box", sampling=sampling, seed=seed, device=device,
+            filter=pictures.filter, sampling=sampling, seed=seed, device=device,
             overwrite=pictures.overwrite,
         )  # fmt: skip
     print(f"{written}: given | {samples} completions | original, a row an image")
@@ -84,24 +84,22 @@ def surprise(
     as surprise.png in the run, where the report finds it.
 
     Args:
-        images: Image files.
+        images: Image files, and folders, zip or tar files of them.
     """
     pictures.check(images)
     from igpt.runs.pictures import surprise_file, surprise_records
 
     if pictures.data is not None:
         out = run / "surprise.png"
-        by_number = surprise_records(
+        nats = surprise_records(
             run, pictures.data, count=pictures.count or 8, seed=seed, device=device
         )
-        nats = {f"test image {number}": value for number, value in by_number.items()}
     else:
         out = pictures.out or Path("surprise.png")
-        values = surprise_file(
-            run, images, out, filter=pictures.filter or "box", device=device,
+        nats = surprise_file(
+            run, images, out, filter=pictures.filter, device=device,
             overwrite=pictures.overwrite,
         )  # fmt: skip
-        nats = dict(zip(map(str, images), values, strict=True))
     lines = [f"{image}: {value:.4f} nats per pixel" for image, value in nats.items()]
     lines.append(
         f"{out}: image | in the palette's colors | surprise, by the scale below: from 0 nats to "

@@ -140,13 +140,13 @@ def outliers(
         igpt outliers runs/a --data data/photos --other data/others
 
     Foreign are noise, flat colors, scikit-learn's digits, the test images with their pixels
-    shuffled, and other stores. Simple images come out as *more* likely than the run's own, which is
-    a known failure: an AUROC near 0. The table is kept in the run, as outliers.json, beside
-    outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest test
-    images.
+    shuffled, and what --other names. Simple images come out as *more* likely than the run's own,
+    which is a known failure: an AUROC near 0. The table is kept in the run, as outliers.json,
+    beside outliers.png, how the losses are spread, and extremes.png, the likeliest and unlikeliest
+    test images.
 
     Args:
-        other: Record store of foreign images; again for more.
+        other: Foreign images, a record store, all of it, or a folder; again for more.
         images: Images of each set at most.
     """
     from igpt.runs.measure import outliers_run

@@ -88,7 +88,8 @@ class Pictures:
     """With IMAGES: where to draw, completions/ or surprise.png by default."""
     overwrite: Overwrite = False
     filter: ResamplingFilter | None = None
-    """With IMAGES: how to resample; box by default."""
+    """With IMAGES: how to resample, at once to the network's size; by default as its own images
+    were."""
 
     def check(self, images: Sequence[Path]) -> None:
         """See that images come from one source, and that the options are that source's.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from igpt.commands.options import Count, Device, Json, Overwrite, Run, show
+from igpt.commands.options import Count, Data, Device, Json, Layer, Layers, Overwrite, Run, show
 
 
 def classify(
@@ -38,3 +38,73 @@ def classify(
     if out is not None:
         lines.append(f"{out}: {len(result.images)} images")
     show(dataclasses.replace(result, images=tuple(shown)), as_json=as_json, text="\n".join(lines))
+
+
+def similar(
+    run: Run, /, *images: Path, among: Path, top: Count = 5, layer: Layer = None,
+    out: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Find the images of a store that are most like IMAGES, by RUN's features.
+
+        igpt similar runs/a photo.jpg --among data/photos --out similar.png
+
+    Near is by the cosine between standardized features of one layer.
+
+    Args:
+        images: Image files, and folders, zip or tar files of them.
+        among: Record store; all of its splits are searched.
+        top: Neighbors of each.
+        out: Also draw them, .png: a row a file, its neighbors from the nearest on.
+    """
+    from igpt.runs.similar import similar_files
+
+    result = similar_files(
+        run, images, among=among, count=top, layer=layer, out=out, overwrite=overwrite,
+        device=device,
+    )  # fmt: skip
+    lines = []
+    for query in result.queries:
+        lines.append(query.file)
+        for found in query.neighbors:
+            of_class = "" if found.class_name is None else f"  {found.class_name}"
+            lines.append(f"  {found.distance:.3f}{of_class}  {found.name} ({found.split})")
+    lines += [f"skipped: {file.reason}" for file in result.skipped]
+    lines.append(
+        f"among {result.images} images, by layer {result.layer} ({result.layer_chosen}); distances "
+        "are one minus the cosine"
+    )
+    if out is not None:
+        lines.append(f"{out}: a row a file, and then its neighbors")
+    show(result, as_json=as_json, text="\n".join(lines))
+
+
+def features(
+    run: Run, /, *images: Path, data: Data | None = None, out: Path,
+    overwrite: Overwrite = False, layers: Layers = (), device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write pooled features of IMAGES, or of every split of a store, for use elsewhere.
+
+        igpt features runs/a folder/ photo.jpg --layer 3 --out features.npz
+        igpt features runs/a --data data/photos --out features.parquet
+
+    An .npz holds features (image, layer, width), files and layers; of a store NAME_features,
+    NAME_files and NAME_labels for each split, and class_names. A .parquet file and a folder for
+    the datasets library hold a row an image.
+
+    Args:
+        images: Image files, and folders, zip or tar files of them.
+        out: An .npz or .parquet file, or a new folder, whose name has no ending.
+    """
+    from igpt.runs.features import write_features
+
+    result = write_features(
+        run, images, data=data, layers=layers or None, out=out, overwrite=overwrite, device=device
+    )
+    counts = ", ".join(f"{count} {name}" for name, count in result.images.items())
+    lines = [f"skipped: {file.reason}" for file in result.skipped]
+    lines.append(
+        f"{out}: {counts}; layers {', '.join(map(str, result.layers))}, {result.width} numbers each"
+    )
+    show(result, as_json=as_json, text="\n".join(lines))

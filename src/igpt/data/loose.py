@@ -11,6 +11,7 @@ and said, and the others go on.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -57,6 +58,21 @@ class LooseFiles:
             more = len(self.skipped) - 1
             also = f"; nor could {more} more be read" if more else ""
             raise DataError(f"{self.skipped[0].reason}{also}")
+
+    def read_all(self, tokenizer: ImageTokenizer) -> "Squares":
+        """Return all that can be read of them at once, with a note on what cannot.
+
+        Raises:
+            DataError: None of them can be.
+        """
+        parts = list(read_squares(self, tokenizer))
+        self.require_some_read()
+        for file in self.skipped:
+            warnings.warn(f"left out: {file.reason}", stacklevel=2)
+        return Squares(
+            names=[name for part in parts for name in part.names],
+            squares=np.concatenate([part.squares for part in parts]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

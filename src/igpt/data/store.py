@@ -33,7 +33,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from igpt.arrays import read_array
 from igpt.data.account import Account
 from igpt.data.config import SPLITS, StoreConfig
-from igpt.errors import ConfigError, DataError, nearest_name
+from igpt.errors import ConfigError, DataError, nearest_name, printable
 from igpt.files import digest, read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import resize_images
@@ -146,6 +146,14 @@ class Records:
         if count is None or count >= len(self):
             return self
         return self.chosen(stream(Stream.SAMPLE, seed).permutation(len(self))[:count])
+
+    def titles(self, numbers: Int64[np.ndarray, " chosen"]) -> list[str]:
+        """Return what to call some records: `test image 7`, and the file it was made of."""
+        names = self.chosen(numbers).names or [""] * len(numbers)
+        return [
+            f"{self.name} image {number}" + (f": {printable(name)}" if name else "")
+            for number, name in zip(numbers.tolist(), names, strict=True)
+        ]
 
     def squares(
         self, part: slice, image_size: int

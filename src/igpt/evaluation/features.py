@@ -5,11 +5,14 @@ pass over the images, with the start embedding first as in training (Chen et al.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float32
+from tqdm import tqdm
 
+from igpt.data.loose import LooseFiles, read_squares
 from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
@@ -71,3 +74,45 @@ def extract_features(
             if layer == max(wanted):
                 break
     return features
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFeatures:
+    """Features of image files."""
+
+    names: list[str]
+    features: Float32[np.ndarray, "image layer width"]
+
+
+def file_features(
+    pretrained: Pretrained,
+    loose: LooseFiles,
+    *,
+    layers: Sequence[int] | None = None,
+    title: str | None = None,
+) -> FileFeatures:
+    """Return the features of image files, as `extract_features` has them; a few are read at a time.
+
+    What cannot be read goes to `loose.skipped`.
+
+    Args:
+        pretrained: Network and tokenizer, which says how images are made ready.
+        loose: The files.
+        layers: Layers wanted, from 0 to L; all by default.
+        title: What to call the progress bar; None for no bar.
+
+    Raises:
+        ConfigError: The network has no such layer.
+        DataError: None of the files can be read.
+    """
+    names: list[str] = []
+    features = []
+    total = len(loose.files)
+    with tqdm(total=total, desc=title, unit="image", disable=None if title else True) as bar:
+        for part in read_squares(loose, pretrained.tokenizer):
+            records = Records(name="files", images=part.squares, labels=None, class_names=None)
+            features.append(extract_features(pretrained, records, layers=layers))
+            names += part.names
+            bar.update(len(part.names))
+    loose.require_some_read()
+    return FileFeatures(names=names, features=np.concatenate(features))

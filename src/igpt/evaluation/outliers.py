@@ -14,13 +14,14 @@ Out-of-Distribution Inputs to Deep Generative Models Using Typicality", arXiv 19
 image at a time). It sees the simple images, too, and is blind to foreign ones whose loss happens to
 be an ordinary one.
 
-    compared = compare_losses(pretrained, store, others=[elsewhere])
+    compared = compare_losses(pretrained, store, others={"elsewhere": records})
     compared.result.foreign[0].auroc_loss, compared.result.foreign[0].auroc_typicality
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -102,7 +103,7 @@ def compare_losses(
     pretrained: Pretrained,
     store: RecordStore,
     *,
-    others: Sequence[RecordStore] = (),
+    others: Mapping[str, Records] = MappingProxyType({}),
     images: int = 1000,
     seed: int = 0,
 ) -> ComparedLosses:
@@ -111,8 +112,8 @@ def compare_losses(
     Args:
         pretrained: An autoregressive network.
         store: Its own images, with a validation and a test split.
-        others: Foreign images; of each store the test split if there is one, or else its first.
-        images: Images of each set at most, drawn by seed.
+        others: Sets of foreign images by name, all of which are measured.
+        images: Images at most of each set that is drawn or made up here.
         seed: Draws them, and makes the foreign images that are made up.
 
     Raises:
@@ -129,10 +130,8 @@ def compare_losses(
         return records.chosen(np.sort(chosen))
 
     validation, test = drawn(store, "validation"), drawn(store, "test")
-    theirs = {}
-    for other in others:
-        split = "test" if "test" in other.splits else next(iter(other.splits))
-        theirs[str(other.path)] = drawn(other, split)
+    for records in others.values():
+        check_fits(records, pretrained.tokenizer)
     pixels = images_at_size(test, pretrained.model.config.image_size)
     made_up = {
         name: Records(name=name, images=made, labels=None, class_names=None)
@@ -142,7 +141,7 @@ def compare_losses(
     own = image_losses(pretrained, test, title="test")
     foreign = {
         name: image_losses(pretrained, records, title=name)
-        for name, records in {**made_up, **theirs}.items()
+        for name, records in {**made_up, **others}.items()
     }
     result = OutliersResult(
         seed=seed,

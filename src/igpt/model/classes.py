@@ -12,7 +12,7 @@ is the tokenizer's to say (`igpt.pixels.preparation`).
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -87,10 +87,9 @@ class Classifier:
     """That reads the layer, if it is not the class head."""
 
     @property
-    def described(self) -> str:
-        """What messages call it."""
-        which = "class head" if self.probe is None else "probe"
-        return f"{which} of layer {self.layer}"
+    def kind(self) -> Literal["class head", "probe"]:
+        """Which of the two it is."""
+        return "class head" if self.probe is None else "probe"
 
     def classify(
         self, images: AnyImage | Iterable[AnyImage] | StoredImages, *, batch_size: int = BATCH

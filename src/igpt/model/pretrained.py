@@ -240,6 +240,10 @@ class Pretrained:
         """
         return self.classifier().classify(images, batch_size=batch_size)
 
+    def prepared(self, preparation: Preparation) -> "Pretrained":
+        """Return the same for images that are made ready in this way."""
+        return dataclasses.replace(self, tokenizer=self.tokenizer.prepared(preparation))
+
     def with_class_head(
         self, class_names: tuple[str, ...], layer: int | None, head: MappedHead | None = None
     ) -> "Pretrained":

@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -29,8 +30,7 @@ from igpt.runs.reuse import kept, run_at
 class ClassifierSummary:
     """What names the classes, and how far it is to be trusted."""
 
-    kind: str
-    """"class head" or "probe"."""
+    kind: Literal["class head", "probe"]
     layer: int
     classes: int
     test_accuracy: float | None
@@ -129,7 +129,7 @@ def _summary(path: Path, pretrained: Pretrained, classifier: Classifier) -> Clas
             "" if probe or accuracy is None else ", where that was measured under masks"
         )
     return ClassifierSummary(
-        kind="class head" if probe is None else "probe",
+        kind=classifier.kind,
         layer=classifier.layer,
         classes=len(classifier.class_names),
         test_accuracy=accuracy,

@@ -283,8 +283,7 @@ def go_on(
         )
     else:
         pretrained = load(run.path / "pretrained")
-    prepared = pretrained.tokenizer.prepared(store.preparation)
-    pretrained = dataclasses.replace(pretrained, tokenizer=prepared)
+    pretrained = pretrained.prepared(store.preparation)
     records, validation = store.split(settings.split), store.split("validation")
     begun = ClassifierTraining.begin(pretrained, records, config, device, head_file=run.path / HEAD)
     folded = settings.split == FOLDED  # then nothing is held out, and nothing to stop by

@@ -6,7 +6,6 @@
     masks_run        masks.json
     few_labels_run   few-labels.json
     outliers_run     outliers.json, and the pictures outliers.png and extremes.png
-    write_features   an .npz of any name
 
 What is measured, and how, is said in `igpt.evaluation`. Each takes the path of a run, or of a model
 of any kind that `load` takes, which keeps nothing; `data`, a record store; and `device`, such as
@@ -27,7 +26,6 @@ import numpy as np
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
-from igpt.evaluation.features import extract_features
 from igpt.evaluation.few_labels import FewLabelsResult, few_labels
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
@@ -35,13 +33,10 @@ from igpt.evaluation.outliers import OutliersResult, compare_losses
 from igpt.evaluation.probe import LayerProbes, probe_and_keep, rank_correlation
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD, SolverName
-from igpt.files import written_aside
-from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
-from igpt.outputs import require_ending, require_free
-from igpt.processes import choose_device
 from igpt.runs.finetune import ClassifierTraining, config_for
+from igpt.runs.foreign import foreign_identity, foreign_records
 from igpt.runs.kept import kept_if_possible
 from igpt.runs.pictures import extremes_picture, losses_picture
 from igpt.runs.recipes import FinetuneConfig
@@ -320,8 +315,9 @@ def outliers_run(
     """Return how well a run's losses tell foreign images from its test images.
 
     A run also keeps `outliers.png`, how the losses of each set are spread, and `extremes.png`, its
-    likeliest and unlikeliest test images. `others` are record stores of foreign images; arguments
-    as in `igpt.evaluation.outliers.compare_losses`.
+    likeliest and unlikeliest test images. `others` are foreign images: record stores, of which all
+    splits are drawn from, or folders of image files. Arguments as in
+    `igpt.evaluation.outliers.compare_losses`.
 
     Raises:
         ConfigError: The network is not autoregressive.
@@ -329,8 +325,11 @@ def outliers_run(
     """
 
     def measure(pretrained: Pretrained, store: RecordStore) -> OutliersResult:
-        stores = [RecordStore.open(other) for other in others]
-        compared = compare_losses(pretrained, store, others=stores, images=images, seed=seed)
+        foreign = {
+            str(other): foreign_records(other, pretrained, count=images, seed=seed)
+            for other in others
+        }
+        compared = compare_losses(pretrained, store, others=foreign, images=images, seed=seed)
         if run := run_at(path):
             with kept_if_possible():
                 extremes_picture(compared, pretrained, run.path / "extremes.png")
@@ -338,46 +337,10 @@ def outliers_run(
         return compared.result
 
     def settings(_: RecordStore) -> dict[str, Any]:
-        foreign = {str(other): RecordStore.open(other).identity for other in others}
+        foreign = {str(other): foreign_identity(other) for other in others}
         return {"seed": seed, "images": images, "others": foreign}
 
     return measured(
         path, "outliers.json", OutliersResult, measure, data=data, device=device,
         settings=settings, reuse=reuse,
     )  # fmt: skip
-
-
-def write_features(
-    path: Path,
-    *,
-    data: Path,
-    out: Path,
-    overwrite: bool = False,
-    layers: Sequence[int] | None = None,
-    device: str = "auto",
-) -> dict[str, tuple[int, ...]]:
-    """Write the features of every split to one `.npz` and return the arrays' shapes.
-
-    Raises:
-        ConfigError: No such layer, or `out` is no `.npz` or may not be written.
-        DataError: Images smaller than the network's.
-    """
-    require_ending(out, ".npz", "features are")
-    require_free(out, overwrite=overwrite)
-    pretrained = load(path, device=choose_device(device))
-    store = RecordStore.open(data)
-    if layers is None:
-        layers = range(pretrained.model.config.layers + 1)
-    arrays: dict[str, np.ndarray] = {"layers": np.array(list(layers))}
-    for name in store.splits:
-        records = store.split(name)
-        arrays[f"{name}_features"] = extract_features(
-            pretrained, records, layers=layers, title=name
-        )
-        if records.labels is not None:
-            arrays[f"{name}_labels"] = np.asarray(records.labels)
-    if store.class_names is not None:
-        arrays["class_names"] = np.array(store.class_names)
-    with written_aside(out) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)  # pyrefly: ignore
-    return {name: array.shape for name, array in arrays.items()}

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from igpt.data.batches import images_at_size
+from igpt.data.loose import loose_files
 from igpt.data.store import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.evaluation.likelihood import surprise_maps
@@ -20,8 +21,10 @@ from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_ending, require_free
-from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
-from igpt.pixels.images import image_grid, read_square, write_png
+from igpt.pixels.filters import ResamplingFilter
+from igpt.pixels.images import image_grid, write_png
+from igpt.pixels.preparation import Preparation
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.randomness import Stream, stream
 from igpt.runs.run import RunFolder
@@ -41,16 +44,18 @@ def complete_files(
     *,
     rows: int | None = None,
     samples: int = 4,
-    filter: ResamplingFilter = DEFAULT_FILTER,
+    filter: ResamplingFilter | None = None,
     sampling: SamplingConfig | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Complete image files and write the pictures to the folder `out`.
+    """Complete image files, and those in folders, and write the pictures to the folder `out`.
 
     Each completion is written at the network's size, as `NAME-1.png` ..., and all of them together
-    as `completions.png`: given | completions | original, a row an image.
+    as `completions.png`: given | completions | original, a row an image. Images are made ready as
+    those were that the network learned from or, with a `filter`, are resized once by it. Files that
+    cannot be read are left out, with a note.
 
     Returns:
         The path of the picture of all.
@@ -59,27 +64,30 @@ def complete_files(
         CheckpointError: No model at `path`.
         ConfigError: No such number of rows, the network is not autoregressive, or a picture may not
             be written.
-        DataError: A file is missing or is no image.
+        DataError: None of the files can be read, or a folder holds no images.
     """
     picture = out / "completions.png"
-    files = _completion_files(out, images, samples)
-    require_free(picture, *files, reads=images, overwrite=overwrite)
+    loose = loose_files(images)
+    files = _completion_files(out, [file.name for file in loose.files], samples)
+    written = itertools.chain.from_iterable(files.values())
+    require_free(picture, *written, reads=images, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
-    pixels = _read(images, pretrained, filter)
-    completions = _complete(pretrained, pixels, picture, rows, samples, sampling, seed)
-    for file, completion in zip(files, itertools.chain(*completions), strict=True):
-        write_png(file, completion)
+    read = loose.read_all(_tokenizer(pretrained, filter))
+    completions = _complete(pretrained, read.squares, picture, rows, samples, sampling, seed)
+    for name, drawn in zip(read.names, completions, strict=True):
+        for file, completion in zip(files[name], drawn, strict=True):
+            write_png(file, completion)
     return picture
 
 
-def _completion_files(out: Path, images: Sequence[Path], samples: int) -> list[Path]:
+def _completion_files(out: Path, names: Sequence[str], samples: int) -> dict[str, list[Path]]:
     """Return where each image's completions go; its number is put before a name that is shared."""
-    stems = [file.stem for file in images]
-    names = [
-        f"{number}-{stem}" if stems.count(stem) > 1 else stem
-        for number, stem in enumerate(stems, start=1)
-    ]
-    return [out / f"{name}-{sample}.png" for name in names for sample in range(1, samples + 1)]
+    stems = [Path(name).stem for name in names]
+    files = {}
+    for number, (name, stem) in enumerate(zip(names, stems, strict=True), start=1):
+        shown = f"{number}-{stem}" if stems.count(stem) > 1 else stem
+        files[name] = [out / f"{shown}-{sample}.png" for sample in range(1, samples + 1)]
+    return files
 
 
 def complete_records(
@@ -111,22 +119,21 @@ def complete_records(
     return picture
 
 
-def _read(
-    files: Sequence[Path], pretrained: Pretrained, filter: ResamplingFilter
-) -> UInt8[np.ndarray, "image size size 3"]:
-    """Return the images in some files, at the network's size."""
-    size = pretrained.model.config.image_size
-    return np.stack([read_square(file, size, filter) for file in files])
+def _tokenizer(pretrained: Pretrained, filter: ResamplingFilter | None) -> ImageTokenizer:
+    """Return what makes files ready for the network: as its own images, or by this filter alone."""
+    if filter is None:
+        return pretrained.tokenizer
+    return pretrained.tokenizer.prepared(Preparation(filter=filter))
 
 
 def _drawn(
     data: Path, pretrained: Pretrained, count: int, seed: int
-) -> tuple[list[int], UInt8[np.ndarray, "image size size 3"]]:
-    """Return the numbers of some test records, drawn by seed, and them at the network's size."""
+) -> tuple[list[str], UInt8[np.ndarray, "image size size 3"]]:
+    """Return what to call some test records, drawn by seed, and them at the network's size."""
     records = RecordStore.open(data).split("test")
     chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count]
     pixels = images_at_size(records.chosen(chosen), pretrained.model.config.image_size)
-    return chosen.tolist(), pixels
+    return records.titles(chosen), pixels
 
 
 def _complete(
@@ -183,11 +190,13 @@ def surprise_file(
     images: Sequence[Path],
     out: Path,
     *,
-    filter: ResamplingFilter = DEFAULT_FILTER,
+    filter: ResamplingFilter | None = None,
     device: str = "auto",
     overwrite: bool = False,
-) -> list[float]:
+) -> dict[str, float]:
     """Draw where image files surprise a network, and return each one's nats per pixel.
+
+    Files, and what becomes of them, as in `complete_files`.
 
     One PNG, a row an image: the image at the network's size, the same in the palette's colors, and
     its pixels from black, as expected, to bright, as unlikely as a color can be that was drawn
@@ -197,21 +206,23 @@ def surprise_file(
     Raises:
         CheckpointError: No model at `path`.
         ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
-        DataError: A file is missing or is no image.
+        DataError: None of the files can be read, or a folder holds no images.
     """
     require_ending(out, ".png", "a surprise map is")
     require_free(out, reads=images, overwrite=overwrite)
+    loose = loose_files(images)
     pretrained = load(path, device=choose_device(device))
-    return _surprise(pretrained, _read(images, pretrained, filter), out)
+    read = loose.read_all(_tokenizer(pretrained, filter))
+    return dict(zip(read.names, _surprise(pretrained, read.squares, out), strict=True))
 
 
 def surprise_records(
     path: Path, data: Path, *, count: int = 8, seed: int = 0, device: str = "auto"
-) -> dict[int, float]:
+) -> dict[str, float]:
     """Draw where `count` test images, drawn by seed, surprise a run, as its `surprise.png`.
 
     Returns:
-        Nats per pixel of each, by its number in the test split.
+        Nats per pixel of each, by its number in the test split and the file it was made of.
 
     Raises:
         CheckpointError: No run at `path`.

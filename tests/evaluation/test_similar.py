@@ -1,0 +1,33 @@
+"""The nearest neighbors of an image."""
+
+import numpy as np
+import pytest
+from tests.conftest import blobs
+
+from igpt.errors import ConfigError
+from igpt.evaluation.similar import nearest
+
+
+def test_neighbors_are_those_of_a_loop_over_cosines_of_standardized_features():
+    features, _ = blobs(60)
+    features = (features * [1, 10, 100, 1, 1, 1] + 1000).astype(np.float32)
+    queries = features[:5] + np.float32(0.1)
+    near = nearest(features, queries, count=4)
+    exact = features.astype(np.float64)
+    mean, spread = exact.mean(axis=0), exact.std(axis=0)
+    for query, numbers, distances in zip(queries, near.numbers, near.distances, strict=True):
+        asked = (query.astype(np.float64) - mean) / spread
+        found = []
+        for number, row in enumerate(exact):
+            other = (row - mean) / spread
+            cosine = asked @ other / np.sqrt((asked @ asked) * (other @ other))
+            found.append((1 - cosine, number))
+        wanted = sorted(found)[:4]
+        assert numbers.tolist() == [number for _, number in wanted]
+        np.testing.assert_allclose(distances, [distance for distance, _ in wanted], atol=1e-9)
+
+
+def test_more_neighbors_than_images_are_refused():
+    features, _ = blobs(5)
+    with pytest.raises(ConfigError, match="from 1 to the 5 images there are, got 6"):
+        nearest(features, features, count=6)
