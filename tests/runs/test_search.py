@@ -182,7 +182,7 @@ def test_a_folder_of_something_else_is_refused(given, tmp_path):
     run = out / "rate-0.01"
     with pytest.raises(ConfigError, match="already holds a run"):
         search_pretraining(RECIPE, out=run, rates=[0.01], **given)
-    with pytest.raises(CheckpointError, match="is a search of several runs; give one of those"):
+    with pytest.raises(CheckpointError, match="is a search of learning rates that is not finished"):
         resume(out)
     (out / "search.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"search\.json is damaged"):

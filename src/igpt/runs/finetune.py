@@ -28,6 +28,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
+from igpt.places import run_of
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
@@ -137,7 +138,7 @@ def config_for(source: Path, *, from_scratch: bool = False) -> FinetuneConfig:
         CheckpointError: The run's recipe is damaged.
     """
     recipe = Recipe()
-    if (source / "recipe.json").is_file():
+    if RunFolder.is_at(run_of(source)):
         settings = RunFolder.open(source).settings
         if isinstance(settings, PretrainSettings):
             recipe = settings.recipe
@@ -306,13 +307,14 @@ def go_on(
         batch_at=begun.batches.at,
         validate=validate,
         fingerprint=run.fingerprint,
+        records=len(records),
+        longer=run.longer,
         early_stop=None if folded else stop,
         seconds=seconds,
     )
     if not memory.finished:
         run.say(
-            f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with igpt resume "
-            f"{run.path}"
+            f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with {run.resuming}"
         )
         return run
     if run.read("finetune.json", FinetuneResult) is None:
@@ -346,7 +348,7 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"
-        run.say(
+        run.note(
             f"{run.path}: test accuracy {tested.accuracy:.1%} with the weights of step "
             f"{result.best_step}{beside}"
         )

@@ -17,6 +17,7 @@ from sklearn.linear_model import RidgeClassifier
 from igpt import locks, processes
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
+from igpt.durations import spoken
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
@@ -33,6 +34,7 @@ from igpt.processes import choose_device
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
 
 _QUANTIZED = 16  # images shown before and after the palette
@@ -73,7 +75,7 @@ def pretrain(
     RunFolder.require_room(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
-    recipe = for_palette(recipe, colors)
+    wanted, recipe = recipe, for_palette(recipe, colors)
     split = FOLDED if fold_validation else "train"
     check(recipe, store, colors, chosen, split=split)
     settings = PretrainSettings(
@@ -91,6 +93,13 @@ def pretrain(
             f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
             f"{recipe.model.positions} tokens each"
         )
+        if wanted.model.colors != colors.size:
+            run.say(
+                f"{palette} has {colors.size} colors, and the recipe {wanted.model.colors}; the "
+                "palette decides"
+            )
+        if said := too_many_passes(recipe.training, len(store.split(split))):
+            run.say(f"{run.path}: {said}")
         side = recipe.model.image_size
         if fitted not in (None, side):
             run.say(
@@ -193,12 +202,14 @@ def go_on(
         batch_at=batches.at,
         validate=validate,
         fingerprint=run.fingerprint,
+        records=len(batches.records),
+        longer=run.longer,
         snapshot_steps=recipe.snapshot_steps,
         seconds=seconds,
     )
     run.say(
-        f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {memory.seconds:.0f} s"
-        + ("" if memory.finished else f"; go on with igpt resume {run.path}")
+        f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {spoken(memory.seconds)}"
+        + ("" if memory.finished else f"; go on with {run.resuming}")
     )
     return run
 

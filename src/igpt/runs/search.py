@@ -43,7 +43,7 @@ from igpt.runs.rates import (
 )
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.resume import ensure
-from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder
+from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, training_of
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
@@ -279,9 +279,7 @@ def _outcome(run: RunFolder) -> Try | None:
 
 
 def _learning_rate(run: RunFolder) -> float:
-    settings = run.settings
-    config = settings.recipe if isinstance(settings, PretrainSettings) else settings.config
-    return config.training.learning_rate
+    return training_of(run.settings).learning_rate
 
 
 def _shared(
