@@ -42,6 +42,16 @@ def igpt(capsys):
     return run
 
 
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """What lies at the paths that are right, by the names they have in the tests below."""
+    folder = tmp_path_factory.mktemp("there")
+    for file in ("x/config.json", "run/recipe.json", "y/store.json", "d/store.json", "p"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text("{}")
+    return {name: folder / name for name in ("x", "run", "y", "d", "p")}
+
+
 def test_help_and_version_come_without_complaint(igpt):
     for arguments in ([], ["data"], ["--help"], ["probe", "--help"]):
         code, out, err = igpt(*arguments)
@@ -113,7 +123,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["pretrain"], "RECIPE is missing"),
         (["pretrain", "cifar10-tiny"], "--palette is missing"),
         (["pretrain", "cifar-tiny", *TRAINED[1:]], "did you mean 'cifar10-tiny'"),
-        (["pretrain", *TRAINED, "--steps", "x"], 'unable to convert "x" into int'),
+        (["pretrain", *TRAINED, "--steps", "many"], 'unable to convert "many" into int'),
         (["pretrain", *TRAINED, "--set", "model.layer=3"], "did you mean 'layers'"),
         (["pretrain", *TRAINED, "--set", "model.colors=9"], "follows the palette"),
         (["pretrain", "--resume", "r"], "use igpt resume RUN"),
@@ -143,7 +153,14 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
-        (["evaluate", "nowhere", "--data", "x"], "nowhere holds no model"),
+        (["evaluate", "nowhere", "--data", "y"], "nowhere holds no model"),
+        (["evaluate", "x", "--data", "nowhere"], "nowhere does not exist; make a record store"),
+        (["evaluate", "y", "--data", "y"], "y holds no model"),
+        (["evaluate", "x", "--data", "x"], "x holds no store.json; make a record store"),
+        (["pretrain", *TRAINED[:3], "--palette", "d", *TRAINED[5:]], "is a folder, where a file"),
+        (["pretrain", *TRAINED[:5], "--out", "run"], "run already holds a run; choose another"),
+        (["finetune", "run", "--data", "d", "--out", "run"], "go on with igpt resume"),
+        (["along", "x", "--data", "d"], "x holds no run (no recipe.json)"),
         (["outliers", "nowhere", "--data", "x"], "nowhere holds no model"),
         (["report"], "RUNS is missing"),
         (["report", "nowhere"], "nowhere holds no run"),
@@ -156,10 +173,10 @@ def test_the_choices_are_those_of_the_library(written, known):
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(
-    arguments, message, igpt, tmp_path, monkeypatch
+    arguments, message, igpt, there, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    code, out, err = igpt(*arguments)
+    code, out, err = igpt(*(there.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith("igpt: ")

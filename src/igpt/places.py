@@ -7,17 +7,23 @@ No torch and no NumPy here: the command line looks at paths first. Whether what 
 for those to say who read it.
 """
 
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import Literal
 
-from igpt.errors import CheckpointError, DataError, IgptError
-from igpt.files import read_json
+from igpt import locks
+from igpt.errors import CheckpointError, ConfigError, DataError, IgptError
+from igpt.files import read_json, remove_abandoned, require_writable
 
 Kind = Literal["run", "search", "store", "model", "palette"]
 
 RECIPE, SEARCH, STORE = "recipe.json", "search.json", "store.json"
 """The file that each kind of folder has."""
+
+_NOTHING = {locks.LOCK, "lost+found"}
+"""What may be in an empty folder: the lock of a search, and what some file systems put there."""
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -57,6 +63,29 @@ def run_of(path: Path) -> Path:
             "began it once more, or one of the runs in it"
         )
     return path / name
+
+
+def resuming(run: Path) -> str:
+    """Return the command that goes on with a run, to paste into a shell."""
+    return f"igpt resume {shlex.quote(str(run))}"
+
+
+def require_room(path: Path) -> None:
+    """Check that a run could be made at `path`, and nothing would be overwritten.
+
+    Raises:
+        ConfigError: There is something at `path`.
+        DataError: The place cannot be written to.
+    """
+    require_writable(path)
+    remove_abandoned(path.parent, path.name)
+    remove_abandoned(path)
+    if (path / RECIPE).is_file():
+        raise ConfigError(
+            f"{path} already holds a run; choose another --out, or go on with {resuming(path)}"
+        )
+    if path.exists() and (not path.is_dir() or {*os.listdir(path)} - _NOTHING):
+        raise ConfigError(f"{path} is there already and is not empty; choose another --out")
 
 
 def is_hub_name(name: str) -> bool:

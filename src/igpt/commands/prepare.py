@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from igpt.commands.options import Count, Device, Json, Overwrite, Seed, show
+from igpt.commands.options import Count, Device, Json, Overwrite, Seed, Stored, show
 from igpt.data.config import StoreConfig
 from igpt.values import to_dict
 
@@ -76,7 +76,7 @@ def data_prepare(
     print(prepare_store(source, out, config, palette=palette).summary())
 
 
-def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:
+def data_show(store: Stored, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:
     """Draw some records of every class, to see what STORE holds, and print its account.
 
         igpt data show data/photos --out sheet.png
@@ -98,7 +98,7 @@ def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: 
 
 
 def palette_fit(
-    store: Path, /, *, out: Path, overwrite: Overwrite = False,
+    store: Stored, /, *, out: Path, overwrite: Overwrite = False,
     size: Annotated[int, Parameter(validator=Number(gte=2, lte=65536))] = 512, grey: bool = False,
     image_size: Count | None = None, seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip

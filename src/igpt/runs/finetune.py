@@ -28,7 +28,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
-from igpt.places import run_of
+from igpt.places import require_room, run_of
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
@@ -101,7 +101,7 @@ def finetune(
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    RunFolder.require_room(out)
+    require_room(out)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)

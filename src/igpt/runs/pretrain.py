@@ -30,6 +30,7 @@ from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.places import require_room
 from igpt.processes import choose_device
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe
@@ -72,7 +73,7 @@ def pretrain(
         DataError: Images or palette are missing, broken or too small for the network.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    RunFolder.require_room(out)
+    require_room(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
     wanted, recipe = recipe, for_palette(recipe, colors)

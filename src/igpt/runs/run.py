@@ -18,8 +18,6 @@ runs/a/
 import contextlib
 import dataclasses
 import hashlib
-import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -29,15 +27,14 @@ from typing import Any
 
 import torch
 
-from igpt import locks
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, remove_abandoned, require_writable, write_json, written_aside
+from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
-from igpt.places import RECIPE, require_run, run_of
+from igpt.places import RECIPE, require_room, require_run, resuming, run_of
 from igpt.randomness import Stream, stream_seed
 from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
 from igpt.runs.provenance import Provenance, provenance
@@ -52,9 +49,6 @@ FORMAT = 2
 """Of `recipe.json`."""
 
 LONGER = "longer.json"
-
-_NOTHING = {locks.LOCK, "lost+found"}
-"""What may be in an empty folder: the lock of a search, and what some file systems put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +159,7 @@ class RunFolder:
             ConfigError: There is something at `path` already.
             DataError: That came meanwhile, or the place cannot be written to.
         """
-        RunFolder.require_room(path)
+        require_room(path)
         with written_aside(path, exclusive=True) as aside:
             aside.mkdir()
             kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
@@ -191,25 +185,6 @@ class RunFolder:
     def is_at(path: Path) -> bool:
         """Say whether there is a run at `path`."""
         return (path / RECIPE).is_file()
-
-    @staticmethod
-    def require_room(path: Path) -> None:
-        """Check that a run could be made at `path`, and nothing would be overwritten.
-
-        Raises:
-            ConfigError: There is something at `path`.
-            DataError: The place cannot be written to.
-        """
-        require_writable(path)
-        remove_abandoned(path.parent, path.name)
-        remove_abandoned(path)
-        if RunFolder.is_at(path):
-            raise ConfigError(
-                f"{path} already holds a run; choose another --out, or go on with "
-                f"{RunFolder(path).resuming}"
-            )
-        if path.exists() and (not path.is_dir() or {*os.listdir(path)} - _NOTHING):
-            raise ConfigError(f"{path} is there already and is not empty; choose another --out")
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
         """Return the result of this kind in one of the folder's files; None if there is no file.
@@ -364,7 +339,7 @@ class RunFolder:
     @property
     def resuming(self) -> str:
         """The command that goes on with it, to paste into a shell."""
-        return f"igpt resume {shlex.quote(str(self.path))}"
+        return resuming(self.path)
 
     def say(self, text: str) -> None:
         """Print a line and keep it in `log.txt`, if that can be written."""

@@ -30,6 +30,7 @@ from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
+from igpt.places import resuming
 from igpt.training.config import TrainingConfig
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
@@ -215,9 +216,9 @@ def fit(
         metrics.close()
     if signals.received is not None and not memory.finished:
         raise Interrupted(
-            f"stopped after {memory.updates} of {training.steps} steps, all saved; go on with "
-            f"igpt resume {folder}",
+            f"stopped after {memory.updates:,} of {training.steps:,} steps, all saved",
             signal_number=signals.received,
+            again=resuming(folder),
         )
     return memory
 
