@@ -58,6 +58,7 @@ from igpt.runs.run import RunFolder as RunFolder
 from igpt.runs.search import search_finetuning as search_finetuning
 from igpt.runs.search import search_pretraining as search_pretraining
 from igpt.runs.verify import verify as verify
+from igpt.start import start as start
 from igpt.training.config import TrainingConfig as TrainingConfig
 
 __version__: str

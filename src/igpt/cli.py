@@ -190,7 +190,7 @@ def app() -> App:
     data.command(prepare.data_show, name="show")
     palette = App(name="palette", help="Find the few hundred colors that stand in for all.")
     palette.command(prepare.palette_fit, name="fit")
-    _add(app, "To begin with", prepare.quickstart, prepare.recipes)
+    _add(app, "To begin with", prepare.start, prepare.quickstart, prepare.recipes)
     _add(app, "Images to tokens", data, palette)
     _add(app, "Train", train.pretrain, train.finetune, train.resume, train.search)
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
