@@ -36,6 +36,7 @@ from igpt.report.publish import push as push
 from igpt.runs.along import along_run as along_run
 from igpt.runs.finetune import finetune as finetune
 from igpt.runs.image_features import ImageGPTFeatures as ImageGPTFeatures
+from igpt.runs.info import info as info
 from igpt.runs.measure import evaluate_run as evaluate_run
 from igpt.runs.measure import few_labels_run as few_labels_run
 from igpt.runs.measure import masks_run as masks_run

@@ -199,7 +199,7 @@ def app() -> App:
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)
-    _add(app, "Check", check.verify)
+    _add(app, "Check", check.info, check.verify, check.doctor)
     others = Group.create_ordered("Other")
     for flag in ("--help", "--version"):
         app[flag].group = others

@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from igpt.amounts import spoken
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
-from igpt.durations import spoken
 from igpt.errors import ConfigError
 from igpt.files import read_json, write_json
 from igpt.runs.recipes import find_recipe, with_settings

@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from igpt.amounts import estimate, spoken
 from igpt.choosing import Choice, Images, Machine, choose, held_out, stored_size
 from igpt.data.config import SourceConfig, StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.sources import SourceSplit, open_source
 from igpt.data.store import RecordStore
-from igpt.durations import estimate, spoken
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json, remove_abandoned, write_json

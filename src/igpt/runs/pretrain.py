@@ -15,9 +15,9 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 
 from igpt import locks, processes
+from igpt.amounts import spoken
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
-from igpt.durations import spoken
 from igpt.evaluation.completion import complete_images, completion_rows
 from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate

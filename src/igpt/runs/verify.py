@@ -51,7 +51,7 @@ from igpt.training.state import Checkpoints, Memory
 
 State = Literal["ok", "changed", "missing", "unknown"]
 
-_RESULTS: dict[str, type] = {
+RESULTS: dict[str, type] = {
     "evaluation.json": Evaluation,
     **{
         f"probe{untrained}{solver}.json": LayerProbes
@@ -290,9 +290,7 @@ def _run(path: Path) -> Iterator[VerifiedFile]:
     for folder in _models(run, settings, memory):
         known += _within(folder.relative_to(path).as_posix(), _model(folder))
     known += _probe(run.probe, run.model)
-    known += [
-        _result(run, name, kind) for name, kind in _RESULTS.items() if (path / name).is_file()
-    ]
+    known += [_result(run, name, kind) for name, kind in RESULTS.items() if (path / name).is_file()]
     yield from known
     yield from _others(path, known)
     if settings is not None:

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from igpt.durations import estimate, spoken
+from igpt.amounts import estimate, spoken
 from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive

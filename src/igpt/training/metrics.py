@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from igpt.durations import spoken
+from igpt.amounts import spoken
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
 

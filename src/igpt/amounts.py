@@ -1,4 +1,4 @@
-"""Times as people read them: "21 minutes", "until 16:40", "17 days"."""
+"""Times and sizes as people read them: "21 minutes", "until 16:40", "17 days", "2.3 MB"."""
 
 import time
 
@@ -43,3 +43,13 @@ def estimate(seconds: float, *, now: float | None = None) -> str:
     if seconds >= _UNITS[0][0]:
         return f"about {spoken(seconds)}"
     return f"about {spoken(seconds)}, until {until(seconds, now=now)}"
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes in the unit that fits."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
