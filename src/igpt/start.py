@@ -129,7 +129,7 @@ def start(
     source: str | Path,
     *,
     out: Path,
-    minutes: float = 20,
+    minutes: float = 20.0,
     device: str = "auto",
     seed: int = 0,
     settings: Sequence[str] = (),

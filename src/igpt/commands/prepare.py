@@ -30,7 +30,7 @@ def quickstart(
 
 
 def start(
-    source: str, /, *, minutes: float = 20, out: Path | None = None, asked: Settings = (),
+    source: str, /, *, minutes: float = 20.0, out: Path | None = None, asked: Settings = (),
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Go from a folder of images to a network, a classifier and a report, in one command.
