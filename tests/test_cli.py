@@ -367,3 +367,35 @@ def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
     )
     assert done.returncode == 130
     assert done.stderr == "igpt: stopped; nothing half-written was left\n"
+
+
+def interrupted(folder, module, *arguments):
+    """Return what a command says whose work is stopped by Ctrl-C in the middle."""
+    name, _, function = module.rpartition(".")
+    code = (
+        f"import sys, {name} as module\n"
+        "def stop(*a, **k): raise KeyboardInterrupt\n"
+        f"module.{function} = stop\n"
+        "from igpt.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=folder, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 130
+    return done.stderr.splitlines()[-1]
+
+
+def test_after_ctrl_c_there_is_a_whole_line_to_paste(tmp_path):
+    said = interrupted(tmp_path, "igpt.quickstart.prepare_store", "quickstart", "--out", "my q")
+    assert said.endswith("; go on with igpt quickstart --out 'my q'")
+    (tmp_path / "my run").mkdir()
+    for name in ("my run/recipe.json", "d/store.json", "p"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    arguments = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out")
+    said = interrupted(tmp_path, "igpt.places.require_writable", "pretrain", *arguments, "my run")
+    assert said.endswith("; go on with igpt resume 'my run'")
+    said = interrupted(tmp_path, "igpt.places.require_writable", "pretrain", *arguments, "new")
+    assert said.endswith("nothing half-written was left")
