@@ -42,6 +42,16 @@ def igpt(capsys):
     return run
 
 
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """What lies at the paths that are right, by the names they have in the tests below."""
+    folder = tmp_path_factory.mktemp("there")
+    for file in ("x/config.json", "run/recipe.json", "y/store.json", "d/store.json", "p"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text("{}")
+    return {name: folder / name for name in ("x", "run", "y", "d", "p")}
+
+
 def test_help_and_version_come_without_complaint(igpt):
     for arguments in ([], ["data"], ["--help"], ["probe", "--help"]):
         code, out, err = igpt(*arguments)
@@ -113,7 +123,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["pretrain"], "RECIPE is missing"),
         (["pretrain", "cifar10-tiny"], "--palette is missing"),
         (["pretrain", "cifar-tiny", *TRAINED[1:]], "did you mean 'cifar10-tiny'"),
-        (["pretrain", *TRAINED, "--steps", "x"], 'unable to convert "x" into int'),
+        (["pretrain", *TRAINED, "--steps", "many"], 'unable to convert "many" into int'),
         (["pretrain", *TRAINED, "--set", "model.layer=3"], "did you mean 'layers'"),
         (["pretrain", *TRAINED, "--set", "model.colors=9"], "follows the palette"),
         (["pretrain", "--resume", "r"], "use igpt resume RUN"),
@@ -143,7 +153,14 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
-        (["evaluate", "nowhere", "--data", "x"], "nowhere holds no model"),
+        (["evaluate", "nowhere", "--data", "y"], "nowhere holds no model"),
+        (["evaluate", "x", "--data", "nowhere"], "nowhere does not exist; make a record store"),
+        (["evaluate", "y", "--data", "y"], "y holds no model"),
+        (["evaluate", "x", "--data", "x"], "x holds no store.json; make a record store"),
+        (["pretrain", *TRAINED[:3], "--palette", "d", *TRAINED[5:]], "is a folder, where a file"),
+        (["pretrain", *TRAINED[:5], "--out", "run"], "run already holds a run; choose another"),
+        (["finetune", "run", "--data", "d", "--out", "run"], "go on with igpt resume"),
+        (["along", "x", "--data", "d"], "x holds no run (no recipe.json)"),
         (["outliers", "nowhere", "--data", "x"], "nowhere holds no model"),
         (["report"], "RUNS is missing"),
         (["report", "nowhere"], "nowhere holds no run"),
@@ -156,10 +173,10 @@ def test_the_choices_are_those_of_the_library(written, known):
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(
-    arguments, message, igpt, tmp_path, monkeypatch
+    arguments, message, igpt, there, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    code, out, err = igpt(*arguments)
+    code, out, err = igpt(*(there.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith("igpt: ")
@@ -350,3 +367,35 @@ def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
     )
     assert done.returncode == 130
     assert done.stderr == "igpt: stopped; nothing half-written was left\n"
+
+
+def interrupted(folder, module, *arguments):
+    """Return what a command says whose work is stopped by Ctrl-C in the middle."""
+    name, _, function = module.rpartition(".")
+    code = (
+        f"import sys, {name} as module\n"
+        "def stop(*a, **k): raise KeyboardInterrupt\n"
+        f"module.{function} = stop\n"
+        "from igpt.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=folder, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 130
+    return done.stderr.splitlines()[-1]
+
+
+def test_after_ctrl_c_there_is_a_whole_line_to_paste(tmp_path):
+    said = interrupted(tmp_path, "igpt.quickstart.prepare_store", "quickstart", "--out", "my q")
+    assert said.endswith("; go on with igpt quickstart --out 'my q'")
+    (tmp_path / "my run").mkdir()
+    for name in ("my run/recipe.json", "d/store.json", "p"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    arguments = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out")
+    said = interrupted(tmp_path, "igpt.places.require_writable", "pretrain", *arguments, "my run")
+    assert said.endswith("; go on with igpt resume 'my run'")
+    said = interrupted(tmp_path, "igpt.places.require_writable", "pretrain", *arguments, "new")
+    assert said.endswith("nothing half-written was left")

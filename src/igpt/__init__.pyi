@@ -39,6 +39,7 @@ from igpt.runs.classify import classify_files as classify_files
 from igpt.runs.features import write_features as write_features
 from igpt.runs.finetune import finetune as finetune
 from igpt.runs.image_features import ImageGPTFeatures as ImageGPTFeatures
+from igpt.runs.info import info as info
 from igpt.runs.measure import evaluate_run as evaluate_run
 from igpt.runs.measure import few_labels_run as few_labels_run
 from igpt.runs.measure import masks_run as masks_run
@@ -61,6 +62,7 @@ from igpt.runs.search import search_finetuning as search_finetuning
 from igpt.runs.search import search_pretraining as search_pretraining
 from igpt.runs.similar import similar_files as similar_files
 from igpt.runs.verify import verify as verify
+from igpt.start import start as start
 from igpt.training.config import TrainingConfig as TrainingConfig
 
 __version__: str

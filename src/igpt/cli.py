@@ -9,7 +9,9 @@ the machine refuses where nothing expected it. Tracebacks are for faults of our 
 
 import errno
 import io
+import itertools
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -28,7 +30,10 @@ from cyclopts import (
 )
 
 from igpt.commands import check, draw, measure, photos, prepare, publish, train
+from igpt.commands.options import look_at
 from igpt.errors import ConfigError, IgptError, printable
+from igpt.places import kind_of, resuming
+from igpt.training.signals import Interrupted
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
 
@@ -40,6 +45,9 @@ _ADVICE = {
     errno.EIO: "the disk may be failing; copy what is on it",
 }
 """What to try, by the number of an error that no command knows how to explain."""
+
+_THEMSELVES = ("start", "quickstart", "resume", "search", "reproduce", "along")
+"""The commands that go on where they were stopped when they are given again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,16 +67,24 @@ def _run(arguments: Sequence[str]) -> int:
         _refuse_moved(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            app()(arguments)
+            command, bound, _ = app().parse_args(arguments)
+            look_at(bound)
+            command(*bound.args, **bound.kwargs)
     except CycloptsError as error:
         where = " ".join(["igpt", *(error.command_chain or ())])
         return _complain(f"{_line(error)} (see {where} --help)")
+    except Interrupted as error:
+        again = _to_go_on(arguments)
+        return _complain(f"{error.done}; go on with {again}" if again else str(error),
+                         code=error.exit_code)  # fmt: skip
     except IgptError as error:
-        return _complain(str(error), code=getattr(error, "exit_code", 2))
+        return _complain(str(error))
     except SystemExit as stop:  # of a command whose answer is no
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        return _complain("stopped; nothing half-written was left", code=130)
+        again = _to_go_on(arguments)
+        how = f"; go on with {again}" if again else ""
+        return _complain(f"stopped; nothing half-written was left{how}", code=130)
     except BrokenPipeError:
         return 1
     except Exception as error:
@@ -77,6 +93,17 @@ def _run(arguments: Sequence[str]) -> int:
             raise  # a fault of ours, which only its traceback explains
         return _complain(f"{reason} (IGPT_DEBUG=1 shows where)")
     return 0
+
+
+def _to_go_on(arguments: Sequence[str]) -> str:
+    """Return the line to type after Ctrl-C, quoted for a shell; empty if there is nothing to it."""
+    name = arguments[0] if arguments else ""
+    if name in _THEMSELVES:
+        return shlex.join(["igpt", *arguments])
+    outs = [value for option, value in itertools.pairwise(arguments) if option == "--out"]
+    outs += [argument[6:] for argument in arguments if argument.startswith("--out=")]
+    runs = [path for path in map(Path, outs) if kind_of(path) == "run"]
+    return resuming(runs[-1]) if name in ("pretrain", "finetune") and runs else ""
 
 
 def _of_the_machine(error: Exception) -> str | None:
@@ -163,7 +190,7 @@ def app() -> App:
     data.command(prepare.data_show, name="show")
     palette = App(name="palette", help="Find the few hundred colors that stand in for all.")
     palette.command(prepare.palette_fit, name="fit")
-    _add(app, "To begin with", prepare.quickstart, prepare.recipes)
+    _add(app, "To begin with", prepare.start, prepare.quickstart, prepare.recipes)
     _add(app, "Images to tokens", data, palette)
     _add(app, "Train", train.pretrain, train.finetune, train.resume, train.search)
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
@@ -172,7 +199,7 @@ def app() -> App:
     _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)
-    _add(app, "Check", check.verify)
+    _add(app, "Check", check.info, check.verify, check.doctor)
     others = Group.create_ordered("Other")
     for flag in ("--help", "--version"):
         app[flag].group = others

@@ -5,25 +5,18 @@ little about which digit it is; a network that has learned to predict the next p
 The experiments that chose canvas, network and time are in `docs/log.md`.
 """
 
-import functools
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from igpt.amounts import spoken
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import ConfigError
 from igpt.files import read_json, write_json
-from igpt.report.page import write_report
-from igpt.runs.finetune import FinetuneResult, finetune
-from igpt.runs.measure import evaluate_run, probe_run
-from igpt.runs.palette import files_beside, fit_palette_file
-from igpt.runs.pictures import complete_records
-from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import find_recipe, with_settings
-from igpt.runs.resume import ensure
 from igpt.runs.run import RunFolder
+from igpt.stages import Stages, say
 from igpt.values import from_dict, to_dict
 
 RECIPE = "digits-quickstart"
@@ -52,7 +45,7 @@ class QuickstartResult:
             (f"pretrained, layer {self.best_layer}", f"{self.best_layer_accuracy:.1%}"),
             ("fine-tuned for a minute", f"{self.fine_tuned_accuracy:.1%}"),
             ("test loss", f"{self.test_nats_per_pixel:.4f} nats per pixel"),
-            ("time", f"{self.seconds:.0f} s"),
+            ("time", spoken(self.seconds)),
         ]
         lines = [f"  {name:32} {value}" for name, value in rows]
         return "\n".join(
@@ -78,46 +71,36 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartR
     recipe = with_settings(
         find_recipe(RECIPE), [f"training.seed={seed}", f"finetune.training.seed={seed}"]
     )
-    data, palette = out / "data", out / "palette.npy"
-    run, tuned = out / "pretrain", out / "finetune"
-    if run.exists():
-        known = RunFolder.open(run).pretraining.recipe.training.seed
+    data = out / "data"
+    stages = Stages(out=out, data=data, recipe=recipe, name=RECIPE, device=device, seed=seed)
+    if stages.run.exists():
+        known = RunFolder.open(stages.run).pretraining.recipe.training.seed
         if known != seed:
             raise ConfigError(
                 f"{out} holds a quickstart with seed {known}, not {seed}; choose another --out"
             )
-    if (out / "summary.json").is_file() and (out / "report.html").is_file():
+    if (out / "summary.json").is_file() and stages.page.is_file():
         return from_dict(QuickstartResult, read_json(out / "summary.json"), name="summary.json")
 
-    _say(1, f"images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
+    say(f"[1/6] images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
     if not (data / "store.json").exists():
         size = recipe.model.image_size
-        config = StoreConfig(image_size=size, placements=PLACEMENTS, seed=seed)
-        prepare_store("digits", data, config)
-    if not all(file.exists() for file in (palette, *files_beside(palette))):
-        fit_palette_file(
-            data, palette, size=recipe.model.colors, grey=True, seed=seed, overwrite=True
+        prepare_store(
+            "digits", data, StoreConfig(image_size=size, placements=PLACEMENTS, seed=seed)
         )
-    _say(2, "pretraining: predict the next pixel, without any label")
-    start = functools.partial(
-        pretrain, recipe, name=RECIPE, data=data, palette=palette, out=run, device=device
-    )
-    ensure(run, start, device=device)
-    _say(3, "likelihood of test images")
-    evaluation = evaluate_run(run, data=data, device=device, reuse=True)
-    _say(4, "linear probes of every layer, of raw pixels and of the network untrained")
-    probed = probe_run(run, data=data, device=device, reuse=True)
-    untrained = probe_run(run, data=data, untrained=True, device=device, seed=seed, reuse=True)
-    _say(5, "fine-tuning: now with labels")
-    start = functools.partial(
-        finetune, run, data=data, out=tuned, config=recipe.finetune, device=device
-    )
-    fitted = ensure(tuned, start, device=device)
-    _say(6, "half-seen digits, completed; report")
-    complete_records(run, data, seed=seed, device=device)
-    write_report([run, tuned], out / "report.html")
+    stages.fit_palette(recipe.model.colors, grey=True)
+    say("[2/6] pretraining: predict the next pixel, without any label")
+    stages.pretrain()
+    say("[3/6] likelihood of test images")
+    evaluation = stages.evaluate()
+    say("[4/6] linear probes of every layer, of raw pixels and of the network untrained")
+    probed, untrained = stages.probe(), stages.probe(untrained=True)
+    say("[5/6] fine-tuning: now with labels")
+    tuned_accuracy = stages.finetune().test_accuracy
+    say("[6/6] half-seen digits, completed; report")
+    stages.complete()
+    stages.report()
     assert probed.raw_pixels is not None
-    tuned_accuracy = fitted.require("finetune.json", FinetuneResult).test_accuracy
     assert tuned_accuracy is not None
     result = QuickstartResult(
         raw_pixel_accuracy=probed.raw_pixels.test_accuracy,
@@ -130,7 +113,3 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartR
     )
     write_json(out / "summary.json", to_dict(result))
     return result
-
-
-def _say(stage: int, text: str) -> None:
-    print(f"[{stage}/6] {text}", file=sys.stderr, flush=True)

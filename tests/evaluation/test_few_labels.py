@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from tests.conftest import blobs, random_model
+from tests.conftest import blobs, random_model, random_records
 
 from igpt.data.store import Records
 from igpt.errors import ConfigError, DataError
@@ -14,6 +14,7 @@ from igpt.evaluation.few_labels import (
     copies,
     few_labels,
     few_labels_accuracy,
+    fitting_labels,
 )
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -143,10 +144,21 @@ def test_one_label_a_class_is_enough_to_say_something():
     )
 
 
+@pytest.mark.parametrize(
+    ("smallest", "counts"), [(2, (2,)), (4, (4,)), (30, (4, 25)), (500, (4, 25, 400))]
+)
+def test_by_default_as_many_labels_are_asked_for_as_every_class_has(smallest, counts):
+    labels = np.repeat([0, 1], [600, smallest])
+    records = dataclasses.replace(random_records(len(labels)), labels=labels)
+    assert fitting_labels(records) == counts
+
+
 def test_what_cannot_be_drawn_is_refused():
     labels = np.array([0, 0, 0, 1, 1])
     with pytest.raises(DataError, match="class 1 has 2 images; ask for 2 or fewer"):
         balanced_subset(labels, 3, seed=0)
+    with pytest.raises(DataError, match="class 'bee' has 2 images; ask for 2 or fewer"):
+        balanced_subset(labels, 3, seed=0, class_names=("ant", "bee"))
     with pytest.raises(ConfigError, match="labels_per_class must be at least 1, got 0"):
         balanced_subset(labels, 0, seed=0)
     with pytest.raises(ConfigError, match="a subset and a penalty, got 0 and 13"):

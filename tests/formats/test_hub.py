@@ -9,11 +9,12 @@ from tests.fake_hub import COMMIT, FakeHub
 
 from igpt.cli import main
 from igpt.errors import CheckpointError
-from igpt.formats.hub import fetch, is_hub_name
+from igpt.formats.hub import fetch
 from igpt.formats.huggingface import write_huggingface
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.places import is_hub_name
 
 SMALL = ["config.json", "preprocessor_config.json"]
 

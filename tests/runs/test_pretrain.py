@@ -71,7 +71,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(given, tmp_path, mon
         return {"loss": losses["loss"] * (float("nan") if len(seen) == 7 else 1)}
 
     monkeypatch.setattr("igpt.runs.pretrain.autoregressive", breaks_at_step_six)
-    with pytest.raises(TrainingDiverged, match=r"the loss of step 6 is nan; the last good state"):
+    with pytest.raises(TrainingDiverged, match=r"the loss of step 7 is nan; the last good state"):
         pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)
     for name, weight in igpt.load(tmp_path / "run").model.state_dict().items():
         assert weight.isfinite().all(), name

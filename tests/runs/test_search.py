@@ -18,7 +18,8 @@ from igpt.evaluation.classifier import accuracy, score
 from igpt.files import read_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.report.page import write_report
-from igpt.runs.finetune import FinetuneResult
+from igpt.runs.finetune import FinetuneResult, config_for, finetune
+from igpt.runs.measure import evaluate_run
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
 from igpt.runs.run import RunFolder
@@ -182,7 +183,7 @@ def test_a_folder_of_something_else_is_refused(given, tmp_path):
     run = out / "rate-0.01"
     with pytest.raises(ConfigError, match="already holds a run"):
         search_pretraining(RECIPE, out=run, rates=[0.01], **given)
-    with pytest.raises(CheckpointError, match="is a search of several runs; give one of those"):
+    with pytest.raises(CheckpointError, match="is a search of learning rates that is not finished"):
         resume(out)
     (out / "search.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"search\.json is damaged"):
@@ -290,3 +291,18 @@ def test_other_weights_are_another_search(tuning, tmp_path, given):
     other = pretrain(with_training(RECIPE, learning_rate=0.001), out=tmp_path / "other", **given)
     with pytest.raises(ConfigError, match=r"other settings \(weights\)"):
         search_finetuning(**{**options, "source": other.path})
+
+
+def test_the_folder_of_a_finished_search_is_the_run_it_came_out_with(given, tmp_path):
+    out = tmp_path / "a"
+    result = search_pretraining(RECIPE, out=out, rates=[0.01, 1e-6], **given)
+    data = {"data": given["data"], "device": "cpu"}
+    assert RunFolder.open(out).path == out / result.run == out / "rate-0.01"
+    assert igpt.load(out).identity == igpt.load(out / "rate-0.01").identity
+    evaluate_run(out, **data)
+    assert (out / "rate-0.01" / "evaluation.json").is_file()
+    tuned = finetune(out, out=tmp_path / "tuned", config=config_for(out), **data)
+    assert tuned.settings.model == RECIPE.model
+    write_report([out, tuned.path], tmp_path / "report.html")
+    with pytest.raises(ConfigError, match=r"is a run of the search .*/a, which has told its"):
+        resume(out, steps=99, device="cpu")

@@ -52,7 +52,7 @@ class Training:
 
         return fit(
             self.folder, pretrained, training=config, objective=autoregressive, batch_at=batch_at,
-            validate=validate, fingerprint="a", early_stop=self.early_stop,
+            validate=validate, fingerprint="a", records=40, early_stop=self.early_stop,
             snapshot_steps=self.snapshots, seconds=seconds,
         )  # fmt: skip
 

@@ -126,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_before_it_harms_the_weights():
         model, build_optimizer(model, config),
         objective=poisoned, batch_at=batch_at, config=config,
     )  # fmt: skip
-    with pytest.raises(TrainingDiverged, match=r"the loss of step 2 is nan; .* below 0\.01"):
+    with pytest.raises(TrainingDiverged, match=r"the loss of step 3 is nan; .* below 0\.01"):
         for _ in steps:
             kept.update({name: p.clone() for name, p in model.state_dict().items()})
     for name, weight in model.state_dict().items():
@@ -138,7 +138,7 @@ def test_gradients_that_are_no_numbers_stop_it_too():
         loss = autoregressive(model, tokens)["loss"]
         return {"loss": loss + (model.token_embedding * 0).sum().sqrt()}  # whose slope at 0 is inf
 
-    with pytest.raises(TrainingDiverged, match=r"the gradient norm of step 0 is (nan|inf)"):
+    with pytest.raises(TrainingDiverged, match=r"the gradient norm of step 1 is (nan|inf)"):
         fit(TrainingConfig(steps=2), objective=steep)
 
 

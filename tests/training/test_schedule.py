@@ -1,10 +1,11 @@
+import dataclasses
 import math
 
 import pytest
 
 from igpt.errors import ConfigError
 from igpt.training.config import TrainingConfig
-from igpt.training.schedule import learning_rate_at
+from igpt.training.schedule import Longer, learning_rate_at
 
 
 def config(**settings):
@@ -40,6 +41,52 @@ def test_a_warm_up_may_be_given_in_epochs():
 
 def test_a_constant_rate_stays():
     assert learning_rate_at(70, config(schedule="constant", warmup_steps=0)) == 0.2
+
+
+def test_a_run_on_its_way_is_stretched_from_where_it_is():
+    change = Longer.of(config(), after=55, steps=200)
+    longer = [learning_rate_at(step, config(steps=200), [change]) for step in range(201)]
+    assert longer[:55] == [learning_rate_at(step, config()) for step in range(55)]
+    assert longer[55:] == [learning_rate_at(step, config(steps=200)) for step in range(55, 201)]
+    assert "stretched from here on, to zero at step 200" in change.described(config())
+
+
+def test_a_run_at_its_end_is_warmed_up_again_to_half_and_goes_down_anew():
+    change = Longer.of(config(), after=100, steps=300)
+    rates = [learning_rate_at(step, config(steps=300), [change]) for step in range(301)]
+    assert rates[:100] == [learning_rate_at(step, config()) for step in range(100)]
+    assert rates[100:110] == pytest.approx([0.01 * (step + 1) for step in range(10)])
+    assert max(rates[100:]) == rates[109] == rates[110] == pytest.approx(0.1)
+    assert rates[205] == pytest.approx(0.05)  # half-way between 110 and 300
+    assert rates[300] == pytest.approx(0)
+    assert "warmed up again, to 0.1 (half" in change.described(config())
+
+
+def test_few_more_steps_are_warmed_up_for_a_tenth_of_them():
+    change = Longer.of(config(), after=100, steps=120)
+    rates = [learning_rate_at(step, config(steps=120), [change]) for step in (100, 101, 102, 119)]
+    assert rates[:3] == pytest.approx([0.05, 0.1, 0.1])
+    assert rates[3] < 0.002
+
+
+def test_more_steps_may_be_given_again_and_again():
+    first = Longer.of(config(), after=100, steps=300)
+    second = Longer.of(config(steps=300), after=200, steps=400)  # on the way down once more
+    third = Longer.of(config(steps=400), after=400, steps=500)
+    rates = [learning_rate_at(step, config(steps=500), [first, second, third])
+             for step in (50, 150, 255, 399, 410)]  # fmt: skip
+    assert rates[0] == learning_rate_at(50, config())
+    assert rates[1] == learning_rate_at(150, config(steps=300), [first])
+    assert rates[2] == pytest.approx(0.05)  # half-way between 110 and 400
+    assert rates[3] < 0.0001
+    assert rates[4] == pytest.approx(0.1)
+
+
+def test_a_constant_rate_stays_however_long():
+    constant = config(schedule="constant", warmup_steps=0)
+    change = Longer.of(constant, after=100, steps=200)
+    assert learning_rate_at(150, dataclasses.replace(constant, steps=200), [change]) == 0.2
+    assert change.described(constant) == "the rate stays constant"
 
 
 @pytest.mark.parametrize(

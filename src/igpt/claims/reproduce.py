@@ -145,10 +145,7 @@ def _measure(
         except OutOfTime:
             break
         except Interrupted as error:
-            raise Interrupted(
-                f"{str(error).partition(';')[0]}; go on with the same command",
-                signal_number=error.signal_number,
-            ) from error
+            raise Interrupted(error.done, signal_number=error.signal_number) from error
     return measured, diverged
 
 

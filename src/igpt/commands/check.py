@@ -1,9 +1,26 @@
-"""Seeing that files are still what igpt wrote."""
+"""What is there: what a run or store is, whether its files are whole, whether the machine is."""
 
 import sys
 from pathlib import Path
 
 from igpt.commands.options import Json, show
+
+
+def info(path: Path, /, *, as_json: Json = False) -> None:
+    """Say what a run, search, store, model folder or palette is, and what of it can go.
+
+        igpt info runs/a
+
+    That is: what was done with it (recipe, steps, results that are kept), what it takes on the
+    disk, and what is lost by removing which part. Of a folder with several of these, a line each.
+
+    Args:
+        path: What to describe.
+    """
+    from igpt.runs.info import info as described
+
+    result = described(path)
+    show(result, as_json=as_json, text=result.table())
 
 
 def verify(path: Path, /, *, as_json: Json = False) -> None:
@@ -21,4 +38,22 @@ def verify(path: Path, /, *, as_json: Json = False) -> None:
     result = verified(path)
     show(result, as_json=as_json, text=result.table())
     if not result.whole:
+        sys.exit(1)
+
+
+def doctor(*, hub: bool = False, as_json: Json = False) -> None:
+    """Say what igpt finds here: versions, devices, threads, disk; and what is wrong with it.
+
+        igpt doctor
+
+    Exit code 1: something is wrong that stops igpt; its line says what to do.
+
+    Args:
+        hub: Also ask whether the Hugging Face hub can be reached.
+    """
+    from igpt.doctor import examine
+
+    result = examine(hub=hub)
+    show(result, as_json=as_json, text=result.table())
+    if not result.well:
         sys.exit(1)

@@ -17,6 +17,8 @@ from igpt.commands.options import (
     Run,
     Seed,
     Solver,
+    Stored,
+    Trained,
     show,
 )
 
@@ -76,7 +78,7 @@ def probe(
 
 
 def few_labels(
-    run: Run, /, *, data: Data, labels: tuple[Count, ...] = (4, 25, 400),
+    run: Run, /, *, data: Data, labels: tuple[Count, ...] = (),
     subsets: Count = 5, layer: Layer = None,
     fine_tune: Annotated[int, Parameter(metavar="STEPS", validator=Number(gte=0, lt=COUNTS))] = 0,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
@@ -86,14 +88,15 @@ def few_labels(
         igpt few-labels runs/a --data data/photos --labels 4 --labels 25
 
     Args:
-        labels: Labels of each class; again for more rows.
+        labels: Labels of each class; again for more rows; by default 4, 25 and 400, as far as the
+            smallest class has them.
         subsets: Random draws of each.
         fine_tune: Also fine-tune all weights on each subset, for so many steps.
     """
     from igpt.runs.measure import few_labels_run
 
     result = few_labels_run(
-        run, data=data, labels_per_class=labels, subsets=subsets, layer=layer,
+        run, data=data, labels_per_class=labels or None, subsets=subsets, layer=layer,
         finetune_steps=fine_tune, seed=seed, device=device,
     )  # fmt: skip
     show(result, as_json=as_json)
@@ -116,7 +119,7 @@ def masks(
     show(result, as_json=as_json)
 
 
-def along(run: Path, /, *, data: Data, device: Device = "auto", as_json: Json = False) -> None:
+def along(run: Trained, /, *, data: Data, device: Device = "auto", as_json: Json = False) -> None:
     """Measure loss and probes of RUN as it was on the way, and at its end.
 
         igpt along runs/a --data data/photos
@@ -132,7 +135,7 @@ def along(run: Path, /, *, data: Data, device: Device = "auto", as_json: Json = 
 
 
 def outliers(
-    run: Run, /, *, data: Data, other: tuple[Path, ...] = (), images: Count = 1000,
+    run: Run, /, *, data: Data, other: tuple[Stored, ...] = (), images: Count = 1000,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Try to tell foreign images from RUN's own test images by their likelihood.

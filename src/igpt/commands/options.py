@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
+from inspect import BoundArguments
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -13,6 +14,7 @@ from cyclopts.validators import Number
 from igpt.errors import ConfigError, DataError
 from igpt.model.config import SamplingConfig
 from igpt.pixels.filters import ResamplingFilter
+from igpt.places import require_file, require_model, require_run, require_store
 from igpt.values import SEEDS, to_dict
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
@@ -20,8 +22,29 @@ Head = Literal["colors", "classes"]
 Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
 Target = Literal["igpt", "huggingface"]
 
-Run = Annotated[Path, Parameter(help="Run or model folder, or a name on the Hugging Face hub.")]
-Data = Annotated[Path, Parameter(help="Record store to read.")]
+
+@dataclass(frozen=True)
+class Looked:
+    """Says of an argument, in its annotation, that something has to be at the path it gives.
+
+    The command line looks before the command runs, so that a wrong path costs no import of torch.
+    """
+
+    require: Callable[[Path], None]
+
+
+Run = Annotated[
+    Path,
+    Parameter(help="Run or model folder, or a name on the Hugging Face hub."),
+    Looked(require_model),
+]
+Trained = Annotated[Path, Looked(require_run)]
+"""The folder of a run, and no other model."""
+Stored = Annotated[Path, Looked(require_store)]
+"""The folder of a record store."""
+
+Data = Annotated[Path, Parameter(help="Record store to read."), Looked(require_store)]
+Palette = Annotated[Path, Parameter(help="Palette file."), Looked(require_file)]
 Layer = Annotated[int | None, Parameter(help="Layer to read; the best of igpt probe by default.")]
 Layers = Annotated[
     tuple[int, ...],
@@ -74,14 +97,44 @@ class Training:
         return self.asked if self.steps is None else (*self.asked, f"training.steps={self.steps}")
 
 
+def look_at(bound: BoundArguments) -> None:
+    """See that there is something at the paths that a command is to read.
+
+    Raises:
+        IgptError: There is nothing, or something else.
+    """
+    for name, value in bound.arguments.items():
+        _look(bound.signature.parameters[name].annotation, value)
+
+
+def _look(hint: Any, value: Any) -> None:
+    if is_dataclass(value):
+        for name, inner in get_type_hints(type(value), include_extras=True).items():
+            _look(inner, getattr(value, name))
+    elif get_origin(hint) is Annotated:
+        inner, *notes = get_args(hint)
+        for note in notes:
+            if isinstance(note, Looked):
+                note.require(value)
+        _look(inner, value)
+    elif isinstance(value, tuple):
+        inner = get_args(hint)[0] if get_origin(hint) is tuple else hint  # as of *images
+        for item in value:
+            _look(inner, item)
+    elif value is not None:
+        for inner in get_args(hint):
+            _look(inner, value)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
     """Where images to draw come from, if not from files, and where drawings go."""
 
-    data: Annotated[Path | None, Parameter(help="Test images of this store instead of files.")] = (
-        None
-    )
+    data: Annotated[
+        Annotated[Path, Looked(require_store)] | None,
+        Parameter(help="Test images of this store instead of files."),
+    ] = None
     count: Count | None = None
     """With --data: how many; 8 by default."""
     out: Path | None = None

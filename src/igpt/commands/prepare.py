@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from igpt.commands.options import Count, Device, Json, Overwrite, Seed, show
+from igpt.commands.options import Count, Device, Json, Overwrite, Seed, Settings, Stored, show
 from igpt.data.config import StoreConfig
 from igpt.values import to_dict
 
@@ -27,6 +27,31 @@ def quickstart(
 
     result = quickstart(out, device=device, seed=seed)
     show(result, as_json=as_json, text=result.table(out))
+
+
+def start(
+    source: str, /, *, minutes: float = 20.0, out: Path | None = None, asked: Settings = (),
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Go from a folder of images to a network, a classifier and a report, in one command.
+
+        igpt start photos/ --minutes 20
+
+    SOURCE is what igpt data prepare takes, class folders as labels, or a record store. What is
+    chosen, by the images and by a timed step of the network here, is said before the training:
+    image size, palette, network, steps. Stopped in any way, the same line goes on. The trainings
+    take as many steps as fit into the minutes, or fewer, where more would be learned by heart.
+
+    Args:
+        source: Where the images are.
+        minutes: For everything from the palette to the report.
+        out: Folder for all of it; runs/ and the name of the source by default.
+    """
+    place = out or Path("runs") / (Path(source).resolve().stem or "start")
+    from igpt.start import start
+
+    result = start(source, out=place, minutes=minutes, device=device, seed=seed, settings=asked)
+    show(result, as_json=as_json, text=result.table(place))
 
 
 def recipes(name: str | None = None, /) -> None:
@@ -76,7 +101,7 @@ def data_prepare(
     print(prepare_store(source, out, config, palette=palette).summary())
 
 
-def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:
+def data_show(store: Stored, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:
     """Draw some records of every class, to see what STORE holds, and print its account.
 
         igpt data show data/photos --out sheet.png
@@ -98,7 +123,7 @@ def data_show(store: Path, /, *, out: Path, overwrite: Overwrite = False, seed: 
 
 
 def palette_fit(
-    store: Path, /, *, out: Path, overwrite: Overwrite = False,
+    store: Stored, /, *, out: Path, overwrite: Overwrite = False,
     size: Annotated[int, Parameter(validator=Number(gte=2, lte=65536))] = 512, grey: bool = False,
     image_size: Count | None = None, seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip

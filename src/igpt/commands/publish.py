@@ -8,12 +8,23 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveFloat
 
-from igpt.commands.options import Count, Data, Device, Head, Json, Overwrite, Settings, Target, show
+from igpt.commands.options import (
+    Count,
+    Data,
+    Device,
+    Head,
+    Json,
+    Overwrite,
+    Settings,
+    Target,
+    Trained,
+    show,
+)
 from igpt.errors import ConfigError, IgptError
 
 
 def report(
-    runs: tuple[Path, ...], /, *, out: Path = Path("report.html"), overwrite: Overwrite = False
+    runs: tuple[Trained, ...], /, *, out: Path = Path("report.html"), overwrite: Overwrite = False
 ) -> None:
     """Show RUNS on one page that needs nothing else; an earlier report there is replaced.
 

@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from igpt.commands.options import Device, FromScratch, Json, Run, Training, show
+from igpt.commands.options import (
+    Count,
+    Device,
+    FromScratch,
+    Json,
+    Palette,
+    Run,
+    Trained,
+    Training,
+    show,
+)
 from igpt.errors import ConfigError, nearest_name
+from igpt.places import require_model, require_room
 
 if TYPE_CHECKING:
     from igpt.runs.recipes import FinetuneConfig, Recipe
     from igpt.runs.run import RunFolder
-
-Palette = Annotated[Path, Parameter(help="Palette file.")]
 
 
 def pretrain(recipe: str, /, *, palette: Palette, training: Training) -> None:
@@ -27,10 +36,12 @@ def pretrain(recipe: str, /, *, palette: Palette, training: Training) -> None:
     Args:
         recipe: Its name, as igpt recipes lists them.
     """
+    wanted = _recipe(recipe, training.settings)
+    require_room(training.out)
     from igpt.runs.pretrain import pretrain
 
     run = pretrain(
-        _recipe(recipe, training.settings), name=recipe, data=training.data, palette=palette,
+        wanted, name=recipe, data=training.data, palette=palette,
         out=training.out, device=training.device, seconds=training.seconds,
         fold_validation=training.fold_validation,
     )  # fmt: skip
@@ -44,6 +55,7 @@ def finetune(run: Run, /, *, training: Training, from_scratch: FromScratch = Fal
 
     What can be set is the part "finetune" of a recipe: --set dropout=0.1
     """
+    require_room(training.out)
     from igpt.runs.finetune import finetune
 
     tuned = finetune(
@@ -55,21 +67,28 @@ def finetune(run: Run, /, *, training: Training, from_scratch: FromScratch = Fal
 
 
 def resume(
-    run: Path, /, *, data: Path | None = None, seconds: float | None = None,
-    device: Device = "auto", as_json: Json = False,
+    run: Trained, /, *, steps: Count | None = None, data: Path | None = None,
+    seconds: float | None = None, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Go on with a RUN that was stopped, of pretraining or fine-tuning, as if nothing had been.
 
         igpt resume runs/a
 
+    With --steps it is trained further than it was to be. A cosine (or line) that is still on its
+    way down is stretched to the new number from there on. One that had come to its end begins
+    again: warmed up to half of the rate it had, and down to zero at the new last step. A constant
+    rate stays. The run keeps the change, in longer.json; a fine-tuning that has ended is not
+    trained further, as the test images have been measured with it.
+
     Args:
         run: Its folder.
+        steps: Steps in all, other than it began with; more than it has done.
         data: Where its record store is, if it has moved.
         seconds: Stop again after so long.
     """
     from igpt.runs.resume import resume
 
-    _show_run(resume(run, data=data, device=device, seconds=seconds), as_json)
+    _show_run(resume(run, steps=steps, data=data, device=device, seconds=seconds), as_json)
 
 
 def _read_rates(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
@@ -102,7 +121,6 @@ def search(
         start: The name of a recipe, or else a run, a model folder or a name on the hub.
         rates: From high to low, such as 0.01,0.003,0.001; the paper's by default.
     """
-    from igpt.runs import search as searching
     from igpt.runs.recipes import RECIPES
 
     if any(setting.startswith("training.learning_rate=") for setting in training.settings):
@@ -110,8 +128,11 @@ def search(
     if start in RECIPES:
         if palette is None or from_scratch:
             raise ConfigError("the search of a recipe takes --palette, and no --from-scratch")
+        wanted = _recipe(start, training.settings)
+        from igpt.runs import search as searching
+
         result = searching.search_pretraining(
-            _recipe(start, training.settings), name=start, data=training.data, palette=palette,
+            wanted, name=start, data=training.data, palette=palette,
             out=training.out, rates=searching.PRETRAINING_RATES if rates is None else rates,
             fold_validation=training.fold_validation, device=training.device,
             seconds=training.seconds,
@@ -122,6 +143,9 @@ def search(
             raise ConfigError(f"there is no recipe or run {start!r}{nearest_name(start, RECIPES)}")
         if palette is not None:
             raise ConfigError(f"{run} has a palette of its own; leave out --palette")
+        require_model(run)
+        from igpt.runs import search as searching
+
         result = searching.search_finetuning(
             run, data=training.data, out=training.out,
             config=_finetuning(run, training.settings, from_scratch),
@@ -129,7 +153,9 @@ def search(
             fold_validation=training.fold_validation, device=training.device,
             seconds=training.seconds,
         )  # fmt: skip
-    outcome = f"{training.out / result.run}: the outcome" if result.run else ""
+    outcome = ""
+    if result.run:
+        outcome = f"{training.out / result.run}: the outcome, which {training.out} now stands for"
     show(result, as_json=training.as_json, also=outcome)
 
 

@@ -38,6 +38,7 @@ from igpt.files import digest, read_json
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import resize_images
 from igpt.pixels.preparation import Preparation
+from igpt.places import STORE, require_store
 from igpt.randomness import Stream, stream
 from igpt.seals import crc32c, fingerprint, unsealed
 from igpt.values import from_dict, to_dict
@@ -234,10 +235,8 @@ class RecordStore(StoreDescription):
         Raises:
             DataError: There is no store, or the file is damaged or of another format.
         """
-        file = path / "store.json"
-        if not file.is_file():
-            missing = "holds no store.json" if path.is_dir() else "does not exist"
-            raise DataError(f"{path} {missing}; make a record store there first, with `igpt data`")
+        file = path / STORE
+        require_store(path)
         values = unsealed(read_json(file, error=DataError), file, error=DataError)
         version = values.pop("format", FORMAT)
         if version not in (FORMAT, _WITHOUT_CHECKSUMS):

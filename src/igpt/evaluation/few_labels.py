@@ -37,6 +37,9 @@ from igpt.randomness import Stream, stream, stream_seed
 Labelled = tuple[Float[np.ndarray, "_record _feature"], Integer[np.ndarray, " _record"]]
 """Features and labels of the same records."""
 
+LABELS_PER_CLASS = (4, 25, 400)
+"""How many labels each class gets by default, as far as the smallest class has them."""
+
 _FOLDS = 4
 _HELD = 200  # records to hold out, if need be several times, since 40 say too little ...
 _REPEATS = 5  # ... but no more than so often each
@@ -100,8 +103,28 @@ class FewLabelsResult:
     rows: tuple[FewLabelsRow, ...]
 
 
+def drawn_from(store: RecordStore) -> Records:
+    """Return the records that subsets are drawn from: train, and validation if there is any."""
+    return store.split(FOLDED if "validation" in store.splits else "train")
+
+
+def fitting_labels(records: Records) -> tuple[int, ...]:
+    """Return the default numbers of labels that every class has; where none is so small, its size.
+
+    Raises:
+        DataError: There are no labels.
+    """
+    smallest = int(np.unique(records.require_labels(), return_counts=True)[1].min())
+    return tuple(count for count in LABELS_PER_CLASS if count <= smallest) or (smallest,)
+
+
 def balanced_subset(
-    labels: Integer[np.ndarray, " record"], labels_per_class: int, *, seed: int, subset: int = 0
+    labels: Integer[np.ndarray, " record"],
+    labels_per_class: int,
+    *,
+    seed: int,
+    subset: int = 0,
+    class_names: Sequence[str] | None = None,
 ) -> Int64[np.ndarray, " chosen"]:
     """Return the numbers of `labels_per_class` records of every class, drawn without repeats.
 
@@ -118,9 +141,11 @@ def balanced_subset(
     for label in np.unique(labels):
         records = np.flatnonzero(labels == label)
         if len(records) < labels_per_class:
+            name = label if class_names is None else repr(class_names[label])
+            least = np.unique(labels, return_counts=True)[1].min()
             raise DataError(
-                f"{labels_per_class} labels a class are wanted, but class {label} has "
-                f"{len(records)} images; ask for {len(records)} or fewer"
+                f"{labels_per_class} labels a class are wanted, but class {name} has "
+                f"{len(records)} images; ask for {least} or fewer"
             )
         chosen.append(generator.permutation(records)[:labels_per_class])
     return np.concatenate(chosen)
@@ -151,7 +176,7 @@ def few_labels(
     store: RecordStore,
     *,
     layer: int,
-    labels_per_class: Sequence[int] = (4, 25, 400),
+    labels_per_class: Sequence[int],
     subsets: int = 5,
     seed: int = 0,
     fine_tuned: Callable[[Records], float] | None = None,
@@ -178,11 +203,14 @@ def few_labels(
     Source: Chen et al. 2020, section 4.7.
     """
     pretrained.model.config.check_layer(layer)
-    train = store.split(FOLDED if "validation" in store.splits else "train")
+    train = drawn_from(store)
     test = store.split("test")
     labels, test_labels = train.require_labels(), test.require_labels()
     drawn = {
-        count: [balanced_subset(labels, count, seed=seed, subset=n) for n in range(subsets)]
+        count: [
+            balanced_subset(labels, count, seed=seed, subset=subset, class_names=train.class_names)
+            for subset in range(subsets)
+        ]
         for count in labels_per_class
     }
     read = np.unique(np.concatenate([part for parts in drawn.values() for part in parts]))

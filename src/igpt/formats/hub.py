@@ -8,7 +8,6 @@ HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.repo
 the hub's errors mean to the user is said here for both.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +35,6 @@ _MEANINGS = {
 """What the errors of `huggingface_hub` mean to the user, by class; the nearest base counts."""
 
 _SMALL_FILES = ("preprocessor_config.json", "palette.npy", "*.index.json")
-
-
-def is_hub_name(name: str) -> bool:
-    """Return whether this has the form of a model's name on the hub, `owner/name`."""
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
 
 
 def fetch(name: str, *, revision: str | None = None) -> Path:

@@ -14,13 +14,14 @@ from typing import Literal
 
 import torch
 
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import ConfigError
 from igpt.files import read_json
-from igpt.formats.hub import fetch, is_hub_name
+from igpt.formats.hub import fetch
 from igpt.formats.huggingface import read_huggingface
 from igpt.formats.tensorflow import read_tensorflow
 from igpt.formats.tensorflow_checkpoint import is_checkpoint
 from igpt.model.pretrained import Pretrained, load_folder
+from igpt.places import is_on_hub, no_model, run_of
 
 Kind = Literal["igpt", "huggingface", "tensorflow"]
 
@@ -74,8 +75,8 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
         CheckpointError: There is no model.
         ConfigError: A revision of something that is not on the hub.
     """
-    path = Path(source)
-    if is_hub_name(str(source)) and not path.parent.is_dir():  # runs/typo is no hub name
+    path = run_of(Path(source))
+    if is_on_hub(path):
         path = fetch(str(source), revision=revision)
     elif revision is not None and path.exists():
         raise ConfigError(f"{source} is on this machine; --revision goes with a hub name")
@@ -86,12 +87,4 @@ def locate(source: Path | str, *, revision: str | None = None) -> tuple[Path, Ki
         return path, "huggingface" if "model_type" in read_json(config) else "igpt"
     if is_checkpoint(path):
         return path, "tensorflow"
-    if is_hub_name(str(source)) and not path.exists():
-        raise CheckpointError(
-            f"there is no {path}, and since there is a folder {path.parent} here, no model of that "
-            "name was looked for on the hub; check the name, or call it from another folder"
-        )
-    raise CheckpointError(
-        f"{path} holds no model (no config.json, no model/config.json, no TensorFlow checkpoint); "
-        "give the folder of a run that has saved a checkpoint, or another model"
-    )
+    raise no_model(path)

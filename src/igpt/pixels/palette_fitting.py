@@ -65,6 +65,7 @@ def fit_palette(
     from threadpoolctl import threadpool_limits
 
     generator = stream(Stream.PALETTE, seed)
+    doing = tqdm(desc="palette: counting colors", bar_format="{desc} ({elapsed})", disable=None)
     pixels = to_grey(images.reshape(-1, 3)) if grey else images.reshape(-1, 3)
     all_colors = distinct, counts = _count_colors(pixels)
     if len(distinct) == 1:
@@ -87,10 +88,12 @@ def fit_palette(
     points = (unpack_colors(distinct) / 127.5 - 1).astype(np.float32)
     start = _draw(len(points), min(max(_START_COLORS, size), len(points)), generator)
     # On one thread: several add up their shares in the order in which they happen to end.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with doing, threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the docstring says "at most"
+        doing.set_description_str(f"palette: choosing {size} of {len(start):,} colors")
         first = KMeans(size, n_init=1, max_iter=1, random_state=int(generator.integers(2**32)))
         first.fit(points[start], sample_weight=counts[start])
+        doing.set_description_str(f"palette: k-means over {len(points):,} colors")
         means = KMeans(size, init=first.cluster_centers_, n_init=1, max_iter=iterations)
         means.fit(points, sample_weight=counts)
     centers = means.cluster_centers_

@@ -11,10 +11,11 @@ from pathlib import Path
 from igpt.errors import ConfigError
 from igpt.files import require_writable, written_aside
 from igpt.formats.convert import Target, what_is_left_out
-from igpt.formats.hub import errors_explained, is_hub_name
+from igpt.formats.hub import errors_explained
 from igpt.formats.huggingface import write_huggingface
 from igpt.formats.load import load
 from igpt.outputs import require_outside
+from igpt.places import is_hub_name
 from igpt.report.card import model_card
 
 

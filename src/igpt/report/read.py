@@ -195,7 +195,7 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         label=label,
         color=color,
         settings=folder.settings,
-        palette=folder.palette if (path / "palette.npy").is_file() else None,
+        palette=folder.palette if (folder.path / "palette.npy").is_file() else None,
         metrics=_read_metrics(folder),
         evaluation=current.evaluation(),
         probe=current.read("probe.json", LayerProbes),

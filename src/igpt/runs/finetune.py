@@ -28,6 +28,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
+from igpt.places import require_room, run_of
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
@@ -100,7 +101,7 @@ def finetune(
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    RunFolder.require_room(out)
+    require_room(out)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)
@@ -137,7 +138,7 @@ def config_for(source: Path, *, from_scratch: bool = False) -> FinetuneConfig:
         CheckpointError: The run's recipe is damaged.
     """
     recipe = Recipe()
-    if (source / "recipe.json").is_file():
+    if RunFolder.is_at(run_of(source)):
         settings = RunFolder.open(source).settings
         if isinstance(settings, PretrainSettings):
             recipe = settings.recipe
@@ -305,13 +306,14 @@ def go_on(
         batch_at=begun.batches.at,
         validate=validate,
         fingerprint=run.fingerprint,
+        records=len(records),
+        longer=run.longer,
         early_stop=None if folded else stop,
         seconds=seconds,
     )
     if not memory.finished:
         run.say(
-            f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with igpt resume "
-            f"{run.path}"
+            f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with {run.resuming}"
         )
         return run
     if run.read("finetune.json", FinetuneResult) is None:
@@ -345,7 +347,7 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"
-        run.say(
+        run.note(
             f"{run.path}: test accuracy {tested.accuracy:.1%} with the weights of step "
             f"{result.best_step}{beside}"
         )

@@ -26,7 +26,12 @@ import numpy as np
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.classifier import accuracy
-from igpt.evaluation.few_labels import FewLabelsResult, few_labels
+from igpt.evaluation.few_labels import (
+    FewLabelsResult,
+    drawn_from,
+    few_labels,
+    fitting_labels,
+)
 from igpt.evaluation.likelihood import LikelihoodResult, evaluate
 from igpt.evaluation.masks import MasksResult, class_mask_ensemble, mask_ensemble
 from igpt.evaluation.outliers import OutliersResult, compare_losses
@@ -210,7 +215,7 @@ def few_labels_run(
     path: Path,
     *,
     data: Path,
-    labels_per_class: Sequence[int] = (4, 25, 400),
+    labels_per_class: Sequence[int] | None = None,
     subsets: int = 5,
     layer: int | None = None,
     finetune_steps: int = 0,
@@ -225,7 +230,8 @@ def few_labels_run(
     the paper found to do worse (section 4.7). As there are no other labels to stop by, that takes a
     fixed number of steps, with the rates and losses of `config`, by default the run's recipe.
 
-    Arguments as in `igpt.evaluation.few_labels.few_labels`; the default `layer` is the run's best
+    Arguments as in `igpt.evaluation.few_labels.few_labels`; the default of `labels_per_class` is
+    what fits (`fitting_labels`), and the default `layer` is the run's best
     in `probe.json`, which was chosen on validation images with all training labels.
 
     Raises:
@@ -233,6 +239,9 @@ def few_labels_run(
         DataError: No labels, or a class with too few images.
     """
     tuning = (config or config_for(path)) if finetune_steps else None
+
+    def counts(store: RecordStore) -> tuple[int, ...]:
+        return tuple(labels_per_class or fitting_labels(drawn_from(store)))
 
     def layer_of(store: RecordStore) -> int | None:
         row = kept_row(path, store, None) if layer is None else None
@@ -252,7 +261,7 @@ def few_labels_run(
             raise not_probed(path, store, None, ", or give --layer")
         how = "best on validation with all labels (probe.json)" if layer is None else "given"
         result = few_labels(
-            pretrained, store, layer=read, labels_per_class=labels_per_class, subsets=subsets,
+            pretrained, store, layer=read, labels_per_class=counts(store), subsets=subsets,
             seed=seed, fine_tuned=fine_tuned if finetune_steps else None,
         )  # fmt: skip
         rows = result.rows
@@ -268,7 +277,7 @@ def few_labels_run(
 
     def settings(store: RecordStore) -> dict[str, Any]:
         return {
-            "seed": seed, "labels_per_class": labels_per_class, "subsets": subsets,
+            "seed": seed, "labels_per_class": counts(store), "subsets": subsets,
             "layer": layer, "read": layer_of(store), "finetune_steps": finetune_steps,
             "config": tuning,
         }  # fmt: skip

@@ -1,6 +1,7 @@
 """A palette file from a record store, with a report of what it costs."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def fit_palette_file(
     train = records.split("train")
     if side != records.config.image_size:
         train = train.sample(most_resized, seed)
+    print(
+        f"fitting {size} {'greys' if grey else 'colors'} to {len(train):,} images of {side}x{side} "
+        "pixels: seconds for a few hundred images, half a minute for fifty thousand",
+        file=sys.stderr,
+    )
     palette = fit_palette(images_at_size(train, side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
     held_out, shown = (

@@ -15,6 +15,7 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 
 from igpt import locks, processes
+from igpt.amounts import spoken
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
@@ -29,10 +30,12 @@ from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.places import require_room
 from igpt.processes import choose_device
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
 
 _QUANTIZED = 16  # images shown before and after the palette
@@ -70,10 +73,10 @@ def pretrain(
         DataError: Images or palette are missing, broken or too small for the network.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    RunFolder.require_room(out)
+    require_room(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
-    recipe = for_palette(recipe, colors)
+    wanted, recipe = recipe, for_palette(recipe, colors)
     split = FOLDED if fold_validation else "train"
     check(recipe, store, colors, chosen, split=split)
     settings = PretrainSettings(
@@ -91,6 +94,13 @@ def pretrain(
             f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
             f"{recipe.model.positions} tokens each"
         )
+        if wanted.model.colors != colors.size:
+            run.say(
+                f"{palette} has {colors.size} colors, and the recipe {wanted.model.colors}; the "
+                "palette decides"
+            )
+        if said := too_many_passes(recipe.training, len(store.split(split))):
+            run.say(f"{run.path}: {said}")
         side = recipe.model.image_size
         if fitted not in (None, side):
             run.say(
@@ -193,12 +203,14 @@ def go_on(
         batch_at=batches.at,
         validate=validate,
         fingerprint=run.fingerprint,
+        records=len(batches.records),
+        longer=run.longer,
         snapshot_steps=recipe.snapshot_steps,
         seconds=seconds,
     )
     run.say(
-        f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {memory.seconds:.0f} s"
-        + ("" if memory.finished else f"; go on with igpt resume {run.path}")
+        f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {spoken(memory.seconds)}"
+        + ("" if memory.finished else f"; go on with {run.resuming}")
     )
     return run
 

@@ -216,6 +216,22 @@ RECIPES: dict[str, Recipe] = {
             augmentation="flip",
         ),
     ),
+    "photos-tiny": Recipe(
+        description="a few hundred photos at 12x12; two minutes on two cores; igpt start chooses",
+        model=ModelConfig(image_size=12, colors=64, layers=4, width=64, heads=4),
+        training=TrainingConfig(  # 20 passes over 500 images; more would be learned by heart
+            steps=625, batch_size=16, learning_rate=4e-3, warmup_steps=30, validate_every=125,
+            validation_images=500, checkpoint_every=125,
+        ),
+        augmentation="flip",
+        finetune=FinetuneConfig(
+            training=TrainingConfig(
+                steps=240, batch_size=32, learning_rate=1e-3, warmup_steps=24, schedule="linear",
+                validate_every=30, validation_images=1000, checkpoint_every=60,
+            ),
+            augmentation="flip",
+        ),
+    ),
     "cifar10": Recipe(
         description="CIFAR-10 at 32x32, 10 million weights; minutes on one GPU",
         model=ModelConfig(image_size=32, colors=512, layers=12, width=256, heads=8),

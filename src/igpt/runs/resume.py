@@ -3,22 +3,39 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from igpt import locks
+from igpt.errors import CheckpointError, ConfigError
 from igpt.files import remove_abandoned
+from igpt.places import SEARCH
 from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
-from igpt.runs.run import PretrainSettings, RunFolder
+from igpt.runs.run import PretrainSettings, RunFolder, training_of
+from igpt.training.fit import STATE
+from igpt.training.state import Checkpoints
 
 
 def resume(
-    path: Path, *, data: Path | None = None, device: str = "auto", seconds: float | None = None
+    path: Path,
+    *,
+    steps: int | None = None,
+    data: Path | None = None,
+    device: str = "auto",
+    seconds: float | None = None,
 ) -> RunFolder:
     """Go on with a run from its newest state; a finished one is left as it is.
 
     What is missing and can be made, its model or a picture, is made in either case.
 
+    With `steps`, the run gets that many in all, for good, and goes on to there. What becomes of its
+    learning rate is said in `igpt.training.schedule`; the run keeps the change as `longer.json`,
+    and its `settings` have the new number. What was measured of its model is then of an earlier
+    one.
+
     Args:
         path: Folder of the run.
+        steps: Other steps than it began with; more than it has done.
         data: Where its images are, if they have moved.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
@@ -26,18 +43,57 @@ def resume(
     Raises:
         CheckpointError: No run there, another process is at work on it, its states or metrics are
             missing or damaged, or `data` holds other images than it began with.
+        ConfigError: So many steps are done already, or the run cannot have others.
         DataError: The run cannot be written to.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     remove_abandoned(path.parent, path.name)
     run = RunFolder.open(path)
     with locks.held(run.path):
+        store, chosen = run.settings.data.reopen(data), choose_device(device)
+        if steps is not None and steps != training_of(run.settings).steps:
+            _lengthen(run, steps, chosen)
         settings = run.settings
-        store, chosen = settings.data.reopen(data), choose_device(device)
         run.say(f"going on with {run.path}")
         if isinstance(settings, PretrainSettings):
             return pretrain.go_on(run, settings, store, chosen, seconds)
         return finetune.go_on(run, settings, store, chosen, seconds)
+
+
+def _lengthen(run: RunFolder, steps: int, device: torch.device) -> None:
+    """Give a run another number of steps.
+
+    Raises:
+        CheckpointError: It has no whole state to go on from.
+        ConfigError: As in `resume`.
+    """
+    settings = run.settings
+    memory, _ = Checkpoints(run.path / STATE, fingerprint=run.fingerprint).newest()
+    if memory is None:
+        raise CheckpointError(f"{run.path} has no whole state to go on from; start a new run")
+    if memory.updates >= steps:
+        raise ConfigError(
+            f"{run.path} has done {memory.updates:,} steps already; give more than that with "
+            "--steps, or start a new run"
+        )
+    if (run.path.parent / SEARCH).is_file():
+        raise ConfigError(
+            f"{run.path} is a run of the search {run.path.parent}, which has told its outcome; "
+            "begin a run of its own, with its rate and more steps"
+        )
+    if isinstance(settings, PretrainSettings) and settings.recipe.snapshots:
+        raise ConfigError(
+            f"{run.path} keeps snapshots at shares of the steps it began with; begin a run of its "
+            "own with more"
+        )
+    if not isinstance(settings, PretrainSettings) and memory.finished:
+        raise ConfigError(
+            f"{run.path} has ended, and the test images were measured with what it learned; "
+            f"fine-tune {settings.source} anew, with --steps {steps} and another --out"
+        )
+    before = training_of(settings)
+    longer = run.lengthen(after=memory.updates, steps=steps, device=device)
+    run.say(f"{run.path}: {steps:,} steps instead of {before.steps:,}; {longer.described(before)}")
 
 
 def ensure(

@@ -17,6 +17,7 @@ from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.probe import LayerProbe, LayerProbes
 from igpt.formats.load import load, locate
 from igpt.model.pretrained import Pretrained, model_identity
+from igpt.places import run_of
 from igpt.processes import choose_device
 from igpt.runs.kept import ALL, MadeFrom, Result, kept_if_possible
 from igpt.runs.run import RunFolder
@@ -25,7 +26,8 @@ from igpt.values import to_dict
 
 def run_at(path: Path) -> RunFolder | None:
     """Return the run that may keep a result; None for a model that is in no run."""
-    return RunFolder.open(path) if (path / "recipe.json").is_file() else None
+    path = run_of(path)
+    return RunFolder(path) if RunFolder.is_at(path) else None
 
 
 def measured(

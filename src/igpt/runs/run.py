@@ -5,6 +5,7 @@ runs/a/
 ├── provenance.json   versions, commit, command, machine
 ├── palette.npy       the palette, so that the run can go on by itself
 ├── metrics.jsonl     a line a step
+├── longer.json       other numbers of steps it was given later, if it was (igpt resume --steps)
 ├── log.txt           what was printed
 ├── samples/          pictures drawn as it went
 ├── state/            what resuming needs (igpt.training.state)
@@ -15,8 +16,8 @@ runs/a/
 """
 
 import contextlib
+import dataclasses
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -26,27 +27,28 @@ from typing import Any
 
 import torch
 
-from igpt import locks
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
-from igpt.files import read_json, remove_abandoned, require_writable, write_json, written_aside
+from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
+from igpt.places import RECIPE, require_room, require_run, resuming, run_of
 from igpt.randomness import Stream, stream_seed
 from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
-from igpt.runs.provenance import provenance
+from igpt.runs.provenance import Provenance, provenance
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.seals import sealed, unsealed
+from igpt.training.config import TrainingConfig
 from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
+from igpt.training.schedule import Longer
 from igpt.values import from_dict, to_dict
 
 FORMAT = 2
 """Of `recipe.json`."""
 
-_NOTHING = {locks.LOCK, "lost+found"}
-"""What may be in an empty folder: the lock of a search, and what some file systems put there."""
+LONGER = "longer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,20 @@ Settings = PretrainSettings | FinetuneSettings
 _KINDS: dict[str, type[Settings]] = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lengthened(Longer):
+    """A number of steps that a run was given later, and by whom."""
+
+    made: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lengthenings:
+    """What `longer.json` holds, beside the checksum of all this."""
+
+    changes: tuple[Lengthened, ...]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run."""
@@ -143,7 +159,7 @@ class RunFolder:
             ConfigError: There is something at `path` already.
             DataError: That came meanwhile, or the place cannot be written to.
         """
-        RunFolder.require_room(path)
+        require_room(path)
         with written_aside(path, exclusive=True) as aside:
             aside.mkdir()
             kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
@@ -157,46 +173,18 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Return the run at `path`.
+        """Return the run at `path`, or that which the search at `path` came out with.
 
         Raises:
             CheckpointError: There is none.
         """
-        if (path / "search.json").is_file():
-            raise CheckpointError(
-                f"{path} is a search of several runs; give one of those in it, or to go on with "
-                "the search, the command that began it once more"
-            )
-        if not cls.is_at(path):
-            raise CheckpointError(
-                f"{path} holds no run (no recipe.json); give a folder that igpt pretrain or "
-                "igpt finetune wrote"
-            )
-        return cls(path)
+        require_run(path)
+        return cls(run_of(path))
 
     @staticmethod
     def is_at(path: Path) -> bool:
         """Say whether there is a run at `path`."""
-        return (path / "recipe.json").is_file()
-
-    @staticmethod
-    def require_room(path: Path) -> None:
-        """Check that a run could be made at `path`, and nothing would be overwritten.
-
-        Raises:
-            ConfigError: There is something at `path`.
-            DataError: The place cannot be written to.
-        """
-        require_writable(path)
-        remove_abandoned(path.parent, path.name)
-        remove_abandoned(path)
-        if RunFolder.is_at(path):
-            raise ConfigError(
-                f"{path} already holds a run; choose another --out, or go on with igpt resume "
-                f"{path}"
-            )
-        if path.exists() and (not path.is_dir() or {*os.listdir(path)} - _NOTHING):
-            raise ConfigError(f"{path} is there already and is not empty; choose another --out")
+        return (path / RECIPE).is_file()
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
         """Return the result of this kind in one of the folder's files; None if there is no file.
@@ -229,11 +217,16 @@ class RunFolder:
 
     @property
     def settings(self) -> Settings:
-        """What the run was asked for.
+        """What the run was asked for, with the steps it was given last.
 
         Raises:
-            CheckpointError: `recipe.json` is damaged, or of an earlier igpt.
+            CheckpointError: `recipe.json` or `longer.json` is damaged, or of an earlier igpt.
         """
+        settings, changes = self._begun_with, self.longer
+        return _with_steps(settings, changes[-1].steps) if changes else settings
+
+    @property
+    def _begun_with(self) -> Settings:
         file = self.path / "recipe.json"
         values = unsealed(read_json(file), file, error=CheckpointError)
         if values.pop("format", 1) != FORMAT:
@@ -246,6 +239,37 @@ class RunFolder:
             return from_dict(_KINDS[kind], values, name="it")
         except (KeyError, ConfigError) as error:
             raise CheckpointError(f"{file} is no run's recipe: {error}; restore it") from error
+
+    @property
+    def longer(self) -> tuple[Lengthened, ...]:
+        """The numbers of steps that it was given after it had begun, first to last.
+
+        Raises:
+            CheckpointError: `longer.json` is damaged.
+        """
+        file = self.path / LONGER
+        if not file.is_file():
+            return ()
+        values = unsealed(read_json(file), file, error=CheckpointError)
+        try:
+            return from_dict(_Lengthenings, values, name="it").changes
+        except ConfigError as error:
+            raise CheckpointError(f"{file} is damaged: {error}; restore it") from error
+
+    def lengthen(self, *, after: int, steps: int, device: torch.device) -> Longer:
+        """Give the run another number of steps, for good, and return what becomes of its schedule.
+
+        Args:
+            after: Updates it has done.
+            steps: In all, from now on.
+            device: That it goes on with.
+        """
+        settings, changes = self.settings, self.longer
+        longer = Longer.of(training_of(settings), after=after, steps=steps)
+        change = Lengthened(**vars(longer), made=provenance(device))
+        known = _Lengthenings(changes=(*changes, change))
+        write_json(self.path / LONGER, sealed(to_dict(known)))
+        return longer
 
     @property
     def pretraining(self) -> PretrainSettings:
@@ -312,9 +336,18 @@ class RunFolder:
                 "on with igpt resume"
             )
 
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with it, to paste into a shell."""
+        return resuming(self.path)
+
     def say(self, text: str) -> None:
         """Print a line and keep it in `log.txt`, if that can be written."""
         print(text, file=sys.stderr, flush=True)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Keep a line in `log.txt`, if that can be written."""
         with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
@@ -322,3 +355,19 @@ class RunFolder:
 def seed_weights(seed: int) -> None:
     """Seed torch's global generator, from which fresh weights are drawn."""
     torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
+
+
+def training_of(settings: Settings) -> TrainingConfig:
+    """Return how a run is trained."""
+    config = settings.recipe if isinstance(settings, PretrainSettings) else settings.config
+    return config.training
+
+
+def _with_steps(settings: Settings, steps: int) -> Settings:
+    """Return the same settings with another number of steps."""
+    training = dataclasses.replace(training_of(settings), steps=steps)
+    if isinstance(settings, PretrainSettings):
+        recipe = dataclasses.replace(settings.recipe, training=training)
+        return dataclasses.replace(settings, recipe=recipe)
+    config = dataclasses.replace(settings.config, training=training)
+    return dataclasses.replace(settings, config=config)

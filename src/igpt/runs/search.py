@@ -31,6 +31,7 @@ from igpt.files import read_json, refusals_told, remove_abandoned, write_json
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
+from igpt.places import require_room
 from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
 from igpt.runs.rates import (
@@ -43,7 +44,7 @@ from igpt.runs.rates import (
 )
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.resume import ensure
-from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder
+from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, training_of
 from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
@@ -176,7 +177,7 @@ def _alone(out: Path) -> Iterator[None]:
         DataError: The place cannot be written to.
     """
     if not (out / "search.json").is_file():
-        RunFolder.require_room(out)
+        require_room(out)
     with refusals_told(out):
         out.mkdir(parents=True, exist_ok=True)
     with locks.held(out):
@@ -253,10 +254,7 @@ def _finish(
     try:
         return _outcome(begin(path, rate, best, left))
     except Interrupted as error:
-        raise Interrupted(
-            f"{str(error).partition(';')[0]}, in {path}; go on with the same command",
-            signal_number=error.signal_number,
-        ) from error
+        raise Interrupted(f"{error.done}, in {path}", signal_number=error.signal_number) from error
 
 
 def _outcome(run: RunFolder) -> Try | None:
@@ -279,9 +277,7 @@ def _outcome(run: RunFolder) -> Try | None:
 
 
 def _learning_rate(run: RunFolder) -> float:
-    settings = run.settings
-    config = settings.recipe if isinstance(settings, PretrainSettings) else settings.config
-    return config.training.learning_rate
+    return training_of(run.settings).learning_rate
 
 
 def _shared(
@@ -312,7 +308,7 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
     remove_abandoned(out)
     file = out / "search.json"
     if not file.is_file():
-        RunFolder.require_room(out)
+        require_room(out)
         return ()
     try:
         known = from_dict(SearchResult, read_json(file), name="it")

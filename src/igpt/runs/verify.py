@@ -30,21 +30,28 @@ from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, mode
 from igpt.model.weights import read_sealed
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
+from igpt.places import Kind, kind_of
 from igpt.runs.along import Along
 from igpt.runs.finetune import HEAD, FinetuneResult
 from igpt.runs.kept import ALL, outdated
 from igpt.runs.measure import Evaluation
 from igpt.runs.palette import read_report
 from igpt.runs.provenance import Provenance
-from igpt.runs.run import DataIdentity, FinetuneSettings, PretrainSettings, RunFolder, Settings
+from igpt.runs.run import (
+    LONGER,
+    DataIdentity,
+    FinetuneSettings,
+    PretrainSettings,
+    RunFolder,
+    Settings,
+)
 from igpt.training.fit import SNAPSHOTS, STATE
 from igpt.training.metrics import read_metrics, require_lines
 from igpt.training.state import Checkpoints, Memory
 
 State = Literal["ok", "changed", "missing", "unknown"]
-Kind = Literal["run", "search", "store", "model", "palette"]
 
-_RESULTS: dict[str, type] = {
+RESULTS: dict[str, type] = {
     "evaluation.json": Evaluation,
     **{
         f"probe{untrained}{solver}.json": LayerProbes
@@ -109,28 +116,15 @@ def verify(path: Path) -> Verification:
     Raises:
         ConfigError: `path` is none of these.
     """
-    kinds: dict[Kind, tuple[bool, Callable[[Path], Iterator[VerifiedFile]]]] = {
-        "search": ((path / "search.json").is_file(), _search),
-        "run": ((path / "recipe.json").is_file(), _run),
-        "store": ((path / "store.json").is_file(), _store),
-        "model": (_is_model(path), _model),
-        "palette": (path.suffix == ".npy" and path.is_file(), _palette),
-    }
-    for kind, (found, check) in kinds.items():
-        if found:
-            return Verification(path=str(path), kind=kind, files=tuple(check(path)))
+    checks: dict[Kind, Callable[[Path], Iterator[VerifiedFile]]] = {
+        "search": _search, "run": _run, "store": _store, "model": _model, "palette": _palette,
+    }  # fmt: skip
+    if kind := kind_of(path):
+        return Verification(path=str(path), kind=kind, files=tuple(checks[kind](path)))
     raise ConfigError(
         f"{path} is no run, store, model folder of igpt's own or palette file; give one of these "
         "(a model of another kind has no checksums until igpt convert made it igpt's)"
     )
-
-
-def _is_model(path: Path) -> bool:
-    file = path / "config.json"
-    try:
-        return file.is_file() and "model_type" not in read_json(file)
-    except CheckpointError:
-        return (path / "palette.npy").is_file()
 
 
 def _file(name: str, path: Path, check: Callable[[], str | None]) -> VerifiedFile:
@@ -279,6 +273,8 @@ def _run(path: Path) -> Iterator[VerifiedFile]:
     run = RunFolder(path)
     known = [_json(path / "recipe.json", lambda: run.settings)]
     settings = run.settings if known[0].state != "changed" else None
+    if (path / LONGER).is_file():
+        known.append(_json(path / LONGER, lambda: run.longer))
     if settings is not None:
         known.append(
             _file("palette.npy", path / "palette.npy", partial(_read, lambda: run.palette))
@@ -294,9 +290,7 @@ def _run(path: Path) -> Iterator[VerifiedFile]:
     for folder in _models(run, settings, memory):
         known += _within(folder.relative_to(path).as_posix(), _model(folder))
     known += _probe(run.probe, run.model)
-    known += [
-        _result(run, name, kind) for name, kind in _RESULTS.items() if (path / name).is_file()
-    ]
+    known += [_result(run, name, kind) for name, kind in RESULTS.items() if (path / name).is_file()]
     yield from known
     yield from _others(path, known)
     if settings is not None:

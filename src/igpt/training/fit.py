@@ -18,7 +18,7 @@ are pending. If the validation fails, it alone is repeated.
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,13 @@ from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
+from igpt.places import resuming
 from igpt.training.config import TrainingConfig
+from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
 from igpt.training.metrics import MetricsFile, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
+from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
 
@@ -69,8 +72,10 @@ def fit(
     batch_at: Callable[[int], Batch],
     validate: Callable[[int], dict[str, float]],
     fingerprint: str,
+    records: int,
     early_stop: EarlyStop | None = None,
     snapshot_steps: Collection[int] = (),
+    longer: Sequence[Longer] = (),
     seconds: float | None = None,
 ) -> Memory:
     """Train from the newest saved state, or from the start, to the end.
@@ -84,8 +89,10 @@ def fit(
         validate: Updates done to measures for the record, on held-out images; called every
             `training.validate_every` steps and at the end, with an early stop also at the start.
         fingerprint: Says which settings a saved state belongs to.
+        records: How many images there are to learn from, for what is said of the time it takes.
         early_stop: Publish the best weights rather than the newest, and stop by them.
         snapshot_steps: Updates after which the model is kept as it then is.
+        longer: How often the run was given other steps, first to last; `training` has the last.
         seconds: Stop, with a state saved, once this long at it; the run can then be resumed.
 
     Returns:
@@ -107,7 +114,7 @@ def fit(
     for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         remove_abandoned(place)
     memory = _recall(folder, pretrained, optimizer, checkpoints, training.steps, early_stop)
-    if memory.finished:
+    if memory.finished and (early_stop is not None or memory.updates >= training.steps):
         return memory
     metrics = MetricsFile(folder / METRICS, lines=memory.lines, sha256=memory.metrics_sha256)
 
@@ -128,8 +135,14 @@ def fit(
         flops_per_token=model.config.flops_per_token,
         device=model.device,
     )
+    if said := slow_step(model.config, training, model.device):
+        progress.say(f"{folder}: {said}")
+    ends = {training.steps, *(change.before for change in longer)}
     spent_before = memory.seconds
     began = saved = time.monotonic()
+    estimate = Estimate(
+        title=str(folder), training=training, records=records, start=memory.updates, began=began
+    )
     signals = StopSignals()
     try:
         with signals.caught():
@@ -142,13 +155,15 @@ def fit(
                 pretrained.save(folder / MODEL)
             for done in train(
                 model, optimizer, objective=objective, batch_at=batch_at, config=training,
-                start=memory.updates, again=memory.pending,
+                longer=longer, start=memory.updates, again=memory.pending,
             ):  # fmt: skip
                 updates, measures = done.step + 1, dict(done.measures)
                 finished = updates == training.steps
-                validated = finished or updates % training.validate_every == 0
+                validated = updates in ends or updates % training.validate_every == 0
                 if updates > memory.updates:  # or else only what is pending is to be done
                     measures |= progress.update(done.step, done.measures)
+                    if said := estimate.after(done.step, time.monotonic()):
+                        progress.say(said)
                     if done.step == 0:
                         measures |= {name + AT_START: value for name, value in at_start.items()}
                     if validated:
@@ -201,9 +216,9 @@ def fit(
         metrics.close()
     if signals.received is not None and not memory.finished:
         raise Interrupted(
-            f"stopped after {memory.updates} of {training.steps} steps, all saved; go on with "
-            f"igpt resume {folder}",
+            f"stopped after {memory.updates:,} of {training.steps:,} steps, all saved",
             signal_number=signals.received,
+            again=resuming(folder),
         )
     return memory
 

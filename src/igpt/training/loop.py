@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
 from igpt.randomness import Stream, stream_seed
 from igpt.training.config import TrainingConfig
-from igpt.training.schedule import learning_rate_at
+from igpt.training.schedule import Longer, learning_rate_at
 
 
 class TrainingDiverged(IgptError):
@@ -47,6 +47,7 @@ def train(
     objective: Objective,
     batch_at: Callable[[int], Batch],
     config: TrainingConfig,
+    longer: Sequence[Longer] = (),
     start: int = 0,
     again: dict[str, float] | None = None,
 ) -> Iterator[StepDone]:
@@ -60,6 +61,7 @@ def train(
         objective: Makes the losses of a batch.
         batch_at: Returns the batch of a step.
         config: Steps, rates, precision.
+        longer: How often it was given other steps than it began with; see `learning_rate_at`.
         start: First step, 0 or where a resumed run goes on.
         again: What the step before `start` measured, if its caller did not come to all that it
             does after a step; it is yielded first, as it was then.
@@ -77,7 +79,7 @@ def train(
     if again is not None:
         yield StepDone(step=start - 1, measures=again)
     for step in range(start, config.steps):
-        rate = learning_rate_at(step, config)
+        rate = learning_rate_at(step, config, longer)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
 
@@ -93,8 +95,8 @@ def train(
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(measures[name]):
                 raise TrainingDiverged(
-                    f"the {name.replace('_', ' ')} of step {step} is {measures[name]}; the last "
-                    "good state is kept. In a new run, try a learning rate below "
+                    f"the {name.replace('_', ' ')} of step {step + 1} is {measures[name]}; the "
+                    "last good state is kept. In a new run, try a learning rate below "
                     f"{config.learning_rate:g}, or training.max_gradient_norm=1"
                 )
         if config.max_gradient_norm is not None:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from igpt.amounts import spoken
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
 
@@ -197,7 +198,7 @@ class Progress:
     """A bar with loss, speed, time left and, on known devices, model FLOPs utilization (MFU).
 
     MFU = training FLOP of the tokens seen in a second (`ModelConfig.flops_per_token`) divided by
-    the device's dense 16-bit peak; "n/a" where the peak is not known.
+    the device's dense 16-bit peak; left out where the peak is not known.
     """
 
     def __init__(
@@ -234,8 +235,6 @@ class Progress:
         if self.peak is not None:
             speeds["mfu"] = tokens * self.flops_per_token / self.peak
             shown["MFU"] = f"{speeds['mfu']:.1%}"
-        else:
-            shown["MFU"] = "n/a"
         if not self.bar.disable:
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update()
@@ -243,7 +242,7 @@ class Progress:
             self.said = now
             left = (now - self.began) / (step + 1 - self.start) * (self.steps - step - 1)
             text = " ".join(f"{name}={value}" for name, value in shown.items())
-            self.say(f"{self.title}: step {step + 1}/{self.steps} {text} left={left:.0f}s")
+            self.say(f"{self.title}: step {step + 1}/{self.steps} {text}, {spoken(left)} left")
         return speeds
 
     def say(self, text: str) -> None:

@@ -15,8 +15,9 @@ from igpt.errors import IgptError
 class Interrupted(IgptError):
     """Stopped by a signal, with everything saved; the message says how to go on."""
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
-        super().__init__(message)
+    def __init__(self, done: str, *, signal_number: int, again: str = "the same command") -> None:
+        super().__init__(f"{done}; go on with {again}")
+        self.done = done
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
