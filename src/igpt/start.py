@@ -40,8 +40,8 @@ from igpt.pixels.images import to_grey
 from igpt.pixels.palette import pack_colors
 from igpt.places import kind_of, require_room
 from igpt.processes import choose_device
-from igpt.runs.finetune import FinetuneResult
 from igpt.runs.features import write_features
+from igpt.runs.finetune import FinetuneResult
 from igpt.runs.measure import outliers_run
 from igpt.runs.recipes import with_settings
 from igpt.seals import sealed, unsealed
