@@ -119,5 +119,5 @@ def _known(
     """Return logits and class indices of the records whose class the probe has learned."""
     features, labels = records
     known = np.isin(labels, probe.classes_)
-    logits = probe.decision_function(features[known])
+    logits = probe.logits(features[known])
     return logits, np.searchsorted(probe.classes_, labels[known])

@@ -205,16 +205,16 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         Of two classes it is by how much that of the second is larger, (record), as scikit-learn has
         it.
         """
-        logits = self._logits(X)
+        logits = self.logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "record class"]:
         """Return the probability of each class, in the order of `classes_`."""
-        return softmax(self._logits(X), axis=1)
+        return softmax(self.logits(X), axis=1)
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " record"]:
         """Return the likeliest label of each record."""
-        likeliest = self._logits(X).argmax(axis=1)
+        likeliest = self.logits(X).argmax(axis=1)
         return self.classes_[likeliest]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -223,7 +223,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         _check_same_records(predicted, labels)
         return float(np.average(predicted == labels, weights=sample_weight))
 
-    def _logits(self, X: Any) -> Float[np.ndarray, "record class"]:
+    def logits(self, X: Any) -> Float[np.ndarray, "record class"]:
         """Return the logits of each class.
 
         Raises:
