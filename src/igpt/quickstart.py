@@ -14,6 +14,7 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import ConfigError
 from igpt.files import read_json, write_json
+from igpt.paths import AnyPath
 from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.run import RunFolder
 from igpt.stages import Stages, say
@@ -53,7 +54,7 @@ class QuickstartResult:
         )
 
 
-def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartResult:
+def quickstart(out: AnyPath, *, device: str = "auto", seed: int = 0) -> QuickstartResult:
     """Run palette, pretraining, probes, fine-tuning, completions and report on digits.
 
     An interrupted quickstart goes on where it stopped; a finished one is only read again.
@@ -67,6 +68,7 @@ def quickstart(out: Path, *, device: str = "auto", seed: int = 0) -> QuickstartR
         ConfigError: `out` holds a quickstart of another seed, of an earlier igpt, or something
             else.
     """
+    out = Path(out)
     began = time.monotonic()
     recipe = with_settings(
         find_recipe(RECIPE), [f"training.seed={seed}", f"finetune.training.seed={seed}"]

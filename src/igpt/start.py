@@ -36,6 +36,7 @@ from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json, remove_abandoned, write_json
 from igpt.model.config import ModelConfig
+from igpt.paths import AnyPath
 from igpt.pixels.images import to_grey
 from igpt.pixels.palette import pack_colors
 from igpt.places import kind_of, require_room
@@ -129,7 +130,7 @@ class StartResult:
 def start(
     source: str | Path,
     *,
-    out: Path,
+    out: AnyPath,
     minutes: float = 20.0,
     device: str = "auto",
     seed: int = 0,
@@ -153,6 +154,7 @@ def start(
         CheckpointError: What `out` holds is damaged.
         Interrupted: SIGINT or SIGTERM came in a training; everything is saved.
     """
+    out = Path(out)
     if not minutes > 0:
         raise ConfigError(f"--minutes must be more than 0, got {minutes:g}")
     began, chosen = time.monotonic(), choose_device(device)

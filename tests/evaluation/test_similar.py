@@ -2,26 +2,32 @@
 
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf_shrinkage
 from tests.conftest import blobs
 
 from igpt.errors import ConfigError
 from igpt.evaluation.similar import nearest
 
 
-def test_neighbors_are_those_of_a_loop_over_cosines_of_standardized_features():
+def test_neighbors_are_those_of_a_loop_over_cosines_of_whitened_features():
     features, _ = blobs(60)
     features = (features * [1, 10, 100, 1, 1, 1] + 1000).astype(np.float32)
     queries = features[:5] + np.float32(0.1)
     near = nearest(features, queries, count=4)
     exact = features.astype(np.float64)
-    mean, spread = exact.mean(axis=0), exact.std(axis=0)
+    mean, covariance = exact.mean(axis=0), np.cov(exact.T, bias=True)
+    shrinkage = ledoit_wolf_shrinkage(exact)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 6 * np.eye(6)
+
+    def product(one, other):  # as of whitened features, whichever way they are whitened
+        return (one - mean) @ np.linalg.solve(shrunk, other - mean)
+
     for query, numbers, distances in zip(queries, near.numbers, near.distances, strict=True):
-        asked = (query.astype(np.float64) - mean) / spread
+        asked = query.astype(np.float64)
         found = []
-        for number, row in enumerate(exact):
-            other = (row - mean) / spread
-            cosine = asked @ other / np.sqrt((asked @ asked) * (other @ other))
-            found.append((1 - cosine, number))
+        for number, other in enumerate(exact):
+            length = np.sqrt(product(asked, asked) * product(other, other))
+            found.append((1 - product(asked, other) / length, number))
         wanted = sorted(found)[:4]
         assert numbers.tolist() == [number for _, number in wanted]
         np.testing.assert_allclose(distances, [distance for distance, _ in wanted], atol=1e-9)

@@ -18,6 +18,7 @@ from igpt.claims.verdict import RULE, Verdict
 from igpt.errors import ConfigError, DataError
 from igpt.files import written_aside
 from igpt.outputs import require_free
+from igpt.paths import AnyPath, as_paths
 from igpt.report.templates import template
 
 _UNITS = {
@@ -164,7 +165,9 @@ def read_planned(folder: Path, claim: str) -> tuple[ClaimResult, FixedPlan]:
     return result, fixed
 
 
-def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
+def write_page(
+    folders: AnyPath | Sequence[AnyPath], out: AnyPath, *, overwrite: bool = False
+) -> None:
     """Write a Markdown page about every claim in `folders`; figures go into a folder beside it.
 
     Args:
@@ -177,6 +180,8 @@ def write_page(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -
         ConfigError: The page may not be written, or the figures' folder holds something else.
         DataError: There is no result in the folders, or one is damaged or of another plan.
     """
+    out = Path(out)
+    folders = as_paths(folders)
     figures = out.with_name(f"{out.stem}-figures")
     require_free(out, overwrite=overwrite, page=_MARK)
     if figures.exists() and not _holds_only_figures(figures):

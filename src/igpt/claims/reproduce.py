@@ -40,6 +40,7 @@ from igpt.claims.scale import find_scale
 from igpt.claims.verdict import MEASURED, RULE, Sample, judge, judge_claim
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import read_json, write_json, written_aside
+from igpt.paths import AnyPath, as_path
 from igpt.processes import choose_device
 from igpt.runs.provenance import provenance
 from igpt.training.loop import TrainingDiverged
@@ -71,10 +72,10 @@ def reproduce(
     name: str,
     *,
     scale: str = "tiny",
-    data: Path | None = None,
-    labelled: Path | None = None,
+    data: AnyPath | None = None,
+    labelled: AnyPath | None = None,
     seeds: int | None = None,
-    out: Path = Path("claims"),
+    out: AnyPath = Path("claims"),
     settings: Sequence[str] = (),
     device: str = "auto",
     seconds: float | None = None,
@@ -101,6 +102,9 @@ def reproduce(
         DataError: The claim's data is missing or has no labels.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    out = Path(out)
+    data = as_path(data)
+    labelled = as_path(labelled)
     claim = find_claim(name)
     if seeds is not None and seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")

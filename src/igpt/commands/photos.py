@@ -49,7 +49,7 @@ def similar(
 
         igpt similar runs/a photo.jpg --among data/photos --out similar.png
 
-    Near is by the cosine between standardized features of one layer.
+    Near is by the cosine between whitened features of one layer.
 
     Args:
         images: Image files, and folders, zip or tar files of them.

@@ -41,6 +41,7 @@ from igpt.data.store import (
 )  # fmt: skip
 from igpt.errors import ConfigError, DataError
 from igpt.files import digest, require_writable, write_json, written_aside
+from igpt.paths import AnyPath, as_path
 from igpt.pixels.decoding import DecodingBudget, levels_note
 from igpt.pixels.palette import Palette
 from igpt.seals import crc32c, sealed
@@ -51,7 +52,7 @@ _CHUNK = 8  # images a thread takes at a time: small ones are read faster than t
 
 
 def prepare_store(
-    location: str, out: Path, config: StoreConfig, *, palette: Path | None = None
+    location: str, out: AnyPath, config: StoreConfig, *, palette: AnyPath | None = None
 ) -> RecordStore:
     """Read every image at `location` and return the store of them, now in the folder `out`.
 
@@ -66,6 +67,8 @@ def prepare_store(
         DataError: The source cannot be used, none of its training images can, or `out` cannot be
             written.
     """
+    out = Path(out)
+    palette = as_path(palette)
     out = out.resolve()
     require_writable(out, exclusive=True)
     colors = None if palette is None else Palette.load(palette)

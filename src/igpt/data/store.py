@@ -35,6 +35,7 @@ from igpt.data.account import Account
 from igpt.data.config import SPLITS, StoreConfig
 from igpt.errors import ConfigError, DataError, nearest_name, printable
 from igpt.files import digest, read_json
+from igpt.paths import AnyPath
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import resize_images
 from igpt.pixels.preparation import Preparation
@@ -213,12 +214,13 @@ class RecordStore(StoreDescription):
     """Splits whose pixels are known to be those that were prepared."""
 
     @classmethod
-    def open(cls, path: Path) -> "RecordStore":
+    def open(cls, path: AnyPath) -> "RecordStore":
         """Return the store in `path`, checked to be whole but for the pixels.
 
         Raises:
             DataError: There is no store, its files do not fit together, or one of them was changed.
         """
+        path = Path(path)
         description, identity = cls.describe(path)
         store = cls(path=path, identity=identity, **vars(description))
         for name in store.splits:

@@ -3,17 +3,21 @@
     near = nearest(features, queries, count=5)
     near.numbers[0], near.distances[0]      # of the first query's neighbors, the nearest first
 
-Near is by the cosine between features whose mean over the searched images is zero and whose
-standard deviation is one: the raw features of different images all point the same way, for nearly
-all of their length is a direction that every image shares.
+Near is by the cosine between whitened features, which have mean zero, no correlations and variance
+one over the searched images. Raw features of different images all point the same way, for nearly
+all of their length is a direction that every image shares; what tells images apart varies a
+thousand times less. Of scikit-learn's digits under a small network, 35 % of the five nearest
+whitened are of the image's own class, 22 % of those standardized feature by feature and 21 % of
+those as they are (`docs/log.md`). The covariance is Ledoit and Wolf's (2004, "A Well-Conditioned
+Estimator for Large-Dimensional Covariance Matrices"), which serves few images as well as many.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 
 from igpt.errors import ConfigError
 
@@ -48,8 +52,12 @@ def nearest(
         raise ConfigError(
             f"neighbors are counted from 1 to the {len(features)} images there are, got {count}"
         )
-    scaler = StandardScaler().fit(features.astype(np.float64))
+    covariance = LedoitWolf().fit(features.astype(np.float64))
+    whitening = np.linalg.cholesky(covariance.precision_)
+
+    def whitened(rows: np.ndarray) -> np.ndarray:
+        return (rows.astype(np.float64) - covariance.location_) @ whitening
+
     search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
-    search.fit(scaler.transform(features.astype(np.float64)))
-    distances, numbers = search.kneighbors(scaler.transform(queries.astype(np.float64)))
+    distances, numbers = search.fit(whitened(features)).kneighbors(whitened(queries))
     return Neighbors(numbers=numbers.astype(np.int64), distances=distances.astype(np.float64))

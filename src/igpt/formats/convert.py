@@ -16,6 +16,7 @@ from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.outputs import require_outside
+from igpt.paths import AnyPath
 from igpt.pixels.filters import ResamplingFilter
 
 Target = Literal["igpt", "huggingface"]
@@ -39,7 +40,7 @@ class Converted:
 
 def convert(
     source: Path | str,
-    destination: Path,
+    destination: AnyPath,
     *,
     to: Target | None = None,
     head: Head | None = None,
@@ -66,6 +67,7 @@ def convert(
         DataError: `destination` holds something or cannot be written to, or the palette is missing
             or broken.
     """
+    destination = Path(destination)
     require_outside(destination)
     require_writable(destination, exclusive=True)
     folder, kind = locate(source, revision=revision)

@@ -30,6 +30,7 @@ from igpt.model.config import MASK_PROBABILITY, ModelConfig
 from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
+from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.pixels.preparation import AnyImage, Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
@@ -263,7 +264,7 @@ class Pretrained:
         )  # fmt: skip
 
     def save(
-        self, folder: Path, *, exclusive: bool = False, probe: KeptProbe | None = None
+        self, folder: AnyPath, *, exclusive: bool = False, probe: KeptProbe | None = None
     ) -> None:
         """Write the model folder, whole or not at all.
 
@@ -275,7 +276,7 @@ class Pretrained:
         Raises:
             DataError: The disk is full, or the place cannot be written to, or is taken.
         """
-        with written_aside(folder, exclusive=exclusive) as aside:
+        with written_aside(Path(folder), exclusive=exclusive) as aside:
             aside.mkdir()
             write_tensors(aside / _WEIGHTS, fold(self.model.state_dict()))
             self.palette.save(aside / _PALETTE)

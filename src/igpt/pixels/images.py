@@ -26,6 +26,7 @@ from PIL import Image, ImageFile
 
 from igpt.errors import DataError
 from igpt.files import written_aside
+from igpt.paths import AnyPath
 from igpt.pixels.decoding import (
     MAX_PIXELS,
     DecodingBudget,
@@ -47,7 +48,7 @@ _REACH = 3  # of the widest filter, in pixels of the smaller image
 
 
 def read_image(
-    source: Path | bytes, *, name: str | None = None
+    source: AnyPath | bytes, *, name: str | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return the pixels of an image file, upright.
 
@@ -63,7 +64,7 @@ def read_image(
 
 
 def read_square(
-    source: Path | bytes,
+    source: AnyPath | bytes,
     size: int,
     filter: ResamplingFilter = DEFAULT_FILTER,
     *,
@@ -80,7 +81,7 @@ def read_square(
 
 @contextmanager
 def opened_image(
-    source: Path | bytes,
+    source: AnyPath | bytes,
     *,
     name: str | None = None,
     fast_jpeg: bool = False,
@@ -103,6 +104,8 @@ def opened_image(
     Raises:
         SkippedImage: As `read_image`.
     """
+    if isinstance(source, str):
+        source = Path(source)
     if name is None:
         name = str(source) if isinstance(source, Path) else "the image"
     budget = budget or DecodingBudget()

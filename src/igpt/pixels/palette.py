@@ -27,6 +27,7 @@ from jaxtyping import Float32, Integer, UInt8, UInt16, UInt32
 from igpt.arrays import read_array
 from igpt.errors import DataError
 from igpt.files import written_aside
+from igpt.paths import AnyPath
 from igpt.pixels.nearest import FEW_COLORS, Table, nearest, nearest_table
 
 MOST_COLORS = 65_536
@@ -75,12 +76,13 @@ class Palette:
         return hashlib.sha256(self.colors.tobytes()).hexdigest()[:12]
 
     @classmethod
-    def load(cls, path: Path) -> "Palette":
+    def load(cls, path: AnyPath) -> "Palette":
         """Return the palette in an `.npy` file.
 
         Raises:
             DataError: The file is missing or broken, or holds something else.
         """
+        path = Path(path)
         colors = read_array(
             path, dtype=np.number, advice="fit the palette again, or give the path of another"
         )
@@ -89,7 +91,7 @@ class Palette:
         except DataError as error:
             raise DataError(f"{path} holds no palette: {error}") from error
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write the palette as an `.npy` file, whole or not at all.
 
         Raises:
@@ -97,7 +99,7 @@ class Palette:
         """
         npy = io.BytesIO()  # NumPy writing to the disk itself would not say why it failed
         np.save(npy, self.colors)
-        with written_aside(path) as aside:
+        with written_aside(Path(path)) as aside:
             aside.write_bytes(npy.getbuffer())
 
     def encode(self, pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt16[np.ndarray, "*shape"]:

@@ -63,8 +63,7 @@ class Preparation:
         first = self.size or size
         name = name or name_of(image) or "the image"
         if isinstance(image, str | Path | bytes):
-            source = Path(image) if isinstance(image, str) else image
-            with opened_image(source, name=name, levels=self.levels, budget=budget) as opened:
+            with opened_image(image, name=name, levels=self.levels, budget=budget) as opened:
                 pixels = opened.square(first, self.filter)
         else:
             if not isinstance(image, Image.Image):

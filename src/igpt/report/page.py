@@ -18,6 +18,7 @@ from pathlib import Path
 from igpt.errors import ConfigError
 from igpt.files import written_aside
 from igpt.outputs import require_free
+from igpt.paths import AnyPath, as_paths
 from igpt.report.plots import draw_plots, swatches
 from igpt.report.read import ReportedRun, read_runs
 from igpt.report.templates import template
@@ -26,7 +27,9 @@ _MARK = '<meta name="generator" content="igpt report">'
 """Tells a report from other pages."""
 
 
-def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
+def write_report(
+    runs: AnyPath | Sequence[AnyPath], out: AnyPath, *, overwrite: bool = False
+) -> None:
     """Write one page about runs, pretraining and fine-tuning in any mixture.
 
     Args:
@@ -39,6 +42,8 @@ def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) ->
         ConfigError: There are no runs, or `out` may not be written.
         DataError: A palette or picture is damaged, or `out` cannot be written.
     """
+    out = Path(out)
+    runs = as_paths(runs)
     if not runs:
         raise ConfigError("a report needs at least one run; give the folder that a training wrote")
     require_free(out, overwrite=overwrite, page=_MARK)

@@ -15,12 +15,13 @@ from igpt.formats.hub import errors_explained
 from igpt.formats.huggingface import write_huggingface
 from igpt.formats.load import load
 from igpt.outputs import require_outside
+from igpt.paths import AnyPath, as_path
 from igpt.places import is_hub_name
 from igpt.report.card import model_card
 
 
 def push(
-    run: Path,
+    run: AnyPath,
     name: str,
     *,
     to: Target = "igpt",
@@ -28,7 +29,7 @@ def push(
     branch: str | None = None,
     private: bool = False,
     message: str | None = None,
-    dry_run: Path | None = None,
+    dry_run: AnyPath | None = None,
 ) -> str:
     """Publish the model of a run, with its card, and return where it now is.
 
@@ -47,6 +48,8 @@ def push(
         ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
         DataError: `dry_run` holds something or cannot be written to.
     """
+    run = Path(run)
+    dry_run = as_path(dry_run)
     _check_name(name)
     if dry_run is not None:
         require_outside(dry_run)

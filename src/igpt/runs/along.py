@@ -13,6 +13,7 @@ from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
 from igpt.model.pretrained import model_identity
+from igpt.paths import AnyPath, as_path
 from igpt.processes import choose_device
 from igpt.runs.kept import MadeFrom, kept_if_possible
 from igpt.runs.measure import probe_run
@@ -45,7 +46,7 @@ class Along:
 
 
 def along_run(
-    path: Path, *, data: Path, held_out: Path | None = None, device: str = "auto"
+    path: AnyPath, *, data: AnyPath, held_out: AnyPath | None = None, device: str = "auto"
 ) -> Along:
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
@@ -67,6 +68,8 @@ def along_run(
 
     Source: Chen et al. 2020, figure 3.
     """
+    path, data = Path(path), Path(data)
+    held_out = as_path(held_out)
     run = RunFolder.open(path)
     recipe = run.pretraining.recipe
     folders = {step: run.snapshot(step) for step in recipe.snapshot_steps}

@@ -21,6 +21,7 @@ from igpt.formats.load import load
 from igpt.model.classes import Classified, Classifier
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_ending, require_free
+from igpt.paths import AnyPath, as_path, as_paths
 from igpt.processes import choose_device
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.reuse import kept, run_at
@@ -68,10 +69,10 @@ class ClassifiedFiles:
 
 
 def classify_files(
-    path: Path,
-    images: Sequence[Path],
+    path: AnyPath,
+    images: AnyPath | Sequence[AnyPath],
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> ClassifiedFiles:
@@ -92,6 +93,9 @@ def classify_files(
         ConfigError: It has neither a class head nor a kept probe, or `out` may not be written.
         DataError: None of the images can be read.
     """
+    path = Path(path)
+    out = as_path(out)
+    images = as_paths(images)
     if out is not None:
         require_ending(out, ".csv", "a table of classes is")
         require_free(out, reads=images, overwrite=overwrite)

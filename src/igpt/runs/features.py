@@ -31,6 +31,7 @@ from igpt.files import require_writable, written_aside
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_free, require_outside
+from igpt.paths import AnyPath, as_path, as_paths
 from igpt.processes import choose_device
 
 FILES = "files"
@@ -58,11 +59,11 @@ class _Split:
 
 
 def write_features(
-    path: Path,
-    images: Sequence[Path] = (),
+    path: AnyPath,
+    images: AnyPath | Sequence[AnyPath] = (),
     *,
-    data: Path | None = None,
-    out: Path,
+    data: AnyPath | None = None,
+    out: AnyPath,
     overwrite: bool = False,
     layers: Sequence[int] | None = None,
     device: str = "auto",
@@ -84,6 +85,9 @@ def write_features(
             or may not be written.
         DataError: Images smaller than the network's, or none of the files can be read.
     """
+    path, out = Path(path), Path(out)
+    data = as_path(data)
+    images = as_paths(images)
     if bool(images) == (data is not None):
         raise ConfigError("give either image files or a record store (--data), and not both")
     _require_place(out, images, overwrite=overwrite)

@@ -28,6 +28,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
+from igpt.paths import AnyPath
 from igpt.places import require_room, run_of
 from igpt.processes import choose_device
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -69,10 +70,10 @@ class FinetuneResult:
 
 
 def finetune(
-    source: Path,
+    source: AnyPath,
     *,
-    data: Path,
-    out: Path,
+    data: AnyPath,
+    out: AnyPath,
     config: FinetuneConfig,
     device: str = "auto",
     seconds: float | None = None,
@@ -101,6 +102,7 @@ def finetune(
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    source, data, out = Path(source), Path(data), Path(out)
     require_room(out)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     split = FOLDED if fold_validation else "train"

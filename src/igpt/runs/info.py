@@ -19,6 +19,7 @@ from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json
 from igpt.model.config import ModelConfig
 from igpt.model.pretrained import model_identity
+from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.places import SEARCH, kind_of, run_of
 from igpt.runs.finetune import FinetuneResult
@@ -82,7 +83,7 @@ class Info:
         return "\n".join(lines)
 
 
-def info(path: Path) -> Info:
+def info(path: AnyPath) -> Info:
     """Return what is known of what lies at `path`.
 
     Raises:
@@ -90,6 +91,7 @@ def info(path: Path) -> Info:
         ConfigError: There is nothing of igpt's.
         DataError: A store or palette is damaged.
     """
+    path = Path(path)
     described: dict[str, Callable[[Path], Info]] = {
         "run": _run, "search": _search, "store": _store, "model": _model, "palette": _palette,
     }  # fmt: skip

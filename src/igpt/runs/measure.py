@@ -40,6 +40,7 @@ from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD, SolverName
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
+from igpt.paths import AnyPath, as_path, as_paths
 from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.foreign import foreign_identity, foreign_records
 from igpt.runs.kept import kept_if_possible
@@ -62,9 +63,9 @@ class Evaluation:
 
 
 def evaluate_run(
-    path: Path,
+    path: AnyPath,
     *,
-    data: Path,
+    data: AnyPath,
     split: str = "test",
     images: int | None = None,
     seed: int = 0,
@@ -78,6 +79,7 @@ def evaluate_run(
     Raises:
         DataError: No such split, or images smaller than the network's.
     """
+    path, data = Path(path), Path(data)
     run, whole = run_at(path), images is None
 
     def measure(pretrained: Pretrained, store: RecordStore) -> Evaluation:
@@ -94,16 +96,16 @@ def evaluate_run(
 
 
 def probe_run(
-    path: Path,
+    path: AnyPath,
     *,
-    data: Path,
+    data: AnyPath,
     layers: Sequence[int] | None = None,
     untrained: bool = False,
     concatenate: int = 1,
     raw: bool | None = None,
     solver: SolverName = "lbfgs",
     sgd: SGDConfig = SGD,
-    folder: Path | None = None,
+    folder: AnyPath | None = None,
     device: str = "auto",
     seed: int = 0,
     reuse: bool = False,
@@ -123,6 +125,8 @@ def probe_run(
         ConfigError: No such layer, or more layers to concatenate than there are.
         DataError: No labels, no test or validation split, or images smaller than the network's.
     """
+    path, data = Path(path), Path(data)
+    folder = as_path(folder)
     if raw is None:
         raw = solver == "lbfgs" and not untrained
     ranked = solver != "lbfgs" and not untrained
@@ -165,9 +169,9 @@ def probe_run(
 
 
 def masks_run(
-    path: Path,
+    path: AnyPath,
     *,
-    data: Path,
+    data: AnyPath,
     layer: int | None = None,
     masks: int = 5,
     seed: int = 0,
@@ -185,6 +189,7 @@ def masks_run(
             for a class head.
         DataError: No labels.
     """
+    path, data = Path(path), Path(data)
 
     def measure(pretrained: Pretrained, store: RecordStore) -> MasksResult:
         pretrained.model.config.require_bert()
@@ -212,9 +217,9 @@ def masks_run(
 
 
 def few_labels_run(
-    path: Path,
+    path: AnyPath,
     *,
-    data: Path,
+    data: AnyPath,
     labels_per_class: Sequence[int] | None = None,
     subsets: int = 5,
     layer: int | None = None,
@@ -238,6 +243,7 @@ def few_labels_run(
         ConfigError: No such layer, or none is given where the run has not been probed.
         DataError: No labels, or a class with too few images.
     """
+    path, data = Path(path), Path(data)
     tuning = (config or config_for(path)) if finetune_steps else None
 
     def counts(store: RecordStore) -> tuple[int, ...]:
@@ -312,10 +318,10 @@ def _fine_tuned(
 
 
 def outliers_run(
-    path: Path,
+    path: AnyPath,
     *,
-    data: Path,
-    others: Sequence[Path] = (),
+    data: AnyPath,
+    others: AnyPath | Sequence[AnyPath] = (),
     images: int = 1000,
     seed: int = 0,
     device: str = "auto",
@@ -332,6 +338,8 @@ def outliers_run(
         ConfigError: The network is not autoregressive.
         DataError: No test or validation split, or images smaller than the network's.
     """
+    path, data = Path(path), Path(data)
+    others = as_paths(others)
 
     def measure(pretrained: Pretrained, store: RecordStore) -> OutliersResult:
         foreign = {

@@ -10,6 +10,7 @@ from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError, IgptError
 from igpt.files import read_json, refusals_told, write_json
 from igpt.outputs import require_ending, require_free
+from igpt.paths import AnyPath
 from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import (
@@ -43,8 +44,8 @@ class PaletteReport(Distortion):
 
 
 def fit_palette_file(
-    store: Path,
-    out: Path,
+    store: AnyPath,
+    out: AnyPath,
     *,
     size: int = 512,
     grey: bool = False,
@@ -76,6 +77,7 @@ def fit_palette_file(
         ConfigError: `out` is no `.npy` or may not be written, or the size is impossible.
         DataError: No store, or too few colors in it.
     """
+    store, out = Path(store), Path(out)
     require_ending(out, ".npy", "a palette is")
     beside = files_beside(out)
     require_free(out, *beside, overwrite=overwrite)

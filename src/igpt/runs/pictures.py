@@ -21,6 +21,7 @@ from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_ending, require_free
+from igpt.paths import AnyPath, as_paths
 from igpt.pixels.filters import ResamplingFilter
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.preparation import Preparation
@@ -38,9 +39,9 @@ _OWN, _FOREIGN, _TYPICAL = "#2b6ca3", "#c8642b", "#1f2933"
 
 
 def complete_files(
-    path: Path,
-    images: Sequence[Path],
-    out: Path,
+    path: AnyPath,
+    images: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
     *,
     rows: int | None = None,
     samples: int = 4,
@@ -66,6 +67,8 @@ def complete_files(
             be written.
         DataError: None of the files can be read, or a folder holds no images.
     """
+    path, out = Path(path), Path(out)
+    images = as_paths(images)
     picture = out / "completions.png"
     loose = loose_files(images)
     files = _completion_files(out, [file.name for file in loose.files], samples)
@@ -91,8 +94,8 @@ def _completion_files(out: Path, names: Sequence[str], samples: int) -> dict[str
 
 
 def complete_records(
-    path: Path,
-    data: Path,
+    path: AnyPath,
+    data: AnyPath,
     *,
     count: int = 8,
     rows: int | None = None,
@@ -111,6 +114,7 @@ def complete_records(
         ConfigError: No such number of rows, or the network is not autoregressive.
         DataError: No test split, or images smaller than the network's.
     """
+    path, data = Path(path), Path(data)
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     picture = run.path / "completions.png"
@@ -158,8 +162,8 @@ def _complete(
 
 
 def sample_file(
-    path: Path,
-    out: Path,
+    path: AnyPath,
+    out: AnyPath,
     *,
     samples: int = 16,
     sampling: SamplingConfig | None = None,
@@ -173,6 +177,7 @@ def sample_file(
         CheckpointError: No model at `path`.
         ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
     """
+    path, out = Path(path), Path(out)
     require_ending(out, ".png", "samples are")
     require_free(out, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
@@ -186,9 +191,9 @@ def sample_file(
 
 
 def surprise_file(
-    path: Path,
-    images: Sequence[Path],
-    out: Path,
+    path: AnyPath,
+    images: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
     *,
     filter: ResamplingFilter | None = None,
     device: str = "auto",
@@ -208,6 +213,8 @@ def surprise_file(
         ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
         DataError: None of the files can be read, or a folder holds no images.
     """
+    path, out = Path(path), Path(out)
+    images = as_paths(images)
     require_ending(out, ".png", "a surprise map is")
     require_free(out, reads=images, overwrite=overwrite)
     loose = loose_files(images)
@@ -217,7 +224,7 @@ def surprise_file(
 
 
 def surprise_records(
-    path: Path, data: Path, *, count: int = 8, seed: int = 0, device: str = "auto"
+    path: AnyPath, data: AnyPath, *, count: int = 8, seed: int = 0, device: str = "auto"
 ) -> dict[str, float]:
     """Draw where `count` test images, drawn by seed, surprise a run, as its `surprise.png`.
 
@@ -229,6 +236,7 @@ def surprise_records(
         ConfigError: The network is not autoregressive.
         DataError: No test split, or images smaller than the network's.
     """
+    path, data = Path(path), Path(data)
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     pretrained.model.config.require_causal()

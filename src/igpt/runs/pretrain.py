@@ -1,6 +1,6 @@
 """Pretraining: a recipe, images and a palette become a run.
 
-    run = pretrain(RECIPES["cifar10-tiny"], data=..., palette=..., out=Path("runs/a"))
+    run = pretrain("cifar10-tiny", data=..., palette=..., out="runs/a")
 
 Top to bottom: see that all of it goes together, make the run's folder, build network, batches and
 objective, and hand them to `igpt.training.fit`. `igpt.runs.resume` enters halfway.
@@ -26,6 +26,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
+from igpt.paths import AnyPath
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import distortion_picture
@@ -33,7 +34,7 @@ from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.places import require_room
 from igpt.processes import choose_device
 from igpt.runs.palette import size_fitted_at
-from igpt.runs.recipes import Recipe
+from igpt.runs.recipes import Recipe, with_its_name
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
 from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
@@ -45,11 +46,11 @@ _ONLINE_PENALTY = 1e-6  # of the online probe, as a part of the features' total 
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: Recipe | str,
     *,
-    data: Path,
-    palette: Path,
-    out: Path,
+    data: AnyPath,
+    palette: AnyPath,
+    out: AnyPath,
     name: str = "",
     device: str = "auto",
     seconds: float | None = None,
@@ -58,11 +59,12 @@ def pretrain(
     """Pretrain a network from fresh weights and return its run.
 
     Args:
-        recipe: Network and training; the network gets as many colors as the palette has.
+        recipe: Network and training, or the name of a recipe; the network gets as many colors as
+            the palette has.
         data: Record store that `igpt data prepare` wrote; its train split is learned from.
         palette: Palette file.
         out: Folder of the run; must not hold one.
-        name: What the recipe is called, for the record.
+        name: What the recipe is called, for the record; by default the name that was given.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
         fold_validation: Learn from train and validation images together; nothing is then held out
@@ -73,6 +75,8 @@ def pretrain(
         DataError: Images or palette are missing, broken or too small for the network.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    recipe, name = with_its_name(recipe, name)
+    data, palette, out = Path(data), Path(palette), Path(out)
     require_room(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)

@@ -281,6 +281,15 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def with_its_name(recipe: Recipe | str, name: str = "") -> tuple[Recipe, str]:
+    """Return a recipe, that of the name if a name was given, and what to call it.
+
+    Raises:
+        ConfigError: There is no recipe of that name; the message names the nearest.
+    """
+    return (find_recipe(recipe), name or recipe) if isinstance(recipe, str) else (recipe, name)
+
+
 def with_settings(config: Config, settings: Sequence[str]) -> Config:
     """Return a recipe, or a part of one, with fields set by their paths, such as `model.layers=12`.
 

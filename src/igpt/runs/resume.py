@@ -8,6 +8,7 @@ import torch
 from igpt import locks
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import remove_abandoned
+from igpt.paths import AnyPath, as_path
 from igpt.places import SEARCH
 from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
@@ -17,10 +18,10 @@ from igpt.training.state import Checkpoints
 
 
 def resume(
-    path: Path,
+    path: AnyPath,
     *,
     steps: int | None = None,
-    data: Path | None = None,
+    data: AnyPath | None = None,
     device: str = "auto",
     seconds: float | None = None,
 ) -> RunFolder:
@@ -47,6 +48,8 @@ def resume(
         DataError: The run cannot be written to.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    path = Path(path)
+    data = as_path(data)
     remove_abandoned(path.parent, path.name)
     run = RunFolder.open(path)
     with locks.held(run.path):

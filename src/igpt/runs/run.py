@@ -33,6 +33,7 @@ from igpt.files import read_json, write_json, written_aside
 from igpt.model.config import ModelConfig
 from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import Pretrained
+from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.places import RECIPE, require_room, require_run, resuming, run_of
 from igpt.randomness import Stream, stream_seed
@@ -172,12 +173,13 @@ class RunFolder:
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
+    def open(cls, path: AnyPath) -> "RunFolder":
         """Return the run at `path`, or that which the search at `path` came out with.
 
         Raises:
             CheckpointError: There is none.
         """
+        path = Path(path)
         require_run(path)
         return cls(run_of(path))
 

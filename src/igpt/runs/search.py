@@ -30,6 +30,7 @@ from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, refusals_told, remove_abandoned, write_json
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
+from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.places import require_room
 from igpt.processes import choose_device
@@ -42,7 +43,7 @@ from igpt.runs.rates import (
     check_rates,
     look,
 )
-from igpt.runs.recipes import FinetuneConfig, Recipe
+from igpt.runs.recipes import FinetuneConfig, Recipe, with_its_name
 from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, training_of
 from igpt.training.loop import TrainingDiverged
@@ -55,11 +56,11 @@ Begin = Callable[[Path, float, Try | None, float | None], RunFolder]
 
 
 def search_pretraining(
-    recipe: Recipe,
+    recipe: Recipe | str,
     *,
-    data: Path,
-    palette: Path,
-    out: Path,
+    data: AnyPath,
+    palette: AnyPath,
+    out: AnyPath,
     rates: Sequence[float] = PRETRAINING_RATES,
     fold_validation: bool = False,
     name: str = "",
@@ -89,6 +90,8 @@ def search_pretraining(
         Interrupted: SIGINT or SIGTERM came; everything is saved.
         TrainingDiverged: Every rate diverged.
     """
+    recipe, name = with_its_name(recipe, name)
+    data, palette, out = Path(data), Path(palette), Path(out)
     check_rates(rates)
     store, colors = RecordStore.open(data), Palette.load(palette)
     recipe = pretrain.for_palette(recipe, colors)
@@ -112,10 +115,10 @@ def search_pretraining(
 
 
 def search_finetuning(
-    source: Path,
+    source: AnyPath,
     *,
-    data: Path,
-    out: Path,
+    data: AnyPath,
+    out: AnyPath,
     config: FinetuneConfig,
     rates: Sequence[float] = FINETUNING_RATES,
     fold_validation: bool = False,
@@ -140,6 +143,7 @@ def search_finetuning(
     Raises:
         CheckpointError: No model at `source`; and the errors of `search_pretraining`.
     """
+    source, data, out = Path(source), Path(data), Path(out)
     check_rates(rates)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     finetune.check(pretrained, config, store, chosen)

@@ -19,6 +19,7 @@ from igpt.evaluation.similar import nearest
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_ending, require_free
+from igpt.paths import AnyPath, as_path, as_paths
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
@@ -36,7 +37,7 @@ class Neighbor:
     class_name: str | None
     """None in a store without labels."""
     distance: float
-    """One minus the cosine of standardized features."""
+    """One minus the cosine of whitened features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +65,13 @@ class SimilarResult:
 
 
 def similar_files(
-    path: Path,
-    images: Sequence[Path],
+    path: AnyPath,
+    images: AnyPath | Sequence[AnyPath],
     *,
-    among: Path,
+    among: AnyPath,
     count: int = 5,
     layer: int | None = None,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> SimilarResult:
@@ -93,6 +94,9 @@ def similar_files(
         DataError: None of the files can be read, or the store's images are smaller than the
             network's.
     """
+    path, among = Path(path), Path(among)
+    out = as_path(out)
+    images = as_paths(images)
     if out is not None:
         require_ending(out, ".png", "a picture of neighbors is")
         require_free(out, reads=images, overwrite=overwrite)

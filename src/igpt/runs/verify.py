@@ -28,6 +28,7 @@ from igpt.files import digest, read_json
 from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, model_sha256
 from igpt.model.weights import read_sealed
+from igpt.paths import AnyPath
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
 from igpt.places import Kind, kind_of
@@ -110,12 +111,13 @@ class Verification:
         return "\n".join([*rows, f"{printable(self.path)}, a {self.kind}: {said}"])
 
 
-def verify(path: Path) -> Verification:
+def verify(path: AnyPath) -> Verification:
     """Read all of a run, a search, a store, a model folder or a palette file and check it.
 
     Raises:
         ConfigError: `path` is none of these.
     """
+    path = Path(path)
     checks: dict[Kind, Callable[[Path], Iterator[VerifiedFile]]] = {
         "search": _search, "run": _run, "store": _store, "model": _model, "palette": _palette,
     }  # fmt: skip
