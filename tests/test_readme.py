@@ -42,7 +42,7 @@ MORE = {
     "finetune": sets(*TRAINING),
     "reproduce": ["--data=data/photos", *sets("model.width=8", "model.heads=2", *TRAINING)],
 }
-SIZES = {"--image-size": "12", "--size": "16", "--seeds": "1"}
+SIZES = {"--image-size": "12", "--size": "16", "--seeds": "1", "--minutes": "0.05"}
 ELSEWHERE = re.compile(r"openai/|someone/|uoft-cs/|--scale small|^igpt quickstart")
 """What is not here: the hub, CIFAR-10, and the minutes of a quickstart, which has its own test."""
 

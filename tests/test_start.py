@@ -1,6 +1,7 @@
 """From a folder to a report in one call; and the same call again, wherever it was stopped."""
 
 import dataclasses
+from importlib import import_module
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_stopped_at_each_stage_it_goes_on_to_the_same_end(
     chosen = None
     for stage in stages:
         with monkeypatch.context() as patch:
-            patch.setattr(f"igpt.{stage}", stop)
+            module, name = stage.split(".")
+            patch.setattr(import_module(f"igpt.{module}"), name, stop)
             with pytest.raises(KeyboardInterrupt):
                 start(photos, out=out, **OPTIONS)
         known = out / "start.json"

@@ -50,7 +50,7 @@ _PASSES = 20  # over few images
 _SEEN = 20_000  # images that a network should see in pretraining, at least if they are many
 _PASSES_OF_MANY = 2  # over many
 
-_TUNING_PASSES = 15
+_TUNING_PASSES = 25
 _LEAST_STEPS = 20
 _SHARES = {"pretraining": 0.5, "fine-tuning": 0.2}
 """Of the time; probes, samples, completions and the rest take what is left."""

@@ -80,6 +80,7 @@ ALWAYS = {
     "search": ["--steps=2", "--set=training.batch_size=4", "--seconds=0.01"],
     "finetune": ["--set=training.batch_size=4", "--set=training.steps=2", "--seconds=0.01"],
     "resume": ["--seconds=0.01"],
+    "start": ["--device=nowhere"],
     "quickstart": ["--device=nowhere"],  # minutes of work, and nothing that others have not
     "reproduce": ["--device=nowhere"],
     "push": ["--dry-run=out/dry"],

@@ -196,3 +196,18 @@ def test_a_tied_network_has_one_table_and_is_saved_and_read_back(given, tmp_path
     parts = pretrain(tied, out=tmp_path / "parts", seconds=0.0, **given)
     resume(parts.path, device="cpu")
     assert losses(parts.path) == losses(whole.path)
+
+
+def test_what_somebody_might_not_expect_is_said_before_the_training(given, tmp_path, capsys):
+    recipe = with_training(SHAPES_RECIPE, steps=200)
+    pretrain(
+        replace(recipe, model=replace(recipe.model, colors=512)),
+        out=tmp_path / "run", seconds=0.0, **given,
+    )  # fmt: skip
+    told = capsys.readouterr().err
+    assert "palette.npy has 16 colors, and the recipe 512; the palette decides" in told
+    assert "31 passes over 51 images are so many that the network will learn them by heart" in told
+    pretrain(SHAPES_RECIPE, out=tmp_path / "another", seconds=0.0, **given)
+    told = capsys.readouterr().err
+    assert "the palette decides" not in told
+    assert "by heart" not in told

@@ -187,4 +187,5 @@ def _show_run(run: "RunFolder", as_json: bool) -> None:
     if result is not None:
         show(result, as_json=as_json, at=run.path)
     elif as_json:
-        show(read_metrics(run.metrics)[-1], as_json=True)
+        last = read_metrics(run.metrics)[-1]
+        show({"steps": last.pop("step") + 1, **last}, as_json=True)

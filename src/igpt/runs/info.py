@@ -18,6 +18,7 @@ from igpt.errors import CheckpointError, ConfigError, IgptError, printable
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json
 from igpt.model.config import ModelConfig
+from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import model_identity
 from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
@@ -209,6 +210,7 @@ def _parts_of_run(path: Path, finished: bool) -> Iterator[Part]:
         ),
         SNAPSHOTS: (False, "the model on the way, for igpt along"),
         "pretrained": (False, "what it began from, to go on with"),
+        PROBE: (False, "the best layer's probe, for igpt classify"),
         "samples": (True, "pictures drawn as it went; the report shows them"),
     }
     pictures = sorted(path.glob("*.png"))

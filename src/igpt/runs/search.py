@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from igpt import locks
+from igpt.amounts import estimate
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, refusals_told, remove_abandoned, write_json
@@ -218,8 +219,15 @@ def _search(
             "others, or choose another --out"
         )
     write_json(out / "search.json", to_dict(result))
-    standing = look(rates, result)
+    standing, taken = look(rates, result), 0.0
+    if standing.rate is not None:
+        print(
+            f"{out}: a run for each learning rate, {standing.rate:g} and on, at most "
+            f"{len(rates) - len(result.tries)}; it stops once one is worse",
+            file=sys.stderr,
+        )
     while (rate := standing.rate) is not None:
+        began = time.monotonic()
         try:
             row = _finish(begin, out / f"rate-{rate}", rate, None, deadline)
         except TrainingDiverged:
@@ -229,8 +237,10 @@ def _search(
         tries = sorted((*result.tries, row), key=lambda row: -row.learning_rate)
         result = dataclasses.replace(result, tries=tuple(tries))
         write_json(out / "search.json", to_dict(result))
-        print(f"{out}: learning rate {rate:g}, {result.score_text(row)}", file=sys.stderr)
-        standing = look(rates, result)
+        taken = max(taken, time.monotonic() - began)  # one that diverged was short
+        standing, left = look(rates, result), len(rates) - len(result.tries)
+        more = "" if standing.rate is None else f"; at most {left} more, {estimate(left * taken)}"
+        print(f"{out}: learning rate {rate:g}, {result.score_text(row)}{more}", file=sys.stderr)
     best = standing.best
     if best is None:
         raise TrainingDiverged(
