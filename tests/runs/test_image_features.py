@@ -159,7 +159,7 @@ def test_settings_that_cannot_be_are_refused_when_fitted(run, pixels, settings, 
         (pandas.DataFrame({"file": ["a.png"]}), r"got .* of shape \(1, 1\)"),
         ("a.png", "a list of images is wanted, got one, 'a.png'"),
         ([[0.0] * 48], "image 0 is a list"),
-        ([np.zeros((4, 4, 3))], r"image 0 is float64 of shape \(4, 4, 3\)"),
+        ([np.zeros((4, 4, 3))], r"image 0 should be uint8 .* got float64 of shape \(4, 4, 3\)"),
         (["nowhere.png"], "nowhere.png"),
     ],
 )

@@ -199,11 +199,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self.converged_ = self.gradient_norm_ <= self.tolerance
         return self
 
-    def decision_function(self, X: Any) -> Float[np.ndarray, "record *class"]:
-        """Return the logits of each class, in the order of `classes_`, (record, class).
+    def logits(self, X: Any) -> Float[np.ndarray, "record class"]:
+        """Return the logits of each class, in the order of `classes_`.
 
-        Of two classes it is by how much that of the second is larger, (record), as scikit-learn has
-        it.
+        Raises:
+            DataError: The features are not as many as the probe is for, or not finite.
+            sklearn.exceptions.NotFittedError: The probe is not fitted.
+        """
+        check_is_fitted(self)
+        features = self._checked(X, reset=False)
+        _check_finite(features)
+        return features @ self.weight_.T + self.intercept_
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, "record *class"]:
+        """Return what scikit-learn's metrics go by: the logits, (record, class).
+
+        Of two classes it is by how much that of the second is larger, (record).
         """
         logits = self.logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -222,18 +233,6 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         predicted, labels = self.predict(X), np.asarray(y)
         _check_same_records(predicted, labels)
         return float(np.average(predicted == labels, weights=sample_weight))
-
-    def logits(self, X: Any) -> Float[np.ndarray, "record class"]:
-        """Return the logits of each class.
-
-        Raises:
-            DataError: The features are not as many as the probe is for, or not finite.
-            sklearn.exceptions.NotFittedError: The probe is not fitted.
-        """
-        check_is_fitted(self)
-        features = self._checked(X, reset=False)
-        _check_finite(features)
-        return features @ self.weight_.T + self.intercept_
 
 
 @contextmanager

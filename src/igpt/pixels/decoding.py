@@ -155,6 +155,7 @@ def upright_rgb(image: Image.Image, name: str, levels: int | None) -> Image.Imag
 
     Arguments and errors as in `decoded_upright`.
     """
+    image.load()  # which turns a TIFF
     rgb, _ = _to_rgb(image, name, levels)
     turned = _TURNED.get(image_orientation(image))
     return rgb if turned is None else rgb.transpose(turned)

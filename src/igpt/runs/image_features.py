@@ -9,7 +9,6 @@ network itself is never fitted here: to `fit` is to load it and to settle on a l
 pickles go without the network, and load it again when it is needed.
 """
 
-import io
 import operator
 from pathlib import Path
 from typing import Any, Literal
@@ -26,14 +25,13 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.probe import LayerProbes
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
-from igpt.pixels.images import read_square, square
+from igpt.pixels.preparation import AnyImage, name_of
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.kept import ALL
 from igpt.runs.reuse import kept, run_at
 
 _AT_ONCE = 1024  # images whose pixels are in memory at a time
-
-_MODES_OF_PNG = ("1", "L", "LA", "P", "I", "I;16", "RGB", "RGBA")
 
 _WANTED = (
     "paths of files, images that Pillow has open, or pixels as uint8 (image, height, width, 3)"
@@ -46,8 +44,8 @@ class ImageGPTFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     What scikit-learn calls `X` is a list of files' paths, of images that Pillow has open or of
     pixels, uint8 (height, width, 3), mixed at will; a NumPy array or a pandas Series of paths; or
     the pixels of all images, uint8 (image, height, width, 3). Each image is cut to its middle
-    square and resized to the network's, as `igpt data prepare` does it. Rows of numbers are no
-    images and refused.
+    square and resized as those were that the network learned from. Rows of numbers are no images
+    and refused.
 
     Attributes:
         layer_: The layer whose features these are.
@@ -117,7 +115,7 @@ class ImageGPTFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         for first in range(0, len(images), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             squares = [
-                _square(image, number, self.image_size_)
+                _square(image, number, pretrained.tokenizer)
                 for number, image in enumerate(images[part], start=first)
             ]
             records = Records(name="given", images=np.stack(squares), labels=None, class_names=None)
@@ -190,25 +188,9 @@ def _listed(X: Any) -> list[Any]:
     raise DataError(f"images are {_WANTED}, got {what}; give them before they are flattened")
 
 
-def _square(image: Any, number: int, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Return the middle square of an image, at the network's size."""
-    if isinstance(image, str | Path):
-        return read_square(Path(image), size)
-    if isinstance(image, Image.Image):
-        return read_square(_as_file(image), size, name=f"image {number}")
-    if isinstance(image, np.ndarray):
-        if image.ndim == 3 and image.dtype == np.uint8 and image.shape[-1] == 3:
-            return square(image, size)
-        what = f"{image.dtype} of shape {image.shape}"
-    else:
-        what = f"a {type(image).__name__}"
-    raise DataError(f"images are {_WANTED}, but image {number} is {what}")
-
-
-def _as_file(picture: Image.Image) -> bytes:
-    """Return an open picture as a file, so that it is read as all others are."""
-    file = io.BytesIO()
-    kind = "PNG" if picture.mode in _MODES_OF_PNG else "TIFF"
-    fast = {"compress_level": 1} if kind == "PNG" else {}
-    picture.save(file, kind, exif=picture.getexif(), **fast)
-    return file.getvalue()
+def _square(image: Any, number: int, tokenizer: ImageTokenizer) -> UInt8[np.ndarray, "size size 3"]:
+    """Return an image as the network reads it."""
+    if not isinstance(image, AnyImage):
+        raise DataError(f"images are {_WANTED}, but image {number} is a {type(image).__name__}")
+    name = name_of(image) or f"image {number}"
+    return tokenizer.preparation.square(image, tokenizer.image_size, name=name)
