@@ -1,10 +1,15 @@
-"""Times and sizes as people read them: "21 minutes", "until 16:40", "17 days", "2.3 MB"."""
+"""Amounts as people read them: "1 layer", "21 minutes", "until 16:40", "17 days", "2.3 MB"."""
 
 import time
 
 _UNITS = ((365 * 86_400, "year"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _WHOLE_FROM = 10  # hours, days and years below this many have a decimal
 _MOST_YEARS = 100
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 layer", "1,440 layers"; the plural ends in s if None."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def spoken(seconds: float) -> str:

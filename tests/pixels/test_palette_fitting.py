@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 
 from igpt.errors import DataError
 from igpt.pixels.palette import Palette
-from igpt.pixels.palette_fitting import distortion_picture, fit_palette, measure_distortion
+from igpt.pixels.palette_fitting import distortion_cells, fit_palette, measure_distortion
 
 
 def smooth_images(images=6, size=16, seed=0):
@@ -131,10 +131,8 @@ def test_distortion_is_worked_out_by_hand():
 
 def test_a_picture_shows_each_image_above_its_palette_version():
     palette, images = Palette(np.float32([[-1, -1, -1], [1, 1, 1]])), smooth_images(3, size=64)
-    picture = distortion_picture(palette, images, columns=2)
-    assert picture.shape == (4 * 128 + 3 * 2, 2 * 128 + 2, 3)
-    np.testing.assert_array_equal(picture[:128:2, 130::2], images[1])
-    np.testing.assert_array_equal(
-        picture[390::2, :128:2], palette.decode(palette.encode(images[2]))
-    )
-    assert (picture[260:, 130:] == 255).all()
+    cells = distortion_cells(palette, images, columns=2)
+    assert cells.shape == (4, 2, 64, 64, 3)
+    np.testing.assert_array_equal(cells[0, 1], images[1])
+    np.testing.assert_array_equal(cells[3, 0], palette.decode(palette.encode(images[2])))
+    assert (cells[2:, 1] == 255).all()

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from scipy.stats import norm
 from tests.report.conftest import (
     PROVENANCE,
     RECIPE,
@@ -15,6 +16,7 @@ from tests.report.conftest import (
     write_picture,
 )
 
+from igpt.amounts import spoken
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
 from igpt.evaluation.outliers import ForeignSet, ImageSet, OutliersResult
@@ -46,6 +48,20 @@ def rows(page: str, section: str) -> list[list[str]]:
     ]
 
 
+def plain(page: str) -> str:
+    """Return the page's words without its markup."""
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+def interval(share: float, images: int = 16) -> str:
+    """Return Wilson's interval, by its formula, as a table has it."""
+    z = norm.ppf(0.975)
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    reach = z / (1 + z**2 / images)
+    reach *= (share * (1 - share) / images + z**2 / (4 * images**2)) ** 0.5
+    return f"{100 * (middle - reach):.1f}{DASH}{100 * (middle + reach):.1f}%"
+
+
 def percents(*shares: float | None) -> list[str]:
     return [DASH if share is None else f"{share:.1%}" for share in shares]
 
@@ -60,19 +76,44 @@ def real_page(real, tmp_path_factory) -> str:
 
 def test_whatever_was_measured_has_its_section(real_page):
     assert sections(real_page) == [
-        "runs", "palette", "loss", "likelihood", "probe", "features", "completions", "finetuning",
-        "missing", "provenance",
+        "results", "runs", "palette", "loss", "likelihood", "probe", "features", "completions",
+        "finetuning", "missing", "provenance",
     ]  # fmt: skip
-    pictures = re.findall(r'<img [^>]*src="data:image/png;base64,[^>]*alt="([^"]*)"', real_page)
-    assert [text.split()[0] for text in pictures] == [
-        "All", "Images", "Images,", "How", "The", "Completions:", "Completions", "Completions",
-    ]  # fmt: skip
+
+
+def test_the_contents_lead_to_every_section(real_page):
+    contents = real_page.partition("<nav")[2].partition("</nav>")[0]
+    assert re.findall(r'href="#(\w+)"', contents) == sections(real_page)
+
+
+def test_every_picture_of_an_image_of_the_store_says_which_file_it_is(real, real_page):
+    pictures = re.findall(r'<img [^>]*alt="([^"]*)" title="([^"]*)"', real_page)
+    assert len(pictures) > 40
+    for alt, title in pictures:
+        assert re.fullmatch(r"(test|validation) image \d+: (left|top)/\d+\.png", title)
+        assert title in alt
+
+
+def test_completions_stand_under_their_heads(real_page):
+    heads = rows(real_page, "completions")[0]
+    assert heads == ["given", "drawn 1", "drawn 2", "original", "which"]
+    assert ["given", "step 6", "step 12", "original", "which"] in rows(real_page, "completions")
+
+
+def test_surprise_maps_and_extremes_have_their_numbers(real, real_page):
+    part = real_page.partition('<section id="likelihood"')[2].partition("</section>")[0]
+    assert len(re.findall(r">\d\.\d\d nats per pixel<br>", part)) == 2
+    assert len(re.findall(r"<figcaption>\d\.\d\d</figcaption>", part)) == 2 * 10
+    assert "log 16 = 2.77 or more" in part
 
 
 def test_the_likelihood_of_a_real_run_is_in_the_page(real, real_page):
     result = real.likelihood
     nats, bits = f"{result.nats_per_pixel:.4f}", f"{result.bits_per_pixel:.4f}"
-    assert ["autoregressive", "test", "16", nats, bits, "2.7726"] in rows(real_page, "loss")
+    reach = 1.96 * result.standard_error
+    interval = DASH.join(f"{result.nats_per_pixel + sign * reach:.4f}" for sign in (-1, 1))
+    row = ["autoregressive", "test", "16", nats, interval, bits, "2.7726"]
+    assert row in rows(real_page, "loss")
 
 
 def test_the_probes_of_a_real_run_are_in_the_page(real, real_page):
@@ -80,17 +121,29 @@ def test_the_probes_of_a_real_run_are_in_the_page(real, real_page):
     test, validation = percents(probe.test_accuracy, probe.best.validation_accuracy)
     others = percents(untrained.test_accuracy, probe.raw_pixels.test_accuracy)
     table = rows(real_page, "probe")
-    assert ["autoregressive", test, str(probe.best_layer), validation, *others] in table
+    counts = f"{round(16 * probe.test_accuracy)} of 16"
+    figures = [test, interval(probe.test_accuracy), counts, str(probe.best_layer), validation]
+    assert ["autoregressive", *figures, *others] in table
     for row, fresh in zip(probe.layers, untrained.layers, strict=True):
-        shares = percents(row.validation_accuracy, row.test_accuracy, fresh.test_accuracy)
+        shares = percents(row.validation_accuracy, row.test_accuracy)
+        shares += [interval(row.test_accuracy), *percents(fresh.test_accuracy)]
         converged = "yes" if row.converged else "no"
         assert [str(row.layer), *shares, f"{row.setting:.0e}", converged] in table
+
+
+def test_every_class_of_a_real_run_is_in_the_page(real, real_page):
+    table = rows(real_page, "probe")
+    for number, (name, taken) in enumerate(zip(("left", "top"), real.probe.confusion, strict=True)):
+        right, images = taken[number], sum(taken)
+        shares = [*percents(right / images), interval(right / images, images)]
+        assert [f"{number} {name}", str(images), *shares, *map(str, taken)] in table
 
 
 def test_other_probes_of_a_real_run_are_in_the_page(real, real_page):
     names = ("ridge regression", "nearest neighbors")
     for name, probe in zip(names, real.others, strict=True):
         shares = percents(probe.test_accuracy, probe.best.validation_accuracy)
+        shares.insert(1, interval(probe.test_accuracy))
         layer, setting = str(probe.best_layer), f"{probe.best.setting:.3g}"
         ranks = DASH if probe.rank_correlation is None else f"{probe.rank_correlation:.2f}"
         row = ["autoregressive", name, *shares, layer, setting, ranks]
@@ -102,13 +155,14 @@ def test_few_labels_of_a_real_run_are_in_the_page(real, real_page):
     assert [row.labels_per_class for row in real.few_labels.rows] == [2, 4]
     for row in real.few_labels.rows:
         shares = percents(row.mean, row.standard_deviation, row.fine_tuned.mean)
-        line = ["autoregressive", str(row.labels_per_class), *shares, "2", layer]
+        line = ["autoregressive", str(row.labels_per_class), *shares, "2", "16", layer]
         assert line in rows(real_page, "features")
 
 
 def test_masks_of_a_real_run_are_in_the_page(real, real_page):
     masks = real.masks
     shares = percents(masks.modal, masks.single_mean, masks.unmasked)
+    shares.insert(1, interval(masks.modal))
     row = ["bert", "3", *shares, str(masks.layer), f"{masks.penalty:.0e}"]
     assert row in rows(real_page, "features")
 
@@ -130,7 +184,9 @@ def test_a_real_fine_tuning_is_in_the_page(real, real_page):
     result = real.fine_tuning
     shares = percents(result.test_accuracy, result.validation_accuracy)
     best, layer = str(result.best_step), str(result.layer)
-    row = ["tuned", *shares, best, str(result.steps), "1", layer, f"{result.seconds:.0f} s"]
+    right = f"{round(16 * result.test_accuracy)} of 16"
+    shares[1:1] = [interval(result.test_accuracy), right]
+    row = ["tuned", *shares, best, str(result.steps), "1", layer, spoken(result.seconds)]
     assert row in rows(real_page, "finetuning")
 
 
@@ -169,17 +225,17 @@ def test_the_figures_of_a_quickstart_are_in_the_page(measured_run, tmp_path, tin
         "igpt pretrain digits --out a", "66904fb", "torch 2.99", "57a79cc51254a403",
         "log 8 = 2.08",
     ):  # fmt: skip
-        assert figure in page
+        assert figure in plain(page)
     assert sections(page) == [
-        "runs", "palette", "loss", "probe", "completions", "finetuning", "provenance",
+        "results", "runs", "palette", "loss", "probe", "completions", "finetuning", "provenance",
     ]  # fmt: skip
 
 
 def test_what_is_not_measured_has_no_section_but_a_command(run):
     page = page_of(run)
-    assert sections(page) == ["runs", "palette", "loss", "missing", "provenance"]
+    assert sections(page) == ["results", "runs", "palette", "loss", "missing", "provenance"]
     for command in ("evaluate", "probe", "complete", "finetune"):
-        assert f"igpt {command} {run.path}" in page
+        assert f"igpt {command} {run.path}" in plain(page)
 
 
 def test_a_run_that_has_only_begun_is_in_the_page(tmp_path, tiny_palette):
@@ -187,21 +243,23 @@ def test_a_run_that_has_only_begun_is_in_the_page(tmp_path, tiny_palette):
     (run.path / "provenance.json").unlink()
     (run.path / "palette.npy").unlink()
     page = page_of(run)
-    assert sections(page) == ["runs", "missing", "provenance"]
-    assert f"igpt resume {run.path}" in page
+    assert sections(page) == ["results", "runs", "missing", "provenance"]
+    assert f"igpt resume {run.path}" in plain(page)
     assert "not finished" in page
 
 
 def test_a_surprise_map_alone_has_its_section(run):
     write_picture(run.path / "surprise.png")
     page = page_of(run)
-    assert sections(page) == ["runs", "palette", "loss", "likelihood", "missing", "provenance"]
+    shown = ["results", "runs", "palette", "loss", "likelihood", "missing", "provenance"]
+    assert sections(page) == shown
     assert "AUROC" not in page
 
 
 def test_foreign_images_that_are_likelier_than_the_run_s_own_are_named(run):
     run.write("outliers.json", outliers("noise", "flat", auroc_loss=(0.987, 0.004)))
-    assert "Likelier than the run&rsquo;s own images: flat." in page_of(run)
+    sentence = "The loss tells noise from own images; it finds flat likelier than them."
+    assert sentence in page_of(run)
 
 
 def outliers(*names: str, auroc_loss: tuple[float, ...]) -> OutliersResult:
@@ -228,8 +286,8 @@ def test_what_a_single_subset_cannot_say_is_a_dash(run):
     )  # fmt: skip
     run.write("few-labels.json", result)
     table = rows(page_of(run), "features")
-    assert ["a", "2,500", "55.0%", DASH, "42.2%", "1", "3"] in table
-    assert ["a", "4", "55.0%", DASH, DASH, "1", "3"] in table
+    assert ["a", "2,500", "55.0%", DASH, "42.2%", "1", "1,440", "3"] in table
+    assert ["a", "4", "55.0%", DASH, DASH, "1", "1,440", "3"] in table
 
 
 @pytest.mark.parametrize("correlation", [-1.0, None])
@@ -237,7 +295,7 @@ def test_a_probe_by_sgd_is_said_to_be_one(run, correlation):
     probe = dataclasses.replace(probes(0.4321, solver="sgd"), rank_correlation=correlation)
     run.write("probe-sgd.json", probe)
     ranks = DASH if correlation is None else "-1.00"
-    row = ["a", "SGD", "43.2%", "42.2%", "0", "0.001", ranks]
+    row = ["a", "SGD", "43.2%", interval(622 / 1440, 1440), "42.2%", "0", "0.001", ranks]
     assert row in rows(page_of(run), "features")
 
 
@@ -317,7 +375,7 @@ def test_a_bert_run_promises_no_completions(tmp_path, tiny_palette):
     bert = dataclasses.replace(RECIPE, model=model)
     page = page_of(new_run(tmp_path / "a", tiny_palette, recipe=bert))
     assert "BERT: 15% hidden pixels" in page
-    assert "igpt complete" not in page
+    assert "igpt complete" not in plain(page)
 
 
 def test_a_folder_that_is_no_run_is_refused_and_nothing_written(tmp_path, run):

@@ -119,7 +119,7 @@ RESULTS = [
             foreign=(ForeignSet(**image_set(name="flat", auroc_loss=0.1, auroc_typicality=0.9)),),
         ),
         ["own test images      12   1.0000 +- 0.2500\n", "0.100       0.900", "0.5 is chance",
-         "1.2500 nats of validation", "likelier than the run's own images: flat."],
+         "1.2500 nats of validation", "The loss finds flat likelier than own images."],
     ),
     (
         Converted(read="igpt", written="huggingface", model=ModelConfig(), classes=10,

@@ -11,7 +11,7 @@ import pytest
 from igpt.report.templates import template
 
 REPOSITORY = Path(__file__).parents[2]
-NAMES = ("page.jinja", "card.jinja")
+NAMES = ("page.jinja", "page.css", "sections/probe.jinja", "card.jinja")
 
 
 def test_the_templates_are_part_of_the_package():
@@ -34,18 +34,3 @@ def test_a_wheel_holds_the_templates(tmp_path):
 def test_a_gap_in_a_template_is_no_empty_text():
     with pytest.raises(jinja2.UndefinedError, match="'header' is undefined"):
         template("card.jinja", escape=False).render()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (17.4, "17 s"),
-        (119.4, "119 s"),
-        (120.0, "2 min"),
-        (7170.0, "2 h 0 min"),
-        (9e3, "2 h 30 min"),
-    ],
-)
-def test_a_duration_has_the_unit_that_fits(seconds, text):
-    duration = template("page.jinja", escape=True).environment.filters["duration"]
-    assert duration(seconds) == text

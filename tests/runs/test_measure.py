@@ -300,4 +300,7 @@ def test_foreign_images_are_compared_and_drawn(run, given):
     assert run.read("outliers.json", OutliersResult) == result
     assert result.foreign[-1].name == str(given["data"])
     assert read_image(run.path / "extremes.png").shape == (2 * 64 + 2, 10 * 64 + 9 * 2, 3)
-    assert read_image(run.path / "outliers.png").shape[1] == 1200
+    assert read_image(run.path / "outliers.png").shape[1] == 1040
+    drawn = {"own test images", "noise", "flat", "digits", "shuffled"}
+    assert drawn <= result.spread.counts.keys()
+    assert all(sum(counts) <= 12 for counts in result.spread.counts.values())

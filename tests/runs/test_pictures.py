@@ -55,7 +55,9 @@ def test_completions_are_written_one_by_one_and_all_together(model, files, tmp_p
         "1-cat-1.png", "1-cat-2.png", "2-cat-1.png", "2-cat-2.png", "completions.png",
         "dog-1.png", "dog-2.png",
     ]  # fmt: skip
-    assert read_image(picture.parent / "dog-1.png").shape == (4, 4, 3)
+    alone = read_image(picture.parent / "dog-1.png")
+    assert alone.shape == (128, 128, 3)  # each of its 4 x 4 pixels a square
+    np.testing.assert_array_equal(alone, alone[::32, ::32].repeat(32, axis=0).repeat(32, axis=1))
     # given, two completions and the original of three images, 128 pixels each and 2 between
     assert read_image(picture).shape == (3 * 128 + 2 * 2, 4 * 128 + 3 * 2, 3)
 

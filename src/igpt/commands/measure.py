@@ -74,7 +74,7 @@ def probe(
         run, data=data, layers=layers or None, untrained=untrained, concatenate=concatenate,
         solver=solver, sgd=sgd, folder=features, seed=seed, device=device,
     )  # fmt: skip
-    show(result, as_json=as_json)
+    show(result, as_json=as_json, run=run, data=data)
 
 
 def few_labels(
@@ -99,7 +99,7 @@ def few_labels(
         run, data=data, labels_per_class=labels or None, subsets=subsets, layer=layer,
         finetune_steps=fine_tune, seed=seed, device=device,
     )  # fmt: skip
-    show(result, as_json=as_json)
+    show(result, as_json=as_json, run=run, data=data)
 
 
 def masks(

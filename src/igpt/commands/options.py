@@ -164,8 +164,9 @@ SAMPLING, PICTURES = SamplingConfig(), Pictures()
 
 
 def show(
-    result: Any, *, as_json: bool, at: object = None, also: str = "", text: str | None = None
-) -> None:
+    result: Any, *, as_json: bool, at: object = None, also: str = "", text: str | None = None,
+    run: Path | None = None, data: Path | None = None,
+) -> None:  # fmt: skip
     """Print a result.
 
     Args:
@@ -174,6 +175,8 @@ def show(
         at: What the table is of, such as a file; it goes before it.
         also: A line to print below it.
         text: What to print in the table's stead.
+        run: Where to look for what the result can be compared with, ...
+        data: ... measured on this store; by default on the run's own.
 
     Raises:
         DataError: A figure is NaN or infinite, which no whole model gives.
@@ -185,8 +188,9 @@ def show(
         return
     if text is None:
         from igpt.report.tables import table  # brings all that measures
+        from igpt.report.verdicts import Beside
 
-        text = table(result)
+        text = table(result, Beside() if run is None else Beside.of(run, data))
     print(text if at is None else f"{at}: {text}", *([also] if also else []), sep="\n")
 
 

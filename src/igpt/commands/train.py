@@ -185,7 +185,7 @@ def _show_run(run: "RunFolder", as_json: bool) -> None:
 
     result = run.read("finetune.json", FinetuneResult)
     if result is not None:
-        show(result, as_json=as_json, at=run.path)
+        show(result, as_json=as_json, at=run.path, run=run.path)
     elif as_json:
         last = read_metrics(run.metrics)[-1]
         show({"steps": last.pop("step") + 1, **last}, as_json=True)

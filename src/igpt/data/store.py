@@ -149,6 +149,21 @@ class Records:
             return self
         return self.chosen(stream(Stream.SAMPLE, seed).permutation(len(self))[:count])
 
+    def varied(self, count: int, seed: int = 0) -> Int64[np.ndarray, " chosen"]:
+        """Return the numbers of `count` records, or of all there are, to be looked at.
+
+        They are drawn by `seed` over all classes: none has a second record before each has one.
+        """
+        order = stream(Stream.SHOWN, seed).permutation(len(self))
+        if self.labels is None:
+            return order[:count]
+        labels = self.labels[order]
+        turns = np.empty(len(order), np.int64)  # how many of its class were drawn before each
+        for label in np.unique(labels):
+            of_class = labels == label
+            turns[of_class] = np.arange(of_class.sum())
+        return order[np.argsort(turns, kind="stable")[:count]]
+
     def titles(self, numbers: Int64[np.ndarray, " chosen"]) -> list[str]:
         """Return what to call some records: `test image 7`, and the file it was made of."""
         names = self.chosen(numbers).names or [""] * len(numbers)

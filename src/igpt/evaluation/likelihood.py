@@ -31,6 +31,11 @@ class LikelihoodResult:
     """The same in bits: one pixel is one palette color, not three bytes."""
     nats_per_pixel_from_second: float | None
     """Over pixels 2 to n, as implementations without a start embedding report it."""
+    chance_nats_per_pixel: float | None = None
+    """What a network costs that knows nothing: the logarithm of how many colors there are. None,
+    like the next, in results older than the question."""
+    standard_error: float | None = None
+    """Of `nats_per_pixel`, as images differ; None for a masked network and for a single image."""
 
 
 @torch.inference_mode()
@@ -126,7 +131,7 @@ def evaluate(
         DataError: The records are smaller than the network's images.
     """
     model, causal = pretrained.model, pretrained.model.config.causal
-    total, of_first_pixels, count = 0.0, 0.0, 0  # sums, which several processes can add up
+    total, squares, of_first_pixels, count = 0.0, 0.0, 0.0, 0  # sums, which processes can add up
     for _, tokens, hidden in measured_batches(
         pretrained,
         records.sample(images),
@@ -136,14 +141,18 @@ def evaluate(
     ):
         if hidden is None:
             losses = pixel_losses(model, tokens).double()
-            total += losses.mean(dim=1).sum().item()
+            of_images = losses.mean(dim=1)
+            total += of_images.sum().item()
+            squares += of_images.square().sum().item()
             of_first_pixels += losses[:, 0].sum().item()
         else:
             final = model.final_state(tokens, hidden)
             total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
         count += len(tokens)
     nats, positions = total / count, model.config.positions
-    later = None
+    later = error = None
+    if causal and count > 1:
+        error = math.sqrt(max(squares / count - nats**2, 0.0) / (count - 1))
     if causal and positions > 1:
         later = (nats * positions - of_first_pixels / count) / (positions - 1)
     return LikelihoodResult(
@@ -152,4 +161,6 @@ def evaluate(
         nats_per_pixel=nats,
         bits_per_pixel=nats / math.log(2),
         nats_per_pixel_from_second=later,
+        chance_nats_per_pixel=math.log(model.config.colors),
+        standard_error=error,
     )

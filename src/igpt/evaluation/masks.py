@@ -53,6 +53,8 @@ class MasksResult:
     """What one mask reaches, averaged over the masks."""
     unmasked: float
     """Of whole images; of a probe, its layer and penalty, that are for whole images."""
+    test_images: int | None = None
+    """That all of these are of; None in results older than the question."""
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -192,4 +194,5 @@ def _result(
         single=single,
         single_mean=statistics.fmean(single),
         unmasked=unmasked,
+        test_images=len(truth),
     )

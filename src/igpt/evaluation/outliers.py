@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from sklearn.metrics import roc_auc_score
 
 from igpt.data.batches import check_fits, images_at_size
@@ -36,7 +36,11 @@ from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import square
 from igpt.randomness import Stream, stream
 
+OWN = "own test images"
+"""What a network's own images are called beside foreign ones."""
+
 _DIGIT = 8  # side of scikit-learn's digits, in pixels
+_BINS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,25 @@ class ForeignSet(ImageSet):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How the losses of each set are spread: so many in each of a row of bins."""
+
+    edges: tuple[float, ...]
+    """Of the bins, in nats per pixel; one more than there are bins."""
+    counts: dict[str, tuple[int, ...]]
+    """Images in each bin, by set; the own ones first."""
+
+    @classmethod
+    def of(cls, losses: dict[str, Float64[np.ndarray, " _"]]) -> "Spread":
+        """Return how these are spread, over the same bins."""
+        edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), _BINS)
+        counts = {
+            name: tuple(np.histogram(values, edges)[0].tolist()) for name, values in losses.items()
+        }
+        return cls(edges=tuple(edges.tolist()), counts=counts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutliersResult:
     """How well likelihood tells foreign images from a network's own."""
 
@@ -84,6 +107,8 @@ class OutliersResult:
     own: ImageSet
     """The test images."""
     foreign: tuple[ForeignSet, ...]
+    spread: Spread | None = None
+    """Of all losses; None in results older than the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +118,8 @@ class ComparedLosses:
     result: OutliersResult
     pixels: UInt8[np.ndarray, "own size size 3"]
     """The own test images, at the network's size."""
+    names: list[str]
+    """What each of them is called."""
     own: Float64[np.ndarray, " own"]
     """Loss of each, in nats per pixel."""
     foreign: dict[str, Float64[np.ndarray, " _"]]
@@ -123,13 +150,16 @@ def compare_losses(
     """
     pretrained.model.config.require_causal()
 
+    def numbers(records: Records) -> Int64[np.ndarray, " chosen"]:
+        return np.sort(stream(Stream.COMPARED, seed).permutation(len(records))[:images])
+
     def drawn(store: RecordStore, split: str) -> Records:
         records = store.split(split)
         check_fits(records, pretrained.tokenizer)
-        chosen = stream(Stream.COMPARED, seed).permutation(len(records))[:images]
-        return records.chosen(np.sort(chosen))
+        return records.chosen(numbers(records))
 
     validation, test = drawn(store, "validation"), drawn(store, "test")
+    names = store.split("test").titles(numbers(store.split("test")))
     for records in others.values():
         check_fits(records, pretrained.tokenizer)
     pixels = images_at_size(test, pretrained.model.config.image_size)
@@ -151,8 +181,9 @@ def compare_losses(
         foreign=tuple(
             foreign_set(name, losses, own, typical=typical) for name, losses in foreign.items()
         ),
+        spread=Spread.of({OWN: own, **foreign}),
     )
-    return ComparedLosses(result=result, pixels=pixels, own=own, foreign=foreign)
+    return ComparedLosses(result=result, pixels=pixels, names=names, own=own, foreign=foreign)
 
 
 def foreign_set(

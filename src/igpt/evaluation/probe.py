@@ -66,6 +66,10 @@ class LayerProbes:
     confusion: Confusion | None = None
     """What the best layer's classifier takes the test images for; None of over 100 classes, and in
     results older than the question."""
+    class_names: tuple[str, ...] | None = None
+    """Of its rows and columns; None in results older than the question."""
+    untrained: bool = False
+    """Whether the network's weights were fresh ones; always false in results older than that."""
 
     @property
     def best(self) -> LayerProbe:
@@ -189,6 +193,7 @@ def probe_and_keep(
         raw_pixels=of_pixels,
         records={split.name: len(split) for split in splits},
         confusion=confusion(labels[2], predicted, classes=len(store.class_names or ())),
+        class_names=store.class_names,
     )
     kept = None
     if isinstance(reported.last, LinearProbe):

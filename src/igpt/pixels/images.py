@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from igpt.errors import DataError
 from igpt.files import written_aside
@@ -42,6 +43,7 @@ from igpt.pixels.opening import image_orientation, picture_file, refusals
 GREY_WEIGHTS = (19595, 38470, 7471)
 """Red, green and blue in the luminance of ITU-R 601, in 65,536ths, as in Pillow's mode L."""
 
+_NOTE = "igpt"  # what a note is called in a PNG file
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _RESIZED_WHOLE = 2**21  # pixels; a strip that would become longer is cut before it is resized
 _REACH = 3  # of the widest filter, in pixels of the smaller image
@@ -325,16 +327,28 @@ def image_grid(
     return grid[: grid.shape[0] - gap, : grid.shape[1] - gap]
 
 
-def write_png(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write an image, whole or not at all.
+def write_png(
+    path: Path, pixels: UInt8[np.ndarray, "height width 3"], *, note: str | None = None
+) -> None:
+    """Write an image, whole or not at all; with a note in it, which `note_in` reads.
 
     Raises:
         DataError: The disk is full, or the path cannot be written to.
     """
     png = io.BytesIO()  # Pillow writing to the disk itself would not say why it failed
-    Image.fromarray(pixels).save(png, format="PNG")
+    text = PngInfo()
+    if note is not None:
+        text.add_itxt(_NOTE, note)
+    Image.fromarray(pixels).save(png, format="PNG", pnginfo=text)
     with written_aside(path) as aside:
         aside.write_bytes(png.getvalue())
+
+
+def note_in(png: bytes) -> str | None:
+    """Return the note that a PNG file was written with; None if there is none."""
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        note = image.info.get(_NOTE)
+    return None if note is None else str(note)
 
 
 def read_whole_png(path: Path) -> bytes:

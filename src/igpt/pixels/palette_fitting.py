@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
 from tqdm import tqdm
 
 from igpt.errors import ConfigError, DataError
-from igpt.pixels.images import image_grid, to_grey
+from igpt.pixels.images import to_grey
 from igpt.pixels.nearest import FEW_COLORS, nearest, nearest_table
 from igpt.pixels.palette import MOST_COLORS, Palette, pack_colors, unpack_colors
 from igpt.randomness import Stream, stream
@@ -158,21 +158,19 @@ def measure_distortion(
     )
 
 
-def distortion_picture(
+def distortion_cells(
     palette: Palette, images: UInt8[np.ndarray, "image height width 3"], columns: int = 8
-) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
-    """Return a grid to look at: a row of images, below it the same in the palette's colors.
+) -> UInt8[np.ndarray, "row {columns} height width 3"]:
+    """Return images to look at: a row of them, below it the same in the palette's colors.
 
-    Images stand `columns` to a row, enlarged to about 128 pixels; the last row is filled up with
-    white.
+    Images stand `columns` to a row; the last row is filled up with white.
     """
     count, rows = len(images), -(-len(images) // columns)
     cells = np.full((rows * columns, 2, *images.shape[1:]), 255, np.uint8)
     cells[:count, 0] = images
     cells[:count, 1] = palette.decode(palette.encode(images))
     cells = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
-    grid = cells.reshape(2 * rows, columns, *images.shape[1:])
-    return image_grid(grid, scale=max(1, 128 // max(images.shape[1:3])))
+    return cells.reshape(2 * rows, columns, *images.shape[1:])
 
 
 def _draw(total: int, number: int, generator: np.random.Generator) -> Int64[np.ndarray, " number"]:

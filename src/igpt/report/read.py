@@ -13,10 +13,9 @@ import contextlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float64
 
@@ -29,17 +28,19 @@ from igpt.model.config import ModelConfig
 from igpt.model.pretrained import model_identity
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
+from igpt.report.verdicts import Beside
 from igpt.runs.finetune import FinetuneResult
-from igpt.runs.kept import MadeFrom, Result, outdated
+from igpt.runs.kept import ALL, MadeFrom, Result, outdated
 from igpt.runs.measure import Evaluation
+from igpt.runs.plots import run_colors
 from igpt.runs.provenance import Provenance
-from igpt.runs.run import PretrainSettings, RunFolder, Settings
+from igpt.runs.run import FinetuneSettings, PretrainSettings, RunFolder, Settings
+from igpt.runs.sheets import Legend, Sheet, read_sheet
 from igpt.training.config import TrainingConfig
 from igpt.training.fit import STATE
 from igpt.training.metrics import read_metrics, require_lines
 from igpt.training.state import Checkpoints, StateDamaged
 
-_COLORS = ("#2b6ca3", "#c8642b", "#3d8c5f", "#8f5aa8", "#b8962a", "#c2487a", "#3a9aa8", "#7a6a58")
 _OTHER_SOLVERS = ("ridge", "neighbors", "sgd")
 _STRIP = 6  # pictures that show how the samples changed
 
@@ -67,6 +68,8 @@ class ReportedRun:
     outliers: OutliersResult | None
     finetune: FinetuneResult | None
     provenance: Provenance | None
+    stores: dict[str, str] = field(default_factory=dict)
+    """Identity of the record store that each of its files was measured on, where it says so."""
     outdated: tuple[str, ...] = ()
     """Results left out, since the run's model is another by now than the one they were made of."""
 
@@ -102,6 +105,41 @@ class ReportedRun:
         return bool(self.finetune) or (self.pretrains and self.steps >= self.training.steps)
 
     @property
+    def seconds(self) -> float | None:
+        """What training took so far."""
+        return self.metrics[-1].get("seconds") if self.metrics else None
+
+    @property
+    def blind_nats(self) -> float:
+        """What a pixel costs a network that knows nothing."""
+        return math.log(self.model.colors)
+
+    @property
+    def date(self) -> str | None:
+        """When training began, as `2026-11-26`."""
+        return self.provenance.started.partition("T")[0] if self.provenance else None
+
+    def beside(self, others: Sequence["ReportedRun"]) -> Beside:
+        """Return what its results can be compared with: what is of the same network and images.
+
+        Args:
+            others: Runs, among them that which a fine-tuning began from, if it is to be compared.
+        """
+        run, images = self, self.stores.get("probe.json")
+        if isinstance(self.settings, FinetuneSettings):
+            source, images = os.path.realpath(self.settings.source), self.settings.data.sha256
+            sources = (run for run in others if os.path.realpath(run.folder.path) == source)
+            run = next(sources, self)
+
+        def of_same(probe: LayerProbes | None, name: str) -> LayerProbes | None:
+            return probe if run.stores.get(name, images) == images else None
+
+        return Beside(
+            probe=of_same(run.probe, "probe.json"),
+            untrained=of_same(run.untrained, "probe-untrained.json"),
+        )
+
+    @property
     def speed(self) -> float | None:
         """Tokens a second, in the middle of what was measured."""
         speeds = self.curve("tokens_per_second")[1]
@@ -122,6 +160,15 @@ class ReportedRun:
         file = self.folder.path / name
         return read_whole_png(file) if file.is_file() else None
 
+    def sheet(self, name: str) -> Sheet | None:
+        """Return one of the run's pictures with its legend; None if there is none with one.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        png = self.picture(name)
+        return None if png is None else read_sheet(png, name=str(self.folder.path / name))
+
     def samples(self) -> list[tuple[int, bytes]]:
         """Return the pictures drawn during training, by step: a few, first and newest included.
 
@@ -133,6 +180,29 @@ class ReportedRun:
         shown = np.linspace(0, len(steps) - 1, min(_STRIP, len(steps)))
         chosen = [steps[round(index)] for index in shown]
         return [(step, read_whole_png(file)) for step, file in chosen]
+
+    def progress(self) -> Sheet | None:
+        """Return how the completions of some images became better, a column a step.
+
+        None where the pictures drawn during training, of an earlier igpt, do not say of what.
+
+        Raises:
+            DataError: One of them is damaged.
+        """
+        samples = self.samples()
+        sheets = [read_sheet(png, name=f"the picture of step {step}") for step, png in samples]
+        known = [sheet for sheet in sheets if sheet is not None and len(sheet.legend.columns) > 2]
+        if len(known) < max(1, len(sheets)):
+            return None
+        newest = known[-1]
+        steps = [f"step {step:,}" for step, _ in samples]
+        columns = ("given", *steps, "original")
+        cells = tuple(
+            (row[0], *(sheet.cells[number][1] for sheet in known), row[-1])
+            for number, row in enumerate(newest.cells)
+        )
+        names = tuple((row[0],) * len(columns) for row in newest.legend.names)
+        return Sheet(legend=Legend(columns=columns, names=names), cells=cells)
 
 
 def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
@@ -146,13 +216,9 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     for path in paths:
         unique.setdefault(Path(os.path.realpath(path)), path)
     names = [resolved.name for resolved in unique]
-    colors = list(_COLORS)
-    if len(unique) > len(colors):
-        rainbow = matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.9, len(unique)))
-        colors = [matplotlib.colors.to_hex(color) for color in rainbow]
     return [
         _read_run(path, label=name if names.count(name) == 1 else str(path), color=color)
-        for path, name, color in zip(unique.values(), names, colors, strict=False)
+        for path, name, color in zip(unique.values(), names, run_colors(len(unique)), strict=True)
     ]
 
 
@@ -164,6 +230,7 @@ class _Current:
         there = (folder.model / "config.json").is_file()
         self.model = model_identity(folder.model) if there else None
         self.outdated: list[str] = []
+        self.stores: dict[str, str] = {}
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
         """Return the result in a file; None if there is none, or if all of it is outdated."""
@@ -173,6 +240,8 @@ class _Current:
             self.outdated.append(name)
             return None
         self.outdated += [f"{name}: {part}" for part in old]
+        if ALL in made_from:
+            self.stores[name] = made_from[ALL].store
         return result
 
     def outdated_parts(self, made_from: dict[str, MadeFrom]) -> list[str]:
@@ -206,6 +275,7 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         outliers=current.read("outliers.json", OutliersResult),
         finetune=folder.read("finetune.json", FinetuneResult),
         provenance=folder.read("provenance.json", Provenance),
+        stores=current.stores,
         outdated=tuple(sorted(current.outdated)),
     )
 

@@ -11,7 +11,9 @@ import json
 import shlex
 
 import jinja2
+from markupsafe import Markup
 
+from igpt.amounts import counted, spoken
 from igpt.values import to_dict
 
 
@@ -33,11 +35,13 @@ def template(name: str, *, escape: bool, folder: str = "report") -> jinja2.Templ
     environment.filters.update(
         address=_address,
         count="{:,}".format,
-        duration=_duration,
+        counted=counted,
+        duration=spoken,
         json=functools.partial(json.dumps, indent=2),
-        percent=_percent,
+        percent=percent,
         plain=to_dict,
         quote=shlex.quote,
+        words=_words,
     )
     return environment.get_template(name)
 
@@ -47,12 +51,11 @@ def _address(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _percent(share: float | None, digits: int = 1) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as a table has it, or a dash for what is not known."""
     return "\N{EN DASH}" if share is None else f"{share:.{digits}%}"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+def _words(command: str) -> Markup:
+    """Return a command as markup whose words a page need not break."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))

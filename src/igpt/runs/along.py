@@ -36,6 +36,8 @@ class Snapshot:
     test_accuracy: float
     layers: tuple[float, ...]
     """Test accuracy of each layer's probe."""
+    test_images: int | None = None
+    """That it was measured on; None in results older than the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ def along_run(
             validation_accuracy=probe.best.validation_accuracy,
             test_accuracy=probe.test_accuracy,
             layers=tuple(row.test_accuracy for row in probe.layers),
+            test_images=probe.records["test"],
         )
         rows.append(snapshot)
         with kept_if_possible():

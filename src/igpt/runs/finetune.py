@@ -66,7 +66,11 @@ class FinetuneResult:
     seconds: float
     confusion: Confusion | None = None
     """What test images are taken for, beside `test_accuracy`; None of over 100 classes, and in
-    results older than the question."""
+    results older than the question. Like the next two, there once the test split is measured."""
+    class_names: tuple[str, ...] | None = None
+    """Of its rows and columns."""
+    test_images: int | None = None
+    """That `test_accuracy` was measured on."""
 
 
 def finetune(
@@ -341,11 +345,13 @@ def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> Fin
         best, settings = load(run.path, device=device), run.settings
         assert isinstance(settings, FinetuneSettings)
         masks = _mask_seed(best, settings.config.training.seed, _TESTED)
-        tested = score(best, store.split("test"), mask_seed=masks, title="test")
+        test = store.split("test")
+        tested = score(best, test, mask_seed=masks, title="test")
         run.require_in_place()
         result = dataclasses.replace(
-            result, test_accuracy=tested.accuracy, confusion=tested.confusion
-        )
+            result, test_accuracy=tested.accuracy, confusion=tested.confusion,
+            class_names=store.class_names, test_images=len(test),
+        )  # fmt: skip
         run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"

@@ -144,6 +144,7 @@ def probe_run(
         if run is not None and classifier is not None:
             with kept_if_possible():
                 classifier.save(run.probe)
+        probed = dataclasses.replace(probed, untrained=untrained)
         known = kept_probe(path, store) if ranked else None
         if known is None:
             return probed
@@ -350,7 +351,7 @@ def outliers_run(
         if run := run_at(path):
             with kept_if_possible():
                 extremes_picture(compared, pretrained, run.path / "extremes.png")
-                losses_picture(compared, run.path / "outliers.png")
+                losses_picture(compared.result, run.path / "outliers.png")
         return compared.result
 
     def settings(_: RecordStore) -> dict[str, Any]:

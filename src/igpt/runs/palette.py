@@ -11,19 +11,17 @@ from igpt.errors import ConfigError, DataError, IgptError
 from igpt.files import read_json, refusals_told, write_json
 from igpt.outputs import require_ending, require_free
 from igpt.paths import AnyPath
-from igpt.pixels.images import write_png
 from igpt.pixels.palette import Palette
 from igpt.pixels.palette_fitting import (
     Distortion,
-    distortion_picture,
     fit_palette,
     measure_distortion,
 )
+from igpt.runs.sheets import write_quantized
 from igpt.seals import sealed, unsealed
 from igpt.values import from_dict, to_dict
 
 _MEASURED = 2000  # images that the distortion is measured on
-_PICTURED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +91,7 @@ def fit_palette_file(
     )
     palette = fit_palette(images_at_size(train, side), size, grey=grey, seed=seed)
     split = "validation" if "validation" in records.splits else "train"
-    held_out, shown = (
-        images_at_size(records.split(split).sample(count), side) for count in (_MEASURED, _PICTURED)
-    )
+    held_out = images_at_size(records.split(split).sample(_MEASURED), side)
     report = PaletteReport(
         size=palette.size,
         grey=grey,
@@ -106,13 +102,12 @@ def fit_palette_file(
         fingerprint=palette.fingerprint,
         **dataclasses.asdict(measure_distortion(palette, held_out)),
     )
-    picture = distortion_picture(palette, shown)
     for file in beside:  # so that what lies beside a palette is never that of the one before
         with refusals_told(file):
             file.unlink(missing_ok=True)
     palette.save(out)
     write_json(out.with_suffix(".json"), sealed(to_dict(report)))
-    write_png(out.with_suffix(".png"), picture)
+    write_quantized(out.with_suffix(".png"), palette, records.split(split), size=side)
     return report
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
 
 from igpt.data.batches import images_at_size
 from igpt.data.loose import loose_files
 from igpt.data.store import RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.evaluation.likelihood import surprise_maps
-from igpt.evaluation.outliers import ComparedLosses
+from igpt.evaluation.outliers import ComparedLosses, OutliersResult
 from igpt.files import written_aside
 from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
@@ -27,15 +26,13 @@ from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.preparation import Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
-from igpt.randomness import Stream, stream
+from igpt.runs.plots import losses_figure, plain_style
 from igpt.runs.run import RunFolder
+from igpt.runs.sheets import Legend, write_sheet
 
-_SHOWN_SIZE = 128  # about how large a single image appears in a grid, in pixels
-_SCALE_HEIGHT = 8  # of the scale of colors below maps, in pixels
+_SHOWN_SIZE = 128  # about how large a single image appears, in pixels
 _EXTREMES = 10  # images of each end that are shown ...
 _EXTREME_SIZE = 64  # ... about so large, in pixels
-_BINS = 60
-_OWN, _FOREIGN, _TYPICAL = "#2b6ca3", "#c8642b", "#1f2933"
 
 
 def complete_files(
@@ -53,10 +50,10 @@ def complete_files(
 ) -> Path:
     """Complete image files, and those in folders, and write the pictures to the folder `out`.
 
-    Each completion is written at the network's size, as `NAME-1.png` ..., and all of them together
-    as `completions.png`: given | completions | original, a row an image. Images are made ready as
-    those were that the network learned from or, with a `filter`, are resized once by it. Files that
-    cannot be read are left out, with a note.
+    Each completion is written as `NAME-1.png` ..., its pixels enlarged to squares, and all of them
+    together as `completions.png`: given | completions | original, a row an image. Images are made
+    ready as those were that the network learned from or, with a `filter`, are resized once by it.
+    Files that cannot be read are left out, with a note.
 
     Returns:
         The path of the picture of all.
@@ -76,10 +73,13 @@ def complete_files(
     require_free(picture, *written, reads=images, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
     read = loose.read_all(_tokenizer(pretrained, filter))
-    completions = _complete(pretrained, read.squares, picture, rows, samples, sampling, seed)
+    completions = _complete(
+        pretrained, read.squares, read.names, picture, rows, samples, sampling, seed
+    )
+    scale = max(1, _SHOWN_SIZE // pretrained.model.config.image_size)
     for name, drawn in zip(read.names, completions, strict=True):
         for file, completion in zip(files[name], drawn, strict=True):
-            write_png(file, completion)
+            write_png(file, image_grid(completion[None, None], scale=scale))
     return picture
 
 
@@ -104,7 +104,7 @@ def complete_records(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Complete `count` test images, drawn by seed, into `completions.png` of a run.
+    """Complete `count` test images, drawn over all classes, into `completions.png` of a run.
 
     Returns:
         The path of the picture: given | completions | original, a row an image.
@@ -118,8 +118,8 @@ def complete_records(
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     picture = run.path / "completions.png"
-    _, pixels = _drawn(data, pretrained, count, seed)
-    _complete(pretrained, pixels, picture, rows, samples, sampling, seed)
+    names, pixels = _drawn(data, pretrained, count, seed)
+    _complete(pretrained, pixels, names, picture, rows, samples, sampling, seed)
     return picture
 
 
@@ -133,9 +133,9 @@ def _tokenizer(pretrained: Pretrained, filter: ResamplingFilter | None) -> Image
 def _drawn(
     data: Path, pretrained: Pretrained, count: int, seed: int
 ) -> tuple[list[str], UInt8[np.ndarray, "image size size 3"]]:
-    """Return what to call some test records, drawn by seed, and them at the network's size."""
+    """Return what to call some test records, drawn over all classes, at the network's size."""
     records = RecordStore.open(data).split("test")
-    chosen = stream(Stream.SHOWN, seed).permutation(len(records))[:count]
+    chosen = records.varied(count, seed)
     pixels = images_at_size(records.chosen(chosen), pretrained.model.config.image_size)
     return records.titles(chosen), pixels
 
@@ -143,6 +143,7 @@ def _drawn(
 def _complete(
     pretrained: Pretrained,
     pixels: UInt8[np.ndarray, "image height width 3"],
+    names: Sequence[str],
     out: Path,
     rows: int | None,
     samples: int,
@@ -150,14 +151,13 @@ def _complete(
     seed: int,
 ) -> UInt8[np.ndarray, "image sample height width 3"]:
     """Return completions of the images, and write them all as one picture."""
-    size = pretrained.model.config.image_size
     rows = pretrained.tokenizer.half_rows if rows is None else rows
     completions = complete_images(
         pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
         title="complete",
     )  # fmt: skip
     cells = completion_rows(pretrained, pixels, completions, rows=rows)
-    write_png(out, image_grid(cells, scale=max(1, _SHOWN_SIZE // size)))
+    write_sheet(out, cells, Legend.of_completions(names, samples), shown=_SHOWN_SIZE)
     return completions
 
 
@@ -220,13 +220,14 @@ def surprise_file(
     loose = loose_files(images)
     pretrained = load(path, device=choose_device(device))
     read = loose.read_all(_tokenizer(pretrained, filter))
-    return dict(zip(read.names, _surprise(pretrained, read.squares, out), strict=True))
+    nats = _surprise(pretrained, read.squares, read.names, out)
+    return dict(zip(read.names, nats, strict=True))
 
 
 def surprise_records(
     path: AnyPath, data: AnyPath, *, count: int = 8, seed: int = 0, device: str = "auto"
 ) -> dict[str, float]:
-    """Draw where `count` test images, drawn by seed, surprise a run, as its `surprise.png`.
+    """Draw where `count` test images, drawn over all classes, surprise a run: `surprise.png`.
 
     Returns:
         Nats per pixel of each, by its number in the test split and the file it was made of.
@@ -240,24 +241,30 @@ def surprise_records(
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
     pretrained.model.config.require_causal()
-    chosen, pixels = _drawn(data, pretrained, count, seed)
-    nats = _surprise(pretrained, pixels, run.path / "surprise.png")
-    return dict(zip(chosen, nats, strict=True))
+    names, pixels = _drawn(data, pretrained, count, seed)
+    nats = _surprise(pretrained, pixels, names, run.path / "surprise.png")
+    return dict(zip(names, nats, strict=True))
 
 
 def _surprise(
-    pretrained: Pretrained, pixels: UInt8[np.ndarray, "image size size 3"], out: Path
+    pretrained: Pretrained,
+    pixels: UInt8[np.ndarray, "image size size 3"],
+    names: Sequence[str],
+    out: Path,
 ) -> list[float]:
     """Return each image's nats per pixel, and draw which of them they are."""
     config = pretrained.model.config
     maps = surprise_maps(pretrained, pixels)
     seen = pretrained.tokenizer.decode(pretrained.tokenizer.encode(pixels))
     cells = np.stack([pixels, seen, _heat(maps / math.log(config.colors))], axis=1)
-    picture = image_grid(cells, scale=max(1, _SHOWN_SIZE // config.image_size))
-    scale = _heat(np.tile(np.linspace(0, 1, picture.shape[1]), (_SCALE_HEIGHT, 1)))
-    gap = np.full((_SCALE_HEIGHT // 2, *scale.shape[1:]), 255, np.uint8)
-    write_png(out, np.concatenate([picture, gap, scale]))
-    return maps.mean(axis=(1, 2)).tolist()
+    nats: list[float] = maps.mean(axis=(1, 2)).tolist()
+    legend = Legend(
+        columns=("image", "in the palette's colors", "surprise"),
+        rows=tuple(f"{value:.2f} nats per pixel" for value in nats),
+        names=tuple((name,) * cells.shape[1] for name in names),
+    )
+    write_sheet(out, cells, legend, shown=_SHOWN_SIZE, below=_heat(np.linspace(0, 1, 256)))
+    return nats
 
 
 def _heat(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -268,32 +275,19 @@ def _heat(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
 def extremes_picture(compared: ComparedLosses, pretrained: Pretrained, out: Path) -> None:
     """Draw the likeliest own images above the unlikeliest, as the palette shows them."""
     order = np.argsort(compared.own, kind="stable")
-    shown = compared.pixels[np.stack([order[:_EXTREMES], order[::-1][:_EXTREMES]])]
+    ends = np.stack([order[:_EXTREMES], order[::-1][:_EXTREMES]])
+    shown = compared.pixels[ends]
     tokenizer, size = pretrained.tokenizer, pretrained.model.config.image_size
     seen = tokenizer.decode(tokenizer.encode(shown.reshape(-1, size, size, 3)))
-    write_png(out, image_grid(seen.reshape(shown.shape), scale=max(1, _EXTREME_SIZE // size)))
+    legend = Legend(
+        rows=("likeliest", "unlikeliest"),
+        figures=tuple(tuple(f"{nats:.2f}" for nats in row) for row in compared.own[ends].tolist()),
+        names=tuple(tuple(compared.names[number] for number in row) for row in ends.tolist()),
+    )
+    write_sheet(out, seen.reshape(shown.shape), legend, shown=_EXTREME_SIZE)
 
 
-def losses_picture(compared: ComparedLosses, out: Path) -> None:
-    """Draw each set's losses in a row of its own, over one axis."""
-    losses = {"test images": compared.own, **compared.foreign}
-    edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), _BINS)
-    with matplotlib.rc_context():  # the reader's own matplotlib settings decide nothing
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["font.size"] = 9
-        figure = Figure(figsize=(6, 0.6 + 0.55 * len(losses)), layout="constrained")
-        rows = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
-        for index, (axes, (name, values)) in enumerate(zip(rows, losses.items(), strict=True)):
-            axes.hist(values, edges, color=_FOREIGN if index else _OWN)
-            axes.axvline(
-                compared.result.typical_nats_per_pixel, color=_TYPICAL, lw=1, ls=(0, (5, 3))
-            )
-            axes.set_yticks([])
-            axes.spines[["left", "top", "right"]].set_visible(False)
-            label = axes.set_ylabel(
-                name if len(name) <= 24 else f"…{name[-23:]}", rotation=0, ha="right", va="center"
-            )
-            label.set_parse_math(False)  # a folder's name may hold dollars
-        rows[-1].set_xlabel("nats per pixel; dashed: the mean of validation images")
-        with written_aside(out) as aside:
-            figure.savefig(aside, dpi=200)
+def losses_picture(result: OutliersResult, out: Path) -> None:
+    """Draw how the losses of each set are spread, a row each, over one axis."""
+    with plain_style(), written_aside(out) as aside:
+        losses_figure(result).savefig(aside, format="png", dpi=200, transparent=True)

@@ -27,19 +27,17 @@ from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
 from igpt.paths import AnyPath
-from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.palette import Palette
-from igpt.pixels.palette_fitting import distortion_picture
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.places import require_room
 from igpt.processes import choose_device
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe, with_its_name
 from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.runs.sheets import Legend, write_quantized, write_sheet
 from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
 
-_QUANTIZED = 16  # images shown before and after the palette
 _PICTURED = 4  # images completed at each validation ...
 _PICTURED_SAMPLES = 3  # ... and how often each
 _ONLINE_PENALTY = 1e-6  # of the online probe, as a part of the features' total variance
@@ -185,8 +183,7 @@ def go_on(
     held_out = _held_out(store)
     picture = run.path / "palette.png"
     if not picture.exists():
-        shown = images_at_size(held_out.sample(_QUANTIZED), recipe.model.image_size)
-        write_png(picture, distortion_picture(pretrained.palette, shown))
+        write_quantized(picture, pretrained.palette, held_out, size=recipe.model.image_size)
 
     def validate(updates: int) -> dict[str, float]:
         if settings.split == FOLDED:  # nothing is held out
@@ -242,12 +239,13 @@ def _draw_samples(
 ) -> None:
     """Complete a few held-out images, as a picture of how far the network has come."""
     size, rows = pretrained.tokenizer.image_size, pretrained.tokenizer.half_rows
-    images = images_at_size(records.sample(_PICTURED), size)
+    shown = records.varied(_PICTURED)
+    images = images_at_size(records.chosen(shown), size)
     drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
     cells = completion_rows(pretrained, images, drawn, rows=rows)
-    picture = image_grid(cells, scale=max(1, 96 // size))
+    legend = Legend.of_completions(records.titles(shown), _PICTURED_SAMPLES)
     run.require_in_place()
-    write_png(run.path / "samples" / f"step-{updates:06d}.png", picture)
+    write_sheet(run.path / "samples" / f"step-{updates:06d}.png", cells, legend, shown=96)
 
 
 def _held_out(store: RecordStore) -> Records:

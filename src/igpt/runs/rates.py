@@ -50,6 +50,8 @@ class SearchResult:
     """Folder of the outcome, in that of the search."""
     test_accuracy: float | None = None
     """Of the outcome of fine-tuning."""
+    test_images: int | None = None
+    """That it was measured on."""
 
     def tried(self, rate: float) -> Try | None:
         """Return what a rate gave; None if it has not been tried."""

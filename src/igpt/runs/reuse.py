@@ -92,12 +92,24 @@ def kept(
 
 def kept_probe(path: Path, store: RecordStore) -> LayerProbes | None:
     """Return a run's `probe.json`, if it is of the model as it is now and of these images."""
+    return kept_probe_of(path, store.identity)
+
+
+def kept_probe_of(path: Path, images: str, *, untrained: bool = False) -> LayerProbes | None:
+    """Return what `kept_probe` does, of the store of this identity.
+
+    Args:
+        path: The run; of a model that is in no run, nothing is kept.
+        images: `RecordStore.identity`.
+        untrained: Return `probe-untrained.json` instead.
+    """
     run = run_at(path)
-    known, parts = kept(run, "probe.json", LayerProbes) if run else (None, {})
+    name = "probe-untrained.json" if untrained else "probe.json"
+    known, parts = kept(run, name, LayerProbes) if run else (None, {})
     if run is None or known is None or ALL not in parts:
         return None
     of = (parts[ALL].model, parts[ALL].store)
-    return known if of == (model_identity(run.model), store.identity) else None
+    return known if of == (model_identity(run.model), images) else None
 
 
 def kept_row(path: Path, store: RecordStore, layer: int | None) -> LayerProbe | None:

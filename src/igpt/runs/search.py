@@ -167,8 +167,7 @@ def search_finetuning(
     with _alone(out):
         return _search(
             out, result, rates=rates, fold_validation=fold_validation, begin=begin,
-            test=lambda run: finetune.report_test(run, store, chosen).test_accuracy,
-            seconds=seconds,
+            test=lambda run: finetune.report_test(run, store, chosen), seconds=seconds,
         )  # fmt: skip
 
 
@@ -196,7 +195,7 @@ def _search(
     rates: Sequence[float],
     fold_validation: bool,
     begin: Begin,
-    test: Callable[[RunFolder], float | None],
+    test: Callable[[RunFolder], finetune.FinetuneResult | None],
     seconds: float | None,
 ) -> SearchResult:
     """Search, or go on, and return what `search.json` then holds.
@@ -252,10 +251,14 @@ def _search(
         _refuse_another(chosen, best.learning_rate)
         if _finish(begin, chosen, best.learning_rate, best, deadline) is None:
             return result
+    tested = test(RunFolder.open(chosen))
+    if tested is not None:
+        result = dataclasses.replace(
+            result, test_accuracy=tested.test_accuracy, test_images=tested.test_images
+        )
     result = dataclasses.replace(
-        result, best=best.learning_rate, turned=standing.turned, run=chosen.name,
-        test_accuracy=test(RunFolder.open(chosen)),
-    )  # fmt: skip
+        result, best=best.learning_rate, turned=standing.turned, run=chosen.name
+    )
     write_json(out / "search.json", to_dict(result))
     return result
 
