@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from igpt.data.labels import read_labels
-from igpt.errors import DataError
+from igpt.data.labels import read_labels, renamed
+from igpt.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,22 @@ def test_numbers_of_names_are_kept_with_names_that_no_record_has():
 def test_what_is_no_class_is_refused_with_the_way_on(values, names, message):
     with pytest.raises(DataError, match=rf"{message}.*--no-labels"):
         read_labels("x", values, names)
+
+
+def test_classes_are_renamed_and_keep_their_numbers():
+    assert renamed(("a", "b", "c"), ["b=bee", "a=x=y"]) == ("x=y", "bee", "c")
+    assert renamed(("a", "b"), ["a=b", "b=a"]) == ("b", "a")
+    assert renamed(None, []) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "change", "message"),
+    [
+        (("cat", "dog"), "cta=tom", "no class is called 'cta'; did you mean 'cat'"),
+        (("cat", "dog"), "cat=dog", "two classes would be called 'dog'"),
+        (None, "cat=dog", "there are no labels"),
+    ],
+)
+def test_a_class_that_cannot_be_renamed_is_refused(names, change, message):
+    with pytest.raises(ConfigError, match=message):
+        renamed(names, [change])

@@ -69,6 +69,18 @@ def test_every_image_is_in_one_split_with_its_own_label(class_folders, tmp_path)
         assert split.class_names == ("cat", "dog")
 
 
+def test_classes_are_called_what_they_are_renamed_to(class_folders, tmp_path):
+    plain, renamed = prepare(class_folders, tmp_path / "plain"), ("cat", "puppy")
+    store = prepare(class_folders, tmp_path / "renamed", rename=("dog=puppy",))
+    assert store.class_names == renamed
+    assert list(store.account.classes) == list(renamed)
+    assert store.split("train").labels.tolist() == plain.split("train").labels.tolist()
+    with pytest.raises(ConfigError, match="renamed as old=new, got 'dog'"):
+        prepare(class_folders, tmp_path / "other", rename=("dog",))
+    with pytest.raises(ConfigError, match="no class is called 'cow'"):
+        prepare(class_folders, tmp_path / "other", rename=("cow=calf",))
+
+
 def test_a_store_opened_is_the_store_that_was_prepared(broken_folders, tmp_path):
     store = prepare(
         broken_folders, tmp_path / "store", image_size=4, filter="bicubic", test_fraction=0.2

@@ -35,6 +35,8 @@ class SourceConfig:
     """Such as test=validation: what the source calls validation is to be the test split, and no
     other; again for more. Of test=none the source's own is left aside. By default splits go by
     their names, but where a test split has no labels, as ImageNet's, validation is test."""
+    rename: tuple[str, ...] = ()
+    """Such as n01440764=tench: what a class is to be called instead; again for more."""
     placements: int = 4
     """Records made of each of the "digits"."""
     seed: int = 0
@@ -49,6 +51,9 @@ class SourceConfig:
                 raise ConfigError(f"a split is given as test=validation, got {text!r}")
             if split not in SPLITS:
                 raise ConfigError(f"there is no split {split!r}{nearest_name(split, SPLITS)}")
+        for text in self.rename:
+            if not all(text.partition("=")):
+                raise ConfigError(f"a class is renamed as old=new, got {text!r}")
         chosen = [name for name in self.splits.values() if name != NONE]
         if len(self.split) != len(self.splits) or len(chosen) != len(set(chosen)):
             raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError, nearest_name
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "cls")
 """What the column of labels is called, unless its name is given; the last is WebDataset's."""
@@ -54,6 +54,36 @@ def read_labels(
             f"{shown} has the label {odd[0]!r}, outside its {len(names)} names; {WITHOUT}"
         )
     return np.array(labels, np.int64), tuple(names)
+
+
+def renamed(names: Sequence[str] | None, changes: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the names of classes with some changed; their numbers stay.
+
+    Args:
+        names: The classes, in the order of their numbers; None without labels.
+        changes: Such as n01440764=tench.
+
+    Raises:
+        ConfigError: There is no class of that name, or two would have the same.
+    """
+    new = dict(change.split("=", 1) for change in changes)
+    for name in new:
+        if name not in (names or ()):
+            raise ConfigError(
+                f"no class is called {name!r}{nearest_name(name, names)}"
+                if names
+                else f"there are no labels, and no class {name!r} to rename; leave out --rename"
+            )
+    if names is None:
+        return None
+    called = tuple(new.get(name, name) for name in names)
+    twice = next((name for name in called if called.count(name) > 1), None) if new else None
+    if twice is not None:
+        raise ConfigError(
+            f"two classes would be called {twice!r}; to make one of them, put their images into "
+            "one folder, or give them one label"
+        )
+    return called
 
 
 def _plain(shown: str, value: Any) -> int | str | bool | None:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from igpt.data.account import Account, count_classes, skipped_by_reason
 from igpt.data.config import SPLITS, StoreConfig
 from igpt.data.holdouts import hold_out, same_files, with_fractions
+from igpt.data.labels import renamed
 from igpt.data.reading import ReadImage, read_records
 from igpt.data.sources import Source, SourceSplit, open_source
 from igpt.data.store import (
@@ -80,6 +81,8 @@ def prepare_store(
         )
     if config.strict and source.skipped:
         raise DataError(f"{source.skipped[0][1]}; leave out --strict to skip such files")
+    names = (split.class_names for split in source.splits.values())
+    class_names = renamed(next(filter(None, names), None), config.rename)
     with written_aside(out, exclusive=True) as aside:
         written = _write_splits(aside, source, config)
         if "train" not in written.splits and (config.test_fraction or config.validation_fraction):
@@ -92,8 +95,6 @@ def prepare_store(
             first = written.skipped[0][1] if written.skipped else "there is none"
             raise DataError(f"no training image of {location} could be read; the first: {first}")
         skipped = [*source.skipped, *written.skipped]
-        names = (split.class_names for split in source.splits.values())
-        class_names = next(filter(None, names), None)
         account = Account(
             read=written.planned - len(written.skipped),
             skipped=skipped_by_reason(skipped),
