@@ -43,6 +43,8 @@ def test_a_folder_becomes_a_classifier_and_a_report(undisturbed, capsys, photos)
     assert store.class_names == ("left", "top")
     table = result.table(out)
     assert f"{result.fine_tuned_accuracy:.1%}, " in table
+    assert "pretraining" in result.verdicts[0].lower()
+    assert all(verdict in table for verdict in result.verdicts)
     assert table.endswith(f"next: {result.next_line}")
 
     assert start(photos, out=out, **OPTIONS) == result  # told again, not done again
