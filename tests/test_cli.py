@@ -373,7 +373,8 @@ def interrupted(folder, module, *arguments):
     """Return what a command says whose work is stopped by Ctrl-C in the middle."""
     name, _, function = module.rpartition(".")
     code = (
-        f"import sys, {name} as module\n"
+        "import importlib, sys\n"
+        f"module = importlib.import_module({name!r})\n"  # igpt.quickstart is the function
         "def stop(*a, **k): raise KeyboardInterrupt\n"
         f"module.{function} = stop\n"
         "from igpt.cli import main\n"

@@ -56,7 +56,11 @@ TRAINING = ("training.steps=4", "training.batch_size=8", "training.validate_ever
             "training.warmup_steps=1")  # fmt: skip
 LAPTOP = ("model.image_size=6", "training.precision=float32", "training.compile=false",
           "training.warmup_epochs=0")  # fmt: skip
+START = ("model.layers=2", "model.width=16", "training.steps=6", "training.warmup_steps=1",
+         "training.validate_every=6", "finetune.training.steps=4",
+         "finetune.training.warmup_steps=1", "finetune.training.validate_every=2")  # fmt: skip
 MORE = {
+    r"start ": sets(*START),
     r"pretrain ": sets(*NETWORK, *TRAINING),
     r"pretrain igpt-s": sets(*LAPTOP),
     r"search cifar10-tiny": sets(*NETWORK, *TRAINING),
@@ -149,6 +153,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("photos", "imagenet/train", "imagenet/val"):
         write_shapes(Path(folder), images=80, size=16)
+    write_shapes(Path("folder"), images=4)
     for name in ("photo.jpg", "other.png"):
         write_png(Path(name), np.full((12, 16, 3), 200, dtype=np.uint8))
     for file in (TENSORFLOW / "ar").glob("model.ckpt-7.*"):
@@ -196,7 +201,7 @@ def test_each_command_has_the_arguments_it_is_shown_with(line):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_command_s_help_has_an_example(name):
-    assert any(line.startswith(f"{name} ") for line in EXAMPLES[name])
+    assert any(f"{line} ".startswith(f"{name} ") for line in EXAMPLES[name])
 
 
 def test_the_published_figures_commands_run_on_small_files_of_their_formats(tmp_path, monkeypatch):

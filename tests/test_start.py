@@ -85,7 +85,7 @@ def test_stopped_at_each_stage_it_goes_on_to_the_same_end(
     chosen = None
     for stage in stages:
         with monkeypatch.context() as patch:
-            module, name = stage.split(".")
+            module, name = stage.split(".")  # igpt.start is the function
             patch.setattr(import_module(f"igpt.{module}"), name, stop)
             with pytest.raises(KeyboardInterrupt):
                 start(photos, out=out, **OPTIONS)
