@@ -34,6 +34,7 @@ from igpt.data.sources import SourceSplit, open_source
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.probe import LayerProbes
+from igpt.evaluation.proportions import Share
 from igpt.files import read_json, remove_abandoned, write_json
 from igpt.model.config import ModelConfig
 from igpt.paths import AnyPath
@@ -41,6 +42,7 @@ from igpt.pixels.images import to_grey
 from igpt.pixels.palette import pack_colors
 from igpt.places import kind_of, require_room
 from igpt.processes import choose_device
+from igpt.report.verdicts import share_text, verdicts
 from igpt.runs.features import write_features
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.measure import outliers_run
@@ -97,6 +99,8 @@ class StartResult:
     best_layer: int | None = None
     best_layer_accuracy: float | None = None
     fine_tuned_accuracy: float | None = None
+    verdicts: tuple[str, ...] = ()
+    """What the accuracies say, a sentence each."""
     next_line: str
     """The command to type next."""
     seconds: float
@@ -114,14 +118,14 @@ class StartResult:
         )
         known = [(name, share) for name, share in accuracies if share is not None]
         rows = [
-            (name, f"{share:.1%}, {share * self.test_images:.0f} of {self.test_images}")
-            for name, share in known
+            (name, share_text(Share.of(share, self.test_images))) for name, share in known
         ] + rows
         rows.append(("time", spoken(self.seconds)))
         title = f"Accuracy on {self.test_images} test images:" if known else "Without labels:"
         return "\n".join([
             title,
             *(f"  {name:32} {value}" for name, value in rows),
+            *self.verdicts,
             f"report: {out / 'report.html'}",
             f"next: {self.next_line}",
         ])  # fmt: skip
@@ -225,6 +229,7 @@ def _with_labels(
         best_layer=probed.best_layer,
         best_layer_accuracy=probed.test_accuracy,
         fine_tuned_accuracy=tuned.test_accuracy,
+        verdicts=verdicts(probed, untrained, tuned),
         next_line=f"igpt classify {run} photo.jpg",
     )
 
