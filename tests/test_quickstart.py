@@ -29,7 +29,9 @@ def test_the_quickstart_ends_with_a_summary_a_table_and_a_report(small, tmp_path
     assert to_dict(summary) == read_json(out / "summary.json")
     assert (out / "report.html").is_file()
     table = summary.table(out)
-    assert f"{summary.best_layer_accuracy:.1%}" in table
+    assert f"{100 * summary.best_layer_accuracy:.1f} %, " in table
+    assert "Pretraining" in summary.verdicts[0] or "pretraining" in summary.verdicts[0]
+    assert all(verdict in table for verdict in summary.verdicts)
     assert str(out / "report.html") in table
 
     assert module.quickstart(out, device="cpu") == summary  # told again, not done again

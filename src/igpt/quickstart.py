@@ -13,8 +13,10 @@ from igpt.amounts import spoken
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import ConfigError
+from igpt.evaluation.proportions import Share
 from igpt.files import read_json, write_json
 from igpt.paths import AnyPath
+from igpt.report.verdicts import share_text, verdicts
 from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.run import RunFolder
 from igpt.stages import Stages, say
@@ -34,24 +36,31 @@ class QuickstartResult:
     best_layer: int
     best_layer_accuracy: float
     fine_tuned_accuracy: float
+    test_images: int
+    verdicts: tuple[str, ...]
+    """What the accuracies say, a sentence each."""
     test_nats_per_pixel: float
     seconds: float
     """Of the call that finished it."""
 
     def table(self, out: Path) -> str:
         """Return the figures as a small table, and where the report lies in `out`."""
+        accuracies = (
+            ("raw pixels, logistic regression", self.raw_pixel_accuracy),
+            ("network untrained, best layer", self.untrained_accuracy),
+            (f"pretrained, layer {self.best_layer}", self.best_layer_accuracy),
+            ("fine-tuned for a minute", self.fine_tuned_accuracy),
+        )
         rows = [
-            ("raw pixels, logistic regression", f"{self.raw_pixel_accuracy:.1%}"),
-            ("network untrained, best layer", f"{self.untrained_accuracy:.1%}"),
-            (f"pretrained, layer {self.best_layer}", f"{self.best_layer_accuracy:.1%}"),
-            ("fine-tuned for a minute", f"{self.fine_tuned_accuracy:.1%}"),
+            *((name, share_text(Share.of(share, self.test_images))) for name, share in accuracies),
             ("test loss", f"{self.test_nats_per_pixel:.4f} nats per pixel"),
             ("time", spoken(self.seconds)),
         ]
         lines = [f"  {name:32} {value}" for name, value in rows]
         return "\n".join(
-            ["Which digit is it? Test accuracy:", *lines, f"report: {out / 'report.html'}"]
-        )
+            ["Which digit is it? Test accuracy:", *lines, *self.verdicts,
+             f"report: {out / 'report.html'}"]
+        )  # fmt: skip
 
 
 def quickstart(out: AnyPath, *, device: str = "auto", seed: int = 0) -> QuickstartResult:
@@ -98,18 +107,20 @@ def quickstart(out: AnyPath, *, device: str = "auto", seed: int = 0) -> Quicksta
     say("[4/6] linear probes of every layer, of raw pixels and of the network untrained")
     probed, untrained = stages.probe(), stages.probe(untrained=True)
     say("[5/6] fine-tuning: now with labels")
-    tuned_accuracy = stages.finetune().test_accuracy
+    tuned = stages.finetune()
     say("[6/6] half-seen digits, completed; report")
     stages.complete()
     stages.report()
     assert probed.raw_pixels is not None
-    assert tuned_accuracy is not None
+    assert tuned.test_accuracy is not None
     result = QuickstartResult(
         raw_pixel_accuracy=probed.raw_pixels.test_accuracy,
         untrained_accuracy=untrained.test_accuracy,
         best_layer=probed.best_layer,
         best_layer_accuracy=probed.test_accuracy,
-        fine_tuned_accuracy=tuned_accuracy,
+        fine_tuned_accuracy=tuned.test_accuracy,
+        test_images=probed.records["test"],
+        verdicts=verdicts(probed, untrained, tuned),
         test_nats_per_pixel=evaluation.nats_per_pixel,
         seconds=time.monotonic() - began,
     )

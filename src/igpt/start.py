@@ -42,7 +42,7 @@ from igpt.pixels.images import to_grey
 from igpt.pixels.palette import pack_colors
 from igpt.places import kind_of, require_room
 from igpt.processes import choose_device
-from igpt.report.verdicts import Beside, probe_verdict, tuned_verdict
+from igpt.report.verdicts import share_text
 from igpt.runs.features import write_features
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.measure import outliers_run
@@ -100,7 +100,7 @@ class StartResult:
     best_layer_accuracy: float | None = None
     fine_tuned_accuracy: float | None = None
     verdicts: tuple[str, ...] = ()
-    """Whether pretraining helped, and fine-tuning, or that it cannot be told."""
+    """What the accuracies say, a sentence each."""
     next_line: str
     """The command to type next."""
     seconds: float
@@ -117,7 +117,9 @@ class StartResult:
             ("fine-tuned", self.fine_tuned_accuracy),
         )
         known = [(name, share) for name, share in accuracies if share is not None]
-        rows = [(name, self._told(share)) for name, share in known] + rows
+        rows = [
+            (name, share_text(Share.of(share, self.test_images))) for name, share in known
+        ] + rows
         rows.append(("time", spoken(self.seconds)))
         title = f"Accuracy on {self.test_images} test images:" if known else "Without labels:"
         return "\n".join([
@@ -127,11 +129,6 @@ class StartResult:
             f"report: {out / 'report.html'}",
             f"next: {self.next_line}",
         ])  # fmt: skip
-
-    def _told(self, accuracy: float) -> str:
-        share = Share.of(accuracy, self.test_images)
-        low, high = share.interval
-        return f"{accuracy:6.1%}, {share.right} of {share.total} (95 %: {low:.0%} to {high:.0%})"
 
 
 def start(
@@ -225,8 +222,6 @@ def _with_labels(
     assert probed.raw_pixels is not None
     better = (tuned.validation_accuracy or 0.0) >= probed.best.validation_accuracy
     run = shlex.quote(str(stages.tuned if better else stages.run))
-    beside = Beside(probe=probed, untrained=untrained)
-    verdicts = (probe_verdict(probed, beside), tuned_verdict(tuned, beside))
     return dataclasses.replace(
         result,
         raw_pixel_accuracy=probed.raw_pixels.test_accuracy,
@@ -234,7 +229,7 @@ def _with_labels(
         best_layer=probed.best_layer,
         best_layer_accuracy=probed.test_accuracy,
         fine_tuned_accuracy=tuned.test_accuracy,
-        verdicts=tuple(filter(None, verdicts)),
+        verdicts=verdicts(probed, untrained, tuned),
         next_line=f"igpt classify {run} photo.jpg",
     )
 

@@ -135,6 +135,12 @@ def tuned_verdict(result: FinetuneResult, beside: Beside) -> str:
     return judged("Fine-tuning", share, rivals, chance=chance(result.confusion))
 
 
+def verdicts(probe: LayerProbes, untrained: LayerProbes, tuned: FinetuneResult) -> tuple[str, ...]:
+    """Return what a whole pipeline shows, of pretraining and of fine-tuning."""
+    beside = Beside(probe=probe, untrained=untrained)
+    return probe_verdict(probe, beside), tuned_verdict(tuned, beside)
+
+
 def few_labels_verdict(result: FewLabelsResult, beside: Beside) -> str:
     """Return what the fewest labels give, beside all of them."""
     row, full = min(result.rows, key=lambda row: row.labels_per_class), beside.probe
