@@ -42,7 +42,7 @@ from igpt.pixels.images import to_grey
 from igpt.pixels.palette import pack_colors
 from igpt.places import kind_of, require_room
 from igpt.processes import choose_device
-from igpt.report.verdicts import share_text
+from igpt.report.verdicts import share_text, verdicts
 from igpt.runs.features import write_features
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.measure import outliers_run
