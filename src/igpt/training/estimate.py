@@ -75,7 +75,7 @@ def passes(training: TrainingConfig, records: int) -> float:
 def passes_text(training: TrainingConfig, records: int) -> str:
     """Return the same in words."""
     count = passes(training, records)
-    text = f"{count:.0f}" if count >= 9.95 else f"{count:.1f}".removesuffix(".0")
+    text = f"{count:,.0f}" if count >= 9.95 else f"{count:.1f}".removesuffix(".0")
     return f"{text} {'pass' if text == '1' else 'passes'} over {records:,} images"
 
 
