@@ -176,6 +176,18 @@ COMMANDS = {
         Command("convert, to igpt's own", "convert {given}/tuned {work}/model --to igpt"),
         Command("evaluate", "evaluate" + _MEASURED, _A_RUN),
         Command("probe", "probe --untrained" + _MEASURED, _A_RUN),
+        Command("probe, its classifier", "probe" + _MEASURED, _A_RUN),
+        Command(
+            "classify",
+            "classify {given}/tuned {given}/photos --device cpu --out {work}/classes.csv",
+            overwrites=True,
+        ),
+        Command(
+            "similar",
+            "similar {given}/tuned {given}/photos --among {given}/store --device cpu"
+            " --out {work}/similar.png",
+            overwrites=True,
+        ),
         Command("few-labels", "few-labels --labels 2 --subsets 2" + _MEASURED, _A_RUN),
         Command("along", "along" + _MEASURED, _A_RUN),
         Command("masks", "masks --masks 2" + _MEASURED, ("copy {given}/bert {work}/run",)),

@@ -12,7 +12,8 @@ from tests.system import run
 NEW = {
     "prepare": "store", "palette": "palette.npy", "pretrain": "run", "finetune": "tuned",
     "search": "rates", "convert": "exported", "convert, to igpt's own": "model",
-    "sample": "samples.png", "features": "a.npz", "show": "sheet.png", "report": "report.html",
+    "sample": "samples.png", "features": "a.npz", "classify": "classes.csv",
+    "similar": "similar.png", "show": "sheet.png", "report": "report.html",
     "push": "pushed",
 }  # fmt: skip
 """What each makes."""

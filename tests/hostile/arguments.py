@@ -61,9 +61,11 @@ SETTINGS = [
 
 GOOD = {
     "RUN": ["run", "bert", "tuned", "model", "exported"], "RUNS": ["run", "tuned"],
-    "--data": ["store"], "STORE": ["store"], "--palette": ["palette.npy"], "IMAGES": ["photo.png"],
+    "--data": ["store"], "STORE": ["store"], "--palette": ["palette.npy"],
+    "IMAGES": ["photo.png", "photos"],
     "SOURCE": ["photos", "run", "digits"], "FOLDERS": ["claims"], "RECIPE": ["cifar10-tiny"],
-    "RECIPE|RUN": ["cifar10-tiny", "run"], "--other": ["store"], "--labelled": ["store"],
+    "RECIPE|RUN": ["cifar10-tiny", "run"], "--other": ["store", "photos"], "--among": ["store"],
+    "--labelled": ["store"],
     "DESTINATION": ["out/new"], "NAME": ["someone/pixels", "cifar10-tiny"], "CLAIM": ["depth"],
     "--split": ["test"], "--image-size": ["8"], "--rates": ["0.01,0.003"], "--license": ["mit"],
     "--set": ["training.steps=2"], "--device": ["cpu", "auto"], "--size": ["4"],
@@ -71,7 +73,15 @@ GOOD = {
 }  # fmt: skip
 """Values that a command can work with, by the name of the argument."""
 
-ENDINGS = {"show": ".png", "fit": ".npy", "features": ".npz", "sample": ".png", "surprise": ".png"}
+ENDINGS = {
+    "show": ".png",
+    "fit": ".npy",
+    "features": ".npz",
+    "sample": ".png",
+    "surprise": ".png",
+    "classify": ".csv",
+    "similar": ".png",
+}
 
 ALWAYS = {
     "pretrain": ["--set=model.layers=1", "--set=model.width=8", "--set=model.heads=2",

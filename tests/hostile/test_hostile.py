@@ -72,7 +72,17 @@ def test_ten_thousand_damaged_files_are_read_or_refused(world, first):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "files",
-    ["run/*.json*", "run/m*/*", "run/s*", "run/*.npy", "half/*", "tuned/*", "store/*", "[emp]*"],
+    [
+        "run/*.json*",
+        "run/m*/*",
+        "run/p*/*",
+        "run/s*",
+        "run/*.npy",
+        "half/*",
+        "tuned/*",
+        "store/*",
+        "[emp]*",
+    ],
 )
 def test_no_damage_changes_a_figure_unnoticed(world, files):
     done = python("matrix", world, files, seconds=1700)
