@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 
 from igpt.data.loose import SkippedFile, loose_files, read_squares
 from igpt.data.store import Records, RecordStore
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features, file_features
 from igpt.evaluation.similar import nearest
 from igpt.formats.load import load
@@ -89,7 +89,8 @@ def similar_files(
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
 
     Raises:
-        CheckpointError: No model at `path`.
+        CheckpointError: No model at `path`, or no `layer` is given and the kept probe is damaged or
+            of an earlier model.
         ConfigError: No such layer, fewer images than `count`, or `out` may not be written.
         DataError: None of the files can be read, or the store's images are smaller than the
             network's.
@@ -142,7 +143,7 @@ def _layer_to_read(pretrained: Pretrained) -> tuple[int, str]:
     """Return the layer whose features say most, as far as is known, and how it was chosen."""
     try:
         classifier = pretrained.classifier()
-    except (CheckpointError, ConfigError):
+    except ConfigError:  # it has none; a damaged one is refused, or figures would change unseen
         middle = pretrained.model.config.layers // 2
         return middle, "the middle one; igpt probe finds the best"
     return classifier.layer, f"that of the {classifier.kind}"
