@@ -2,9 +2,17 @@ import time
 
 import pytest
 
-from igpt.amounts import estimate, size_text, spoken, until
+from igpt.amounts import counted, estimate, size_text, spoken, until
 
 HOUR, DAY = 3600, 86_400
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 classes"), (1, "1 class"), (1440, "1,440 classes")]
+)
+def test_one_is_no_plural(number, text):
+    assert counted(number, "class", "classes") == text
+    assert counted(number, "layer").endswith("layer" if number == 1 else "layers")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 import dataclasses
+from importlib import import_module
 
 import pytest
 
-from igpt import quickstart as module
 from igpt.errors import ConfigError
 from igpt.files import read_json
 from igpt.runs.recipes import RECIPES, with_settings
 from igpt.values import to_dict
+
+module = import_module("igpt.quickstart")  # igpt.quickstart is its function
 
 SMALL = (
     "model.layers=2", "model.width=16",

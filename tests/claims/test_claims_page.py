@@ -87,7 +87,7 @@ def test_a_text_says_verdict_and_numbers_of_every_part():
         "  left to another scale: half, since there is none",
         "  diverged: seed 1: base diverged",
         "  CANNOT BE TOLD (OF 2 PARTS 1 HOLD, 1 CANNOT BE TOLD); tiny, digits, seeds: 3, "
-        "pretraining: 2 min",
+        "pretraining: 2 minutes",
     ]
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -61,6 +62,24 @@ def test_a_sample_stands_for_all_classes_and_begins_a_larger_one(store):
 @pytest.mark.parametrize("count", [None, 16, 99])
 def test_a_sample_of_all_is_all_in_order(store, count):
     assert shades(store.split("train").sample(count)) == shades(store.split("train"))
+
+
+def test_what_is_looked_at_is_drawn_over_all_classes(store):
+    train = store.split("train")
+    for seed in range(5):
+        shown = train.varied(6, seed)
+        assert len(set(shown.tolist())) == 6
+        labels = train.labels[shown]
+        for first in (0, 2, 4):  # of two classes
+            assert sorted(labels[first : first + 2].tolist()) == [0, 1]
+    assert train.varied(6, 1).tolist() == train.varied(99, 1).tolist()[:6]
+    assert train.varied(6, 1).tolist() != train.varied(6, 2).tolist()
+    assert sorted(train.varied(99).tolist()) == list(range(16))
+
+
+def test_without_labels_any_records_are_looked_at(store):
+    unlabelled = dataclasses.replace(store.split("train"), labels=None)
+    assert len(set(unlabelled.varied(6).tolist())) == 6
 
 
 # Settings

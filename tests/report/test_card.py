@@ -6,10 +6,12 @@ import pytest
 from tests.conftest import random_model
 from tests.report.conftest import DATA, PROVENANCE, new_finetuned, new_run
 
+from igpt.evaluation.proportions import Share
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.report.card import model_card
+from igpt.report.verdicts import Beside, probe_verdict
 
 NAME = "someone/pixels"
 
@@ -25,6 +27,14 @@ def classifier(pretrained):
     return dataclasses.replace(pretrained, model=random_model(classes=25), class_names=names)
 
 
+def counted(result) -> str:
+    """Return a test accuracy on the 16 test images with its count and interval."""
+    share = Share.of(result.test_accuracy, 16)
+    low, high = share.interval
+    between = f"{100 * low:.1f}\N{EN DASH}{high:.1%}"
+    return f"{share.value:.2%} ({share.right} of 16; 95 % interval {between})"
+
+
 def settings_in(card: str) -> dict:
     return json.loads(re.search(r"```json\n(.*)\n```", card, re.DOTALL)[1])
 
@@ -34,8 +44,9 @@ def test_the_card_of_a_real_run_says_what_was_measured(real):
     probe = real.probe
     for row in (
         f"| nats per pixel, test (16 images) | {real.likelihood.nats_per_pixel:.4f} |",
-        f"| linear probe, layer {probe.best_layer}, test accuracy | {probe.test_accuracy:.2%} |",
-        f"| the same on raw pixels | {probe.raw_pixels.test_accuracy:.2%} |",
+        f"| linear probe, layer {probe.best_layer}, test accuracy | {counted(probe)} |",
+        f"| the same on raw pixels | {counted(probe.raw_pixels)} |",
+        probe_verdict(probe, Beside(untrained=real.untrained)),
     ):
         assert row in card.splitlines()
     assert "autoregressive, for 4x4 images of 16 palette colors: 2 layers of width 16" in card
@@ -45,8 +56,7 @@ def test_the_card_of_a_real_run_says_what_was_measured(real):
 def test_the_card_of_a_real_fine_tuning_says_what_it_came_from_and_its_accuracy(real):
     card = model_card(load(real.tuned), real.tuned, name=NAME)
     assert "Kind: finetune, of autoregressive. Images: store (store " in card
-    test = real.fine_tuning.test_accuracy
-    assert f"| fine-tuned, test accuracy | {test:.2%} |" in card.splitlines()
+    assert f"| fine-tuned, test accuracy | {counted(real.fine_tuning)} |" in card.splitlines()
     assert "Classes: left, top." in card
 
 

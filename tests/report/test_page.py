@@ -198,6 +198,33 @@ def test_the_page_loads_nothing(real_page):
     assert not re.search(r"<(script|link|iframe|object)|@import", real_page)
 
 
+def test_every_figure_of_a_table_has_its_head_before_it_on_a_phone(real_page):
+    tables = re.findall(r'<table class="figures">.*?</table>', real_page, re.DOTALL)
+    assert len(tables) > 7
+    for table in tables:
+        heads = re.findall(r'<th scope="col">(.*?)</th>', table)[1:]
+        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]:
+            cells = re.findall(r'<td data-head="(.*?)">', row)
+            assert cells == [plain(head) for head in heads]
+
+
+def test_every_column_of_every_table_has_a_head(real_page):
+    tables = re.findall(r"<table.*?</table>", real_page, re.DOTALL)
+    headed = [table for table in tables if "<thead>" in table]
+    assert len(headed) > 10
+    for table in headed:
+        heads, *lines = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        texts = re.findall(r"<th[^>]*>(.*?)</th>", heads)
+        assert all(plain(text).strip() for text in texts)
+        assert {len(re.findall(r"<t[hd]", line)) for line in lines} == {len(texts)}
+
+
+def test_several_runs_have_a_table_of_what_differs(real_page):
+    table = rows(real_page, "runs")
+    assert ["setting", "autoregressive", "bert"] in table
+    assert ["model.causal", "True", "False"] in table
+
+
 def test_every_tag_is_closed(real_page):
     open_tags = []
 
@@ -254,6 +281,36 @@ def test_a_surprise_map_alone_has_its_section(run):
     shown = ["results", "runs", "palette", "loss", "likelihood", "missing", "provenance"]
     assert sections(page) == shown
     assert "AUROC" not in page
+
+
+def test_the_page_says_what_the_accuracies_say(measured_run):
+    text = "Pretraining helped: 56.8\u00a0% against 22.4\u00a0% for the network untrained"
+    assert text in page_of(measured_run)
+
+
+def test_the_page_is_dated_by_its_runs(tmp_path, tiny_palette):
+    runs = [new_run(tmp_path / name, tiny_palette) for name in "ab"]
+    assert "Trained on 2026-11-26, with igpt 0.1.0." in page_of(*runs)
+    later = dataclasses.replace(PROVENANCE, started="2026-12-01T10:00:00+0000", igpt="0.2.0")
+    runs[1].write("provenance.json", later)
+    page = page_of(*runs)
+    assert "Trained on 2026-11-26 to 2026-12-01, with igpt 0.1.0, 0.2.0." in page
+
+
+def test_one_is_no_plural(tmp_path, tiny_palette):
+    model = dataclasses.replace(RECIPE.model, layers=1, heads=1)
+    page = page_of(
+        new_run(tmp_path / "a", tiny_palette, recipe=dataclasses.replace(RECIPE, model=model))
+    )
+    assert "1 layer, " in page
+    assert "1 head<" in page
+
+
+def test_a_command_is_broken_at_its_spaces_alone(run):
+    said = "igpt pretrain digits --set training.steps=3"
+    run.write("provenance.json", dataclasses.replace(PROVENANCE, command=said))
+    page = page_of(run)
+    assert " ".join(f"<span>{word}</span>" for word in said.split()) in page
 
 
 def test_foreign_images_that_are_likelier_than_the_run_s_own_are_named(run):

@@ -1,5 +1,7 @@
 """What a terminal shows of each result."""
 
+import dataclasses
+
 import pytest
 
 from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
@@ -10,6 +12,7 @@ from igpt.evaluation.probe import JointProbe, LayerProbe, LayerProbes, ProbeFit
 from igpt.formats.convert import Converted
 from igpt.model.config import ModelConfig
 from igpt.report.tables import table
+from igpt.report.verdicts import Beside
 from igpt.runs.along import Along, Snapshot
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.palette import PaletteReport
@@ -127,6 +130,62 @@ RESULTS = [
         ["huggingface from igpt, autoregressive, 24 layers", "10 classes", "left out: the color"],
     ),
 ]  # fmt: skip
+
+
+@pytest.fixture
+def counted():
+    return probes(
+        raw_pixels=ProbeFit(setting=1.0, validation_accuracy=0.1, test_accuracy=0.2),
+        confusion=((3, 1, 0), (2, 2, 0), (0, 2, 0)), class_names=("cat", "a dog", "x" * 99),
+    )  # fmt: skip
+
+
+def test_every_class_has_its_accuracy_and_what_it_is_taken_for(counted):
+    printed = table(dataclasses.replace(counted, records={"test": 10})).splitlines()
+    head = next(line for line in printed if line.startswith("class"))
+    assert head.split() == ["class", "right", "images", "accuracy", "taken", "for", "0", "1", "2"]
+    rows = [line.split() for line in printed[printed.index(head) + 1 :][:3]]
+    assert rows[0] == ["0", "cat", "3", "4", "75.00%", "3", "1", "0"]
+    assert rows[1] == ["1", "a", "dog", "2", "4", "50.00%", "2", "2", "0"]
+    assert rows[2] == ["2", "x" * 24, "0", "2", "0.00%", "0", "2", "0"]
+
+
+def test_accuracies_have_their_counts_intervals_chance_and_a_verdict(counted):
+    printed = table(dataclasses.replace(counted, records={"test": 10})).splitlines()
+    assert printed[-4:] == [
+        "layer 1: 50.0 %, 5 of 10 images, 95 % interval 23.7 to 76.3 %",
+        "raw pixels: 20.0 %, 2 of 10 images, 95 % interval 5.7 to 51.0 %",
+        "chance: 40.0 %, always naming the commonest class",
+        "Whether the network helped cannot be told: 50.0 % against 20.0 % for raw pixels; 10 test "
+        "images tell differences from about 50 points on; not surely more than chance, 40.0 %.",
+    ]
+
+
+def test_many_classes_have_no_matrix(counted):
+    confusion = tuple(tuple(int(i == j) for j in range(13)) for i in range(13))
+    result = dataclasses.replace(counted, confusion=confusion, class_names=None)
+    printed = table(result)
+    assert "taken for" not in printed
+    assert "   12  12         1       1   100.00%" in printed
+
+
+def test_the_verdict_of_a_fine_tuning_is_on_the_terminal():
+    result = dataclasses.replace(tuned(0.5, 0.25), test_images=500)
+    probe = dataclasses.replace(probes(), records={"test": 500}, test_accuracy=0.3)
+    assert table(result, Beside(probe=probe)).splitlines() == [
+        "test accuracy 50.0 %, 250 of 500 images, 95 % interval 45.6 to 54.4 %",
+        "Fine-tuning helped: 50.0 % against 30.0 % for a linear probe.",
+    ]
+
+
+def test_a_loss_stands_beside_chance_and_its_interval():
+    result = dataclasses.replace(
+        likelihood("autoregressive", None), standard_error=0.1, chance_nats_per_pixel=6.24
+    )
+    assert table(result).splitlines()[1:] == [
+        "95 % interval over such images: 1.8040 to 2.1960 nats",
+        "A color drawn blindly costs 6.24 nats; 67.9 % of that is saved.",
+    ]
 
 
 @pytest.mark.parametrize(("result", "texts"), RESULTS)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from igpt.amounts import counted, spoken
 from igpt.claims.claim import ClaimResult, PartResult
 from igpt.claims.costs import Cost, scale_cost
 from igpt.claims.plan import FixedPlan, read_plan
@@ -68,7 +69,7 @@ def power_text(part: PartResult) -> str:
 def summary(result: ClaimResult) -> str:
     """Return what became of a claim's parts in a line: `holds (3 of 4 parts hold, ...)`."""
     if result.verdict == "unfinished":
-        return f"unfinished: {len(result.seeds)} of {result.planned} seeds"
+        return f"unfinished: {len(result.seeds)} of {counted(result.planned, 'seed')}"
     count = Counter(part.verdict for part in result.parts)
     words: dict[Verdict, str] = {
         "holds": "hold", "does not hold": "do not", "cannot be told": "cannot be told",
@@ -90,7 +91,7 @@ def result_text(result: ClaimResult) -> str:
             lines.append(f"    it would take {power_text(part)}")
     seen = sum(seed is not None for seed in result.measured)
     lines += [
-        f"  control missed in {seen - control.met} of {seen} seeds: {control.statement}"
+        f"  control missed in {seen - control.met} of {counted(seen, 'seed')}: {control.statement}"
         for control in result.controls
         if control.met < seen
     ]
@@ -98,7 +99,7 @@ def result_text(result: ClaimResult) -> str:
     lines += [f"  diverged: {text}" for text in result.diverged]
     lines.append(
         f"  {summary(result).upper()}; {result.scale}, {result.data}, seeds: {len(result.seeds)}, "
-        f"pretraining: {_minutes(result)} min"
+        f"pretraining: {spoken(result.seconds)}"
     )
     return "\n".join(lines)
 
@@ -126,7 +127,7 @@ def costs_table(costs: Sequence[Cost]) -> str:
         search = f", and {_duration(total.search_minutes)} to search rates" if scale.rates else ""
         lines.append(
             f"  all, each network once: {_duration(total.minutes)} a seed, "
-            f"{_duration(total.seeds * total.minutes)} for {total.seeds} seeds{search}"
+            f"{_duration(total.seeds * total.minutes)} for {counted(total.seeds, 'seed')}{search}"
         )
     lines += [
         "",
@@ -212,7 +213,8 @@ def write_page(
         figures=figures.name,
         figure=_figure,
         anchor=_anchor,
-        minutes=_minutes,
+        counted=counted,
+        spoken=spoken,
         part_value=part_value,
         mark=_MARK,
     )
@@ -231,10 +233,6 @@ def _holds_only_figures(folder: Path) -> bool:
 
 def _figure(result: ClaimResult) -> str:
     return f"{result.scale}-{result.data}-{result.claim}.png"
-
-
-def _minutes(result: ClaimResult) -> str:
-    return f"{result.seconds / 60:.0f}"
 
 
 def _anchor(result: ClaimResult) -> str:

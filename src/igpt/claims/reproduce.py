@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from igpt.amounts import counted
 from igpt.claims import (
     ablations,
     depth,
@@ -287,7 +288,7 @@ def _draw(
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
         f"{claim.title}: {result.verdict}\n{claim.source}; scale {result.scale}, "
-        f"{result.data}, {len(measured)} seeds",
+        f"{result.data}, {counted(len(measured), 'seed')}",
         fontsize=9,
         loc="left",
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
+from igpt.amounts import counted
 from igpt.errors import printable
 
 _EXAMPLES = 3
@@ -51,7 +52,7 @@ class Account:
 
     def text(self) -> str:
         """Return the account as lines for a person, without a line end at the end."""
-        lines = [f"read {self.read:,} images, skipped {self.images_skipped:,}"]
+        lines = [f"read {counted(self.read, 'image')}, skipped {self.images_skipped:,}"]
         if self.left_out:
             lines[0] += f", left out {self.left_out:,} by the limit"
         for skipped in self.skipped:

@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
+from igpt.amounts import counted
 from igpt.arrays import read_array
 from igpt.data.account import Account
 from igpt.data.config import SPLITS, StoreConfig
@@ -287,11 +288,12 @@ class RecordStore(StoreDescription):
     def summary(self) -> str:
         """Return what the store holds, and the account of what it was made from."""
         counts = ", ".join(f"{split.records:,} {name}" for name, split in self.splits.items())
-        kind = f"{len(self.class_names)} classes" if self.class_names else "no labels"
+        names = self.class_names
+        kind = counted(len(names), "class", "classes") if names else "no labels"
         size = f"{self.config.image_size}x{self.config.image_size}"
         text = f"{self.path}: {counts} images of {size} pixels, {kind}"
         if self.config.crops:
-            text += f"; {self.config.crops} crops of each training image"
+            text += f"; {counted(self.config.crops, 'crop')} of each training image"
         return f"{text}\n{self.account.text()}"
 
     def split(self, name: str) -> Records:

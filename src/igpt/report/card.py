@@ -7,9 +7,12 @@ without the paths to them. The words are in `card.jinja`.
 from pathlib import Path
 from typing import Any
 
+from igpt.evaluation.proportions import Share
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import ARCHITECTURES
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
+from igpt.report import verdicts
+from igpt.report.figures import counts, interval
 from igpt.report.read import read_runs
 from igpt.report.templates import template
 from igpt.runs.run import FinetuneSettings, Settings
@@ -59,8 +62,15 @@ def model_card(
         folder_name=lambda path: Path(path).name,
         settings=known and _settings(known.settings),
         predicts_pixels=to == "igpt" or not classes,
+        behind=_behind,
+        verdicts=verdicts,
     )
     return card + "\n"
+
+
+def _behind(share: Share | None) -> str:
+    """Return the counts behind an accuracy, and its interval; nothing where they are not known."""
+    return f" ({counts(share)}; 95 % interval {interval(share)})" if share else ""
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 
 from igpt import locks, processes
-from igpt.amounts import spoken
+from igpt.amounts import counted, spoken
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.completion import complete_images, completion_rows
@@ -93,8 +93,9 @@ def pretrain(
     with locks.held(run.path):
         run.say(
             f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
-            f"{recipe.training.steps:,} steps of {recipe.training.batch_size} images, "
-            f"{recipe.model.positions} tokens each"
+            f"{counted(recipe.training.steps, 'step')} of "
+            f"{counted(recipe.training.batch_size, 'image')}, "
+            f"{counted(recipe.model.positions, 'token')} each"
         )
         if wanted.model.colors != colors.size:
             run.say(
