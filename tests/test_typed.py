@@ -20,11 +20,12 @@ import numpy as np
 import igpt
 
 pretrained = igpt.load("runs/a")
-tokens = pretrained.tokenizer.encode(np.zeros((2, 12, 12, 3), dtype=np.uint8))
+tokens = pretrained.tokenizer.encode(["cat.jpg", np.zeros((12, 12, 3), dtype=np.uint8)])
 logits = pretrained.model(tokens)
+names: list[str] = [found.class_name for found in pretrained.classify(["cat.jpg"])]
 recipe: igpt.Recipe = igpt.with_settings(igpt.RECIPES["cifar10-tiny"], ["training.steps=10"])
-run = igpt.pretrain(recipe, data=Path("data"), palette=Path("palette.npy"), out=Path("runs/b"))
-probes = igpt.probe_run(run.path, data=Path("data/photos"))
+run = igpt.pretrain(recipe, data="data", palette="palette.npy", out=Path("runs/b"))
+probes = igpt.probe_run(run.path, data="data/photos")
 best: int = probes.best_layer
 features = igpt.ImageGPTFeatures("runs/a", layer="best").fit_transform(["cat.jpg", "dog.png"])
 accuracy: float = igpt.LinearProbe(l2=1e-3).fit(features, ["cat", "dog"]).score(features, ["a"])

@@ -2,20 +2,23 @@
 
     import igpt
 
-    pretrained = igpt.load("runs/a")                # network and tokenizer together
-    tokens = pretrained.tokenizer.encode(images)    # uint8 (batch, height, width, 3) -> int64
-    logits = pretrained.model(tokens)               # (batch, position, color)
-    images = pretrained.tokenizer.decode(tokens)
+    pretrained = igpt.load("runs/a")                        # network and tokenizer together
+    tokens = pretrained.tokenizer.encode(["photo.jpg"])     # int64 (batch, position)
+    logits = pretrained.model(tokens)                       # (batch, position, color)
+    images = pretrained.tokenizer.decode(tokens)            # uint8 (batch, height, width, 3)
+    found = pretrained.classify(["photo.jpg"])              # once it has a probe or a class head
 
 `dir(igpt)` lists all there is, and `help(igpt.load)` explains one of it. Each command of `igpt` is
 a thin caller of one of these functions:
 
+    at once     start, quickstart
     images      prepare_store, fit_palette_file, read_image
-    training    pretrain, finetune, resume, search_pretraining, search_finetuning, quickstart
+    training    pretrain, finetune, resume, search_pretraining, search_finetuning
     measuring   evaluate_run, probe_run, few_labels_run, masks_run, along_run, outliers_run
+    photos      classify_files, similar_files
     features    write_features; ImageGPTFeatures and LinearProbe, estimators of scikit-learn's kind
     drawing     complete_files, sample_file, surprise_file
-    the rest    write_report, reproduce, load, convert, push, verify
+    the rest    write_report, reproduce, load, convert, push, info, verify
 
 The public names are in `__init__.pyi`, where type checkers and editors look for them as well. They
 are loaded when first used, so that `import igpt` costs nothing, nor does it to complete a name.
