@@ -24,26 +24,26 @@ def test_what_was_kept_comes_back_to_the_last_bit(tmp_path):
 
 
 def damage_weights(folder):
-    content = bytearray((folder / "probe.safetensors").read_bytes())
+    content = bytearray((folder / "classifier.safetensors").read_bytes())
     content[-1] ^= 1
-    (folder / "probe.safetensors").write_bytes(content)
+    (folder / "classifier.safetensors").write_bytes(content)
 
 
 def edit(folder):
-    text = (folder / "probe.json").read_text()
-    (folder / "probe.json").write_text(text.replace('"layer": 1', '"layer": 2'))
+    text = (folder / "classifier.json").read_text()
+    (folder / "classifier.json").write_text(text.replace('"layer": 1', '"layer": 2'))
 
 
 def of_another_format(folder):
-    values = json.loads((folder / "probe.json").read_text())
+    values = json.loads((folder / "classifier.json").read_text())
     del values["checksum"]
-    (folder / "probe.json").write_text(json.dumps({**values, "format": 99}))
+    (folder / "classifier.json").write_text(json.dumps({**values, "format": 99}))
 
 
 def put_others_weights(folder):
     other = dataclasses.replace(some_probe(), weight=np.zeros((2, 24)))
     other.save(folder.parent / "other")
-    (folder.parent / "other" / "probe.safetensors").replace(folder / "probe.safetensors")
+    (folder.parent / "other" / "classifier.safetensors").replace(folder / "classifier.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def put_others_weights(folder):
         (edit, "was changed since"),
         (of_another_format, "of format 99"),
         (put_others_weights, "do not belong together"),
-        (lambda folder: (folder / "probe.safetensors").unlink(), "is missing"),
+        (lambda folder: (folder / "classifier.safetensors").unlink(), "is missing"),
     ],
 )
 def test_a_damaged_probe_is_refused(tmp_path, harm, message):

@@ -137,7 +137,7 @@ def test_a_probe_of_an_earlier_model_is_refused_and_verify_says_so(run, world):
 
 
 def test_verify_sees_a_changed_probe(run):
-    weights = run.probe / "probe.safetensors"
+    weights = run.probe / "classifier.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)

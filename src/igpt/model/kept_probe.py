@@ -1,8 +1,9 @@
 """A probe that is kept: the linear classifier of one layer, with all that it takes to use it.
 
     probe/
-    ├── probe.json           layer, classes, how it was fitted, how often it is right; checksums
-    └── probe.safetensors    weight (class, width) and intercept (class,), for features as they come
+    ├── classifier.json         layer, classes, how it was fitted, how often it is right
+    └── classifier.safetensors  weight (class, width) and intercept (class,), for features as they
+                                come
 
     kept = KeptProbe.load(Path("runs/a/probe"))
     kept.predict_proba(features)    # of kept.layer, (image, width)
@@ -30,7 +31,7 @@ PROBE = "probe"
 """The folder's name in a run, or in a model's folder that it was converted to."""
 
 FORMAT = 1
-_WEIGHTS, _SETTINGS = "probe.safetensors", "probe.json"
+_WEIGHTS, _SETTINGS = "classifier.safetensors", "classifier.json"
 _TENSORS = ("weight", "intercept")
 
 
@@ -81,7 +82,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """What `probe.json` holds."""
+    """What `classifier.json` holds."""
 
     format: int
     probe: ProbeSettings
