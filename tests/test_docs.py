@@ -89,8 +89,7 @@ def files(shapes_store, tmp_path_factory):
             objects = [json.loads(line) for line in file.read_text().splitlines()]
         else:
             objects = [read_json(file)]
-        name = f"probe/{file.name}" if file.parent.name == "probe" else file.name
-        found.setdefault(name, []).extend(objects)
+        found.setdefault(file.name, []).extend(objects)
     return found
 
 

@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_classifier_and_a_report(undisturbed, capsys, photos)
     assert (result.images, result.test_images) == (41, 12)  # of 60: 0.15 and 0.2 held out
     assert store.class_names == ("left", "top")
     table = result.table(out)
-    assert f"{result.fine_tuned_accuracy:.1%}, " in table
+    assert f"{100 * result.fine_tuned_accuracy:.1f} %, " in table
     assert "pretraining" in result.verdicts[0].lower()
     assert all(verdict in table for verdict in result.verdicts)
     assert table.endswith(f"next: {result.next_line}")
