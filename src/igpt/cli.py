@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     line on stderr; with IGPT_DEBUG=1 the traceback stands above it.
     """
     _prepare_streams()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its notes are for its own developers
     code = _run(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_flushed(code))
 

@@ -20,13 +20,15 @@ import dataclasses
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from igpt import locks, processes
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, write_json, written_aside
@@ -160,6 +162,18 @@ class RunFolder:
             ConfigError: There is something at `path` already.
             DataError: That came meanwhile, or the place cannot be written to.
         """
+        processes.by_first(lambda: cls._write(path, settings, palette, device, pretrained))
+        return cls(path)
+
+    @classmethod
+    def _write(
+        cls,
+        path: Path,
+        settings: Settings,
+        palette: Palette,
+        device: torch.device,
+        pretrained: Pretrained | None,
+    ) -> None:
         require_room(path)
         with written_aside(path, exclusive=True) as aside:
             aside.mkdir()
@@ -170,7 +184,29 @@ class RunFolder:
                 pretrained.save(aside / "pretrained")
             write_kept(aside / "provenance.json", provenance(device), {})
             palette.save(aside / "palette.npy")
-        return cls(path)
+
+    @classmethod
+    def begun(cls, path: Path, settings: Settings) -> "RunFolder | None":
+        """Return the run of these very settings at `path`, if a launcher may have begun it before.
+
+        A launcher starts the same command again after one of its processes has died, and so does a
+        batch system after it took the machine away; then there is a run to go on with.
+        """
+        if not processes.launched() or not processes.by_first(lambda: cls.is_at(path)):
+            return None
+        run = cls(path)
+        return run if run._begun_with == settings else None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's lock while in the block; of several processes the first does, for all.
+
+        Raises:
+            CheckpointError: It is held already.
+        """
+        with locks.held(self.path) if processes.first() else contextlib.nullcontext():
+            processes.agree(0)  # the others begin once it is held
+            yield
 
     @classmethod
     def open(cls, path: AnyPath) -> "RunFolder":
@@ -225,7 +261,7 @@ class RunFolder:
             CheckpointError: `recipe.json` or `longer.json` is damaged, or of an earlier igpt.
         """
         settings, changes = self._begun_with, self.longer
-        return _with_steps(settings, changes[-1].steps) if changes else settings
+        return with_training(settings, steps=changes[-1].steps) if changes else settings
 
     @property
     def _begun_with(self) -> Settings:
@@ -344,12 +380,15 @@ class RunFolder:
         return resuming(self.path)
 
     def say(self, text: str) -> None:
-        """Print a line and keep it in `log.txt`, if that can be written."""
-        print(text, file=sys.stderr, flush=True)
+        """Print a line and keep it in `log.txt`, if that can be written; once for all processes."""
+        if processes.first():
+            print(text, file=sys.stderr, flush=True)
         self.note(text)
 
     def note(self, text: str) -> None:
-        """Keep a line in `log.txt`, if that can be written."""
+        """Keep a line in `log.txt`, if that can be written; once for all processes."""
+        if not processes.first():
+            return
         with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
@@ -359,15 +398,26 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
 
 
+def require_room_or_begun(path: Path) -> None:
+    """Check that a run could be made at `path`; one that is there is left to `RunFolder.begun`.
+
+    Raises:
+        ConfigError: There is something at `path`, and no launcher may have begun it.
+        DataError: The place cannot be written to.
+    """
+    if not (processes.launched() and RunFolder.is_at(path)):
+        processes.by_first(lambda: require_room(path))
+
+
 def training_of(settings: Settings) -> TrainingConfig:
     """Return how a run is trained."""
     config = settings.recipe if isinstance(settings, PretrainSettings) else settings.config
     return config.training
 
 
-def _with_steps(settings: Settings, steps: int) -> Settings:
-    """Return the same settings with another number of steps."""
-    training = dataclasses.replace(training_of(settings), steps=steps)
+def with_training(settings: Settings, **changes: Any) -> Settings:
+    """Return the same settings with some of the training's changed."""
+    training = dataclasses.replace(training_of(settings), **changes)
     if isinstance(settings, PretrainSettings):
         recipe = dataclasses.replace(settings.recipe, training=training)
         return dataclasses.replace(settings, recipe=recipe)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from igpt import processes
 from igpt.errors import IgptError
 
 
@@ -30,6 +31,8 @@ class StopSignals:
 
     def _receive(self, number: int, _: object) -> None:
         if self.received is not None:
+            if processes.launched():  # a launcher passes on what may have come to all already
+                return
             raise KeyboardInterrupt
         self.received = number
 
