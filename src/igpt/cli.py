@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     try:
         _refuse_moved(arguments)
+        _refuse_several(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _note
             command, bound, _ = app().parse_args(arguments)
@@ -273,6 +274,20 @@ def _refuse_moved(arguments: Sequence[str]) -> None:
         start = "RECIPE" if arguments[0] == "pretrain" else "RUN"
         raise ConfigError(
             f"--search-rates is a command of its own now; use igpt search {start} --rates ..."
+        )
+
+
+def _refuse_several(arguments: Sequence[str]) -> None:
+    """See that only what several processes can share is started in several.
+
+    Raises:
+        ConfigError: torchrun started another command.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    if several and arguments and arguments[0] not in ("pretrain", "finetune", "resume"):
+        raise ConfigError(
+            f"igpt {arguments[0]} works in one process; only pretrain, finetune and resume are "
+            "shared by several"
         )
 
 

@@ -30,12 +30,12 @@ CASES = {
 }
 
 
-def learn(case, strategy="alone", *, config=None):
+def learn(case, strategy="alone", *, config=None, dropout=0.1):
     """Return the losses of each step of a case, and the weights it comes to."""
     shape, objective, wanted = CASES[case]
     config = config or wanted
     model = random_model(shape, classes=2)
-    model.set_dropout(0.1)
+    model.set_dropout(dropout)
     spread = spread_over_processes(model, objective, strategy)
 
     def batch_at(step):
@@ -119,9 +119,10 @@ def test_what_fits_twice_over_is_held_by_each_process_and_the_rest_shared(outcom
 
 
 def learn_compiled(file):
-    config = replace(CONFIG, compile=True)
+    config = replace(CASES["clipped"][2], compile=True)
     outcomes = {
-        strategy: learn("clipped", strategy, config=config)[0] for strategy in ("ddp", "fsdp")
+        strategy: learn("clipped", strategy, config=config, dropout=0.0)[0]
+        for strategy in ("ddp", "fsdp")
     }
     if processes.first():
         torch.save(outcomes, file)
@@ -131,7 +132,8 @@ def learn_compiled(file):
 @pytest.mark.timeout(900)
 def test_compiled_blocks_learn_the_same_by_either_strategy(tmp_path):
     run_in_group(2, learn_compiled, tmp_path / "outcomes.pt")
-    steps, _ = learn("clipped", config=CONFIG)
+    config = CASES["clipped"][2]
+    steps, _ = learn("clipped", config=config, dropout=0.0)  # compiled, it draws other numbers
     for strategy, found_steps in torch.load(tmp_path / "outcomes.pt").items():
         for found, wanted in zip(found_steps, steps, strict=True):
             assert found == pytest.approx(wanted, rel=1e-2), strategy

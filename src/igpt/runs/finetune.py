@@ -31,13 +31,13 @@ from igpt.objectives.classification import Classification
 from igpt.paths import AnyPath
 from igpt.places import run_of
 from igpt.processes import choose_device
+from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
     DataIdentity,
     FinetuneSettings,
     PretrainSettings,
     RunFolder,
-    require_room_or_begun,
     seed_weights,
 )
 from igpt.training.fit import EarlyStop, fit
@@ -122,7 +122,7 @@ def finetune(
         measure_test=measure_test,
         palette=pretrained.palette.fingerprint,
     )
-    run = RunFolder.begun(out, settings)
+    run = run_begun(out, settings)
     if run is None:
         run = RunFolder.create(
             out,

@@ -30,13 +30,13 @@ from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
+from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe, with_its_name
 from igpt.runs.run import (
     DataIdentity,
     PretrainSettings,
     RunFolder,
-    require_room_or_begun,
     seed_weights,
 )
 from igpt.runs.sheets import Legend, write_quantized, write_sheet
@@ -94,7 +94,7 @@ def pretrain(
         filter=store.config.filter,
         palette=colors.fingerprint,
     )
-    run = RunFolder.begun(out, settings)
+    run = run_begun(out, settings)
     if run is None:
         run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
     with run.held():

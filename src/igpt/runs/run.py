@@ -162,40 +162,21 @@ class RunFolder:
             ConfigError: There is something at `path` already.
             DataError: That came meanwhile, or the place cannot be written to.
         """
-        processes.by_first(lambda: cls._write(path, settings, palette, device, pretrained))
+
+        def write() -> None:
+            require_room(path)
+            with written_aside(path, exclusive=True) as aside:
+                aside.mkdir()
+                kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
+                header = {"format": FORMAT, "kind": kind}
+                write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
+                if pretrained is not None:
+                    pretrained.save(aside / "pretrained")
+                write_kept(aside / "provenance.json", provenance(device), {})
+                palette.save(aside / "palette.npy")
+
+        processes.by_first(write)
         return cls(path)
-
-    @classmethod
-    def _write(
-        cls,
-        path: Path,
-        settings: Settings,
-        palette: Palette,
-        device: torch.device,
-        pretrained: Pretrained | None,
-    ) -> None:
-        require_room(path)
-        with written_aside(path, exclusive=True) as aside:
-            aside.mkdir()
-            kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
-            header = {"format": FORMAT, "kind": kind}
-            write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
-            if pretrained is not None:
-                pretrained.save(aside / "pretrained")
-            write_kept(aside / "provenance.json", provenance(device), {})
-            palette.save(aside / "palette.npy")
-
-    @classmethod
-    def begun(cls, path: Path, settings: Settings) -> "RunFolder | None":
-        """Return the run of these very settings at `path`, if a launcher may have begun it before.
-
-        A launcher starts the same command again after one of its processes has died, and so does a
-        batch system after it took the machine away; then there is a run to go on with.
-        """
-        if not processes.launched() or not processes.by_first(lambda: cls.is_at(path)):
-            return None
-        run = cls(path)
-        return run if run._begun_with == settings else None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -396,17 +377,6 @@ class RunFolder:
 def seed_weights(seed: int) -> None:
     """Seed torch's global generator, from which fresh weights are drawn."""
     torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
-
-
-def require_room_or_begun(path: Path) -> None:
-    """Check that a run could be made at `path`; one that is there is left to `RunFolder.begun`.
-
-    Raises:
-        ConfigError: There is something at `path`, and no launcher may have begun it.
-        DataError: The place cannot be written to.
-    """
-    if not (processes.launched() and RunFolder.is_at(path)):
-        processes.by_first(lambda: require_room(path))
 
 
 def training_of(settings: Settings) -> TrainingConfig:
