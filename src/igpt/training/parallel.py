@@ -190,8 +190,8 @@ def choose_strategy(
         f"{_size(there)} of memory"
     )
     return strategy, (
-        f"{count} processes by {strategy}: {_size(kept)} of weights, gradients and moments in "
-        f"each, {reason}"
+        f"{'one process' if count == 1 else f'{count} processes'} by {strategy}: {_size(kept)} of "
+        f"weights, gradients and moments in each, {reason}"
     )
 
 
