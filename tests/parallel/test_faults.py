@@ -147,7 +147,7 @@ def diverge(strategy):
         batch_at=lambda step: Batch(tokens=random_tokens(2, seed=step), labels=None),
         config=config, spread=spread,
     )  # fmt: skip
-    with pytest.raises(TrainingDiverged, match="the loss of step 1 is nan"):
+    with pytest.raises(TrainingDiverged, match="the loss of step 2 is nan"):
         for _ in steps:
             kept = {name: value.clone() for name, value in spread.model.state_dict().items()}
     for name, value in spread.model.state_dict().items():
