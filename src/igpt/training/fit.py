@@ -162,7 +162,7 @@ def fit(
     estimate = Estimate(
         title=str(folder), training=training, records=records, start=memory.updates, began=began
     )
-    signals, received = StopSignals(), 0
+    signals, received = StopSignals(repeated=processes.launched()), 0
     try:
         with signals.caught():
             at_start: dict[str, float] = {}

@@ -9,7 +9,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from igpt import processes
 from igpt.errors import IgptError
 
 
@@ -26,12 +25,19 @@ class Interrupted(IgptError):
 class StopSignals:
     """Whether someone asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeated: bool = False) -> None:
+        """Begin with none.
+
+        Args:
+            repeated: One wish to stop may come several times, as a launcher passes on what has come
+                to all processes already; then a second signal asks for nothing more.
+        """
         self.received: int | None = None
+        self._repeated = repeated
 
     def _receive(self, number: int, _: object) -> None:
         if self.received is not None:
-            if processes.launched():  # a launcher passes on what may have come to all already
+            if self._repeated:
                 return
             raise KeyboardInterrupt
         self.received = number
