@@ -1,7 +1,10 @@
+import numpy as np
+import pytest
 import torch
 from torch import distributed, multiprocessing
 
 from igpt import processes
+from igpt.errors import ConfigError, DataError
 from igpt.model.transformer import Dropout
 from igpt.objectives.masked import random_mask
 
@@ -19,16 +22,40 @@ def draws(rank=0, ranks=1):
     return hidden, dropout.train()(torch.ones(images, 16, 5))
 
 
+def fail():
+    raise DataError("it cannot be written")
+
+
+def decide(rank):
+    """Add up, agree, and follow the first, in both of two processes."""
+    assert processes.total([0.5, float(rank)]) == [1.0, 1.0]
+    assert processes.agree(7 * rank, 1 - rank, 0) == (7, 1, 0)
+    assert processes.by_first(lambda: f"of {rank}") == "of 0"
+    assert processes.gather(rank) == [0, 1]
+    rows = np.zeros(4)
+    rows[rank::2] = 1 + rank
+    processes.merge(rows)
+    assert rows.tolist() == [1, 2, 1, 2]
+    with pytest.raises((DataError, SystemExit)) as ended:
+        processes.by_first(fail)
+    assert (ended.type, str(ended.value)) == (
+        (SystemExit, "2") if rank else (DataError, "it cannot be written")
+    )
+    with pytest.raises(ConfigError, match=r"batch_size=7 .* 2 processes; set .*batch_size=6 or 8"):
+        processes.require_divisible(7)
+
+
 def work(rank, ranks, folder):
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
     )
     assert (processes.rank(), processes.count()) == (rank, ranks)
     torch.save(draws(rank, ranks), f"{folder}/{rank}.pt")
+    decide(rank)
     distributed.destroy_process_group()
 
 
-def test_two_processes_hide_and_drop_what_one_does(tmp_path):
+def test_two_processes_hide_and_drop_what_one_does_and_decide_alike(tmp_path):
     multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
     whole = draws()
     for rank in range(2):
@@ -40,3 +67,7 @@ def test_two_processes_hide_and_drop_what_one_does(tmp_path):
 def test_alone_a_process_has_all_of_a_batch():
     assert (processes.rank(), processes.count()) == (0, 1)
     assert torch.equal(processes.share(BATCH), BATCH)
+    assert processes.total([0.5]) == [0.5]
+    assert processes.agree(3, 0) == (3, 0)
+    assert processes.by_first(lambda: 5) == 5
+    assert processes.gather("a") == ["a"]

@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     line on stderr; with IGPT_DEBUG=1 the traceback stands above it.
     """
     _prepare_streams()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its notes are for its own developers
     code = _run(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_flushed(code))
 
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     try:
         _refuse_moved(arguments)
+        _refuse_several(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _note
             command, bound, _ = app().parse_args(arguments)
@@ -272,6 +274,20 @@ def _refuse_moved(arguments: Sequence[str]) -> None:
         start = "RECIPE" if arguments[0] == "pretrain" else "RUN"
         raise ConfigError(
             f"--search-rates is a command of its own now; use igpt search {start} --rates ..."
+        )
+
+
+def _refuse_several(arguments: Sequence[str]) -> None:
+    """See that only what several processes can share is started in several.
+
+    Raises:
+        ConfigError: torchrun started another command.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    if several and arguments and arguments[0] not in ("pretrain", "finetune", "resume"):
+        raise ConfigError(
+            f"igpt {arguments[0]} works in one process; only pretrain, finetune and resume are "
+            "shared by several"
         )
 
 

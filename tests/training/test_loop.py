@@ -16,6 +16,7 @@ from igpt.objectives.masked import masked
 from igpt.training.config import TrainingConfig
 from igpt.training.loop import TrainingDiverged, accumulate_gradients, train
 from igpt.training.optimizer import build_optimizer
+from igpt.training.parallel import Spread
 from igpt.training.schedule import learning_rate_at
 
 
@@ -68,9 +69,9 @@ def test_a_split_batch_has_the_gradients_of_the_whole(share):
     whole, split = random_model(), random_model()
     generator = torch.Generator()
     config = TrainingConfig(steps=1)
-    one = accumulate_gradients(whole, autoregressive, batch_at(0), config, generator)
+    one = accumulate_gradients(Spread(whole, autoregressive), batch_at(0), config, generator)
     config = TrainingConfig(steps=1, microbatch_size=share)
-    other = accumulate_gradients(split, autoregressive, batch_at(0), config, generator)
+    other = accumulate_gradients(Spread(split, autoregressive), batch_at(0), config, generator)
     torch.testing.assert_close(one, other)
     for (name, a), b in zip(whole.named_parameters(), split.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name, rtol=1e-4, atol=1e-6)
@@ -106,7 +107,7 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
     _, (done,) = fit(config)
     assert done.measures["gradient_norm"] > 1e-3  # the norm before clipping is what is told
     model = random_model()
-    accumulate_gradients(model, autoregressive, batch_at(0), config, torch.Generator())
+    accumulate_gradients(Spread(model, autoregressive), batch_at(0), config, torch.Generator())
     norm = math.sqrt(sum(p.grad.double().pow(2).sum().item() for p in model.parameters()))
     assert done.measures["gradient_norm"] == pytest.approx(norm, rel=1e-4)
 
@@ -170,7 +171,8 @@ def test_bfloat16_stays_near_float32():
 def gradients(objective, *, causal, precision="float32"):
     model = random_model(dataclasses.replace(TINY, causal=causal))
     config = TrainingConfig(steps=1, precision=precision)
-    accumulate_gradients(model, objective, batch_at(0), config, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    accumulate_gradients(Spread(model, objective), batch_at(0), config, generator)
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 

@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from inspect import BoundArguments
 from pathlib import Path
@@ -14,7 +16,7 @@ from cyclopts.validators import Number
 from igpt.errors import ConfigError, DataError
 from igpt.model.config import SamplingConfig
 from igpt.pixels.filters import ResamplingFilter
-from igpt.places import require_file, require_model, require_run, require_store
+from igpt.places import require_file, require_model, require_room, require_run, require_store
 from igpt.values import SEEDS, to_dict
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
@@ -71,6 +73,44 @@ Seed = Annotated[
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
 Overwrite = Annotated[bool, Parameter(help="Replace what is there.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """How many processes share a training."""
+
+    processes: Count | None = None
+    """Share each batch among so many, here; torchrun starts them on several machines."""
+    patience_minutes: Annotated[float, Parameter(validator=Number(gt=0))] = 30.0
+    """How long several processes wait for one that does not answer."""
+
+    def require_room(self, out: Path) -> None:
+        """See that a run could be made at `out`, where only this process is to make it.
+
+        Others may have begun it before, and a launcher have started them again.
+        """
+        if self.processes is None and "TORCHELASTIC_RUN_ID" not in os.environ:
+            require_room(out)
+
+    @contextmanager
+    def together(self, device: str) -> Iterator[None]:
+        """Start the processes, and leave with their exit code; in each of them, let it begin.
+
+        Raises:
+            ConfigError: A launcher has started another number of them.
+        """
+        from igpt import processes
+
+        if self.processes is not None and not processes.launched():
+            raise SystemExit(processes.launch(self.processes))
+        with processes.together(device, minutes=self.patience_minutes):
+            if self.processes not in (None, processes.count()):
+                raise ConfigError(
+                    f"--processes {self.processes} in one of {processes.count()} that a launcher "
+                    "started; leave it out"
+                )
+            yield
 
 
 @Parameter(name="*")
@@ -160,7 +200,7 @@ class Pictures:
             raise ConfigError("--count goes with --data")
 
 
-SAMPLING, PICTURES = SamplingConfig(), Pictures()
+SAMPLING, PICTURES, PROCESSES = SamplingConfig(), Pictures(), Processes()
 
 
 def show(

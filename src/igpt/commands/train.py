@@ -2,30 +2,34 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from igpt.commands.options import (
+    PROCESSES,
     Count,
     Device,
     FromScratch,
     Json,
     Palette,
+    Processes,
     Run,
     Trained,
     Training,
     show,
 )
 from igpt.errors import ConfigError, nearest_name
-from igpt.places import require_model, require_room
+from igpt.places import require_model
 
 if TYPE_CHECKING:
     from igpt.runs.recipes import FinetuneConfig, Recipe
     from igpt.runs.run import RunFolder
 
 
-def pretrain(recipe: str, /, *, palette: Palette, training: Training) -> None:
+def pretrain(
+    recipe: str, /, *, palette: Palette, training: Training, processes: Processes = PROCESSES
+) -> None:
     """Pretrain a network by RECIPE.
 
         igpt pretrain cifar10-tiny --data data/photos --palette palette.npy --out runs/a
@@ -37,38 +41,44 @@ def pretrain(recipe: str, /, *, palette: Palette, training: Training) -> None:
         recipe: Its name, as igpt recipes lists them.
     """
     wanted = _recipe(recipe, training.settings)
-    require_room(training.out)
+    processes.require_room(training.out)
     from igpt.runs.pretrain import pretrain
 
-    run = pretrain(
-        wanted, name=recipe, data=training.data, palette=palette,
-        out=training.out, device=training.device, seconds=training.seconds,
-        fold_validation=training.fold_validation,
-    )  # fmt: skip
-    _show_run(run, training.as_json)
+    with processes.together(training.device):
+        run = pretrain(
+            wanted, name=recipe, data=training.data, palette=palette,
+            out=training.out, device=training.device, seconds=training.seconds,
+            fold_validation=training.fold_validation,
+        )  # fmt: skip
+        _show_run(run, training.as_json)
 
 
-def finetune(run: Run, /, *, training: Training, from_scratch: FromScratch = False) -> None:
+def finetune(
+    run: Run, /, *, training: Training, from_scratch: FromScratch = False,
+    processes: Processes = PROCESSES,
+) -> None:  # fmt: skip
     """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights.
 
         igpt finetune runs/a --data data/photos --out runs/a-ft
 
     What can be set is the part "finetune" of a recipe: --set dropout=0.1
     """
-    require_room(training.out)
+    processes.require_room(training.out)
     from igpt.runs.finetune import finetune
 
-    tuned = finetune(
-        run, data=training.data, out=training.out,
-        config=_finetuning(run, training.settings, from_scratch), device=training.device,
-        seconds=training.seconds, fold_validation=training.fold_validation,
-    )  # fmt: skip
-    _show_run(tuned, training.as_json)
+    with processes.together(training.device):
+        tuned = finetune(
+            run, data=training.data, out=training.out,
+            config=_finetuning(run, training.settings, from_scratch), device=training.device,
+            seconds=training.seconds, fold_validation=training.fold_validation,
+        )  # fmt: skip
+        _show_run(tuned, training.as_json)
 
 
 def resume(
     run: Trained, /, *, steps: Count | None = None, data: Path | None = None,
     seconds: float | None = None, device: Device = "auto", as_json: Json = False,
+    processes: Processes = PROCESSES, parallel: Literal["auto", "ddp", "fsdp"] | None = None,
 ) -> None:  # fmt: skip
     """Go on with a RUN that was stopped, of pretraining or fine-tuning, as if nothing had been.
 
@@ -85,10 +95,15 @@ def resume(
         steps: Steps in all, other than it began with; more than it has done.
         data: Where its record store is, if it has moved.
         seconds: Stop again after so long.
+        parallel: How processes share the weights from now on, if not by training.parallel.
     """
     from igpt.runs.resume import resume
 
-    _show_run(resume(run, steps=steps, data=data, device=device, seconds=seconds), as_json)
+    with processes.together(device):
+        resumed = resume(
+            run, steps=steps, data=data, device=device, seconds=seconds, parallel=parallel
+        )
+        _show_run(resumed, as_json)
 
 
 def _read_rates(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
@@ -180,9 +195,12 @@ def _finetuning(run: Path, settings: Sequence[str], from_scratch: bool) -> "Fine
 
 def _show_run(run: "RunFolder", as_json: bool) -> None:
     """Print the accuracies of a fine-tuning, or as JSON the last step of a pretraining."""
+    from igpt import processes
     from igpt.runs.finetune import FinetuneResult
     from igpt.training.metrics import read_metrics
 
+    if not processes.first():
+        return
     result = run.read("finetune.json", FinetuneResult)
     if result is not None:
         show(result, as_json=as_json, at=run.path, run=run.path)

@@ -86,16 +86,29 @@ class TokenBatches:
 
 
 def evaluation_batches(
-    records: Records, tokenizer: ImageTokenizer, *, batch_size: int
+    records: Records,
+    tokenizer: ImageTokenizer,
+    *,
+    batch_size: int,
+    first: int = 0,
+    stride: int | None = None,
 ) -> Iterator[Batch]:
     """Yield all records in order; the last batch may be smaller.
+
+    Args:
+        records: Images, of the network's size or larger.
+        tokenizer: Makes their tokens.
+        batch_size: Images at a time.
+        first: Record that the first batch begins with ...
+        stride: ... and how many records on the next one does, `batch_size` by default; so several
+            processes take turns.
 
     Raises:
         DataError: The records are smaller than the model's images, or tokens of another palette.
     """
     check_fits(records, tokenizer)
     labels = records.labels
-    for start in range(0, len(records), batch_size):
+    for start in range(first, len(records), stride or batch_size):
         part = slice(start, start + batch_size)
         yield Batch(
             tokens=tokenizer.encode(records.squares(part, tokenizer.image_size)),

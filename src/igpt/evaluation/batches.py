@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from igpt import processes
 from igpt.data.batches import evaluation_batches
 from igpt.data.store import Records
 from igpt.model.pretrained import Pretrained
@@ -31,6 +32,9 @@ def measured_batches(
 ) -> Iterator[MeasuredBatch]:
     """Yield all records in order, for the network to be measured on.
 
+    Several processes take turns, so that each yields its share of the batches; whoever measures
+    adds up what they found (`igpt.processes.total`, `merge`).
+
     Args:
         pretrained: Network and tokenizer.
         records: Images, of the network's size or larger.
@@ -45,9 +49,12 @@ def measured_batches(
     """
     if mask_seed is not None:
         pretrained.model.config.require_bert()
-    first = 0
-    with tqdm(total=len(records), desc=title, unit="image", disable=None if title else True) as bar:
-        for batch in evaluation_batches(records, pretrained.tokenizer, batch_size=batch_size):
+    first, stride = processes.rank() * batch_size, processes.count() * batch_size
+    shown = None if title and processes.first() else True
+    with tqdm(total=len(records), desc=title, unit="image", disable=shown) as bar:
+        for batch in evaluation_batches(
+            records, pretrained.tokenizer, batch_size=batch_size, first=first, stride=stride
+        ):
             tokens = batch.tokens.to(pretrained.model.device)
             part = slice(first, first + len(tokens))
             hidden = None
@@ -55,5 +62,5 @@ def measured_batches(
                 numbers = range(part.start, part.stop)
                 hidden = image_masks(tokens, mask_seed, numbers, pretrained.mask_probability)
             yield part, tokens, hidden
-            first = part.stop
-            bar.update(len(tokens))
+            first += stride
+            bar.update(min(stride, len(records) - bar.n))

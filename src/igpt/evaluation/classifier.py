@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from igpt import processes
 from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
@@ -36,13 +37,14 @@ def predict(
             "the network has no class head to predict with; fine-tune it with igpt finetune, or "
             "ask its kept probe with classify"
         )
-    classes = []
-    for _, tokens, hidden in measured_batches(
+    classes = np.zeros(len(records), dtype=np.int64)
+    for part, tokens, hidden in measured_batches(
         pretrained, records, batch_size=batch_size, mask_seed=mask_seed, title=title
     ):
         logits = class_logits(pretrained.model, tokens, layer=pretrained.class_layer, hidden=hidden)
-        classes.append(logits.argmax(dim=1).cpu().numpy())
-    return np.concatenate(classes)
+        classes[part] = logits.argmax(dim=1).cpu().numpy()
+    processes.merge(classes)
+    return classes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from igpt import processes
 from igpt.data.loose import LooseFiles, read_squares
 from igpt.data.store import Records
 from igpt.errors import ConfigError
@@ -61,6 +62,8 @@ def extract_features(
         raise ConfigError(
             f"out must be float32 of shape {shape}, got {features.dtype} of {features.shape}"
         )
+    if processes.count() > 1:
+        features[...] = 0  # where the others' rows are added
     if batch_size is None:
         batch_size = 64 if model.device.type != "cpu" else max(1, 1024 // model.config.positions)
     for part, tokens, hidden in measured_batches(
@@ -73,6 +76,7 @@ def extract_features(
                 features[part, columns] = pooled[:, None]
             if layer == max(wanted):
                 break
+    processes.merge(features)
     return features
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor
 
+from igpt import processes
 from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
@@ -99,11 +100,12 @@ def image_losses(
         DataError: The records are smaller than the network's images.
     """
     pretrained.model.config.require_causal()
-    losses = np.empty(len(records))
+    losses = np.zeros(len(records))
     for part, tokens, _ in measured_batches(
         pretrained, records, batch_size=batch_size, title=title
     ):
         losses[part] = pixel_losses(pretrained.model, tokens).double().mean(dim=1).cpu().numpy()
+    processes.merge(losses)
     return losses
 
 
@@ -131,7 +133,7 @@ def evaluate(
         DataError: The records are smaller than the network's images.
     """
     model, causal = pretrained.model, pretrained.model.config.causal
-    total, squares, of_first_pixels, count = 0.0, 0.0, 0.0, 0  # sums, which processes can add up
+    total, squares, of_first_pixels, count = 0.0, 0.0, 0.0, 0  # sums over this process's batches
     for _, tokens, hidden in measured_batches(
         pretrained,
         records.sample(images),
@@ -149,6 +151,10 @@ def evaluate(
             final = model.final_state(tokens, hidden)
             total += hidden_color_loss(model, final, tokens, hidden).item() * len(tokens)
         count += len(tokens)
+    total, squares, of_first_pixels, seen = processes.total(
+        [total, squares, of_first_pixels, float(count)]
+    )
+    count = int(seen)
     nats, positions = total / count, model.config.positions
     later = error = None
     if causal and count > 1:

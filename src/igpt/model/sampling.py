@@ -207,7 +207,7 @@ def _read(
         share = slice(first * samples, (first + images) * samples, samples)
         for block, cache in zip(model.blocks, caches, strict=True):
             assert isinstance(block, Block)
-            h = block(h, cache=cache[:, share])
+            h, _ = block(h, cache=cache[:, share])
         states.append(h[:, -1])
     for cache in caches:
         every = cache[:, :, :, :read].unflatten(1, (-1, samples))

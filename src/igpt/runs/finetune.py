@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from igpt import locks, processes
+from igpt import processes
 from igpt.data.batches import TokenBatches, check_fits
 from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.evaluation.classifier import score
@@ -29,8 +29,9 @@ from igpt.model.pretrained import Pretrained
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
 from igpt.paths import AnyPath
-from igpt.places import require_room, run_of
+from igpt.places import run_of
 from igpt.processes import choose_device
+from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.runs.run import (
     DataIdentity,
@@ -107,7 +108,7 @@ def finetune(
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     source, data, out = Path(source), Path(data), Path(out)
-    require_room(out)
+    require_room_or_begun(out)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)
@@ -121,15 +122,17 @@ def finetune(
         measure_test=measure_test,
         palette=pretrained.palette.fingerprint,
     )
-    run = RunFolder.create(
-        out,
-        settings=settings,
-        palette=pretrained.palette,
-        device=chosen,
-        # so that the run can go on when the source is gone
-        pretrained=None if config.from_scratch else pretrained,
-    )
-    with locks.held(run.path):
+    run = run_begun(out, settings)
+    if run is None:
+        run = RunFolder.create(
+            out,
+            settings=settings,
+            palette=pretrained.palette,
+            device=chosen,
+            # so that the run can go on when the source is gone
+            pretrained=None if config.from_scratch else pretrained,
+        )
+    with run.held():
         return go_on(run, settings, store, chosen, seconds)
 
 
@@ -162,8 +165,8 @@ def check(
     """See that network, settings, images and device go together, before anything is written.
 
     Raises:
-        ConfigError: No such layer, a batch larger than the split, a warm-up longer than the run,
-            or no compiler where one is wanted.
+        ConfigError: No such layer, a batch larger than the split or not for so many processes, a
+            warm-up longer than the run, or no compiler where one is wanted.
         DataError: No labels, no such split, or images too small for the network.
     """
     pretrained.model.config.check_layer(config.layer)
@@ -178,6 +181,7 @@ def check(
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
     )
+    processes.require_divisible(config.training.batch_size)
     config.training.for_records(len(records))
 
 
@@ -222,11 +226,12 @@ class ClassifierTraining:
                 preparation=pretrained.tokenizer.preparation,
             )
         pretrained.model.to(device)
-        if head_file is not None and head_file.is_file():
+        if processes.by_first(lambda: head_file is not None and head_file.is_file()):
+            assert head_file is not None
             head = MappedHead(**read_sealed(head_file))
         else:
             head = first_head(pretrained, records, config)
-            if head is not None and head_file is not None:
+            if processes.first() and head is not None and head_file is not None:
                 write_sealed(head_file, head.state_dict())
         classifier = pretrained.with_class_head(records.class_names, config.layer, head)
         classifier.model.set_dropout(config.dropout)
@@ -266,8 +271,8 @@ def first_head(
         mask_seed=_mask_seed(pretrained, seed, _LEARNED_FROM),
         title="features for the class head",
     )
-    assert records.class_names is not None
-    return probed_head(features[:, 0], records.require_labels(), classes=len(records.class_names))
+    labels, classes = records.require_labels(), len(records.class_names or ())
+    return processes.by_first(lambda: probed_head(features[:, 0], labels, classes=classes))
 
 
 def _mask_seed(pretrained: Pretrained, seed: int, images: int) -> tuple[int, ...] | None:
@@ -322,7 +327,7 @@ def go_on(
             f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with {run.resuming}"
         )
         return run
-    if run.read("finetune.json", FinetuneResult) is None:
+    if processes.first() and run.read("finetune.json", FinetuneResult) is None:
         result = FinetuneResult(
             test_accuracy=None,
             validation_accuracy=memory.best_score,
@@ -340,19 +345,20 @@ def go_on(
 
 def report_test(run: RunFolder, store: RecordStore, device: torch.device) -> FinetuneResult:
     """Return the `finetune.json` of a finished run, with the test accuracy measured by now."""
-    result = run.require("finetune.json", FinetuneResult)
+    result = processes.by_first(lambda: run.require("finetune.json", FinetuneResult))
     if result.test_accuracy is None:
         best, settings = load(run.path, device=device), run.settings
         assert isinstance(settings, FinetuneSettings)
         masks = _mask_seed(best, settings.config.training.seed, _TESTED)
         test = store.split("test")
         tested = score(best, test, mask_seed=masks, title="test")
-        run.require_in_place()
         result = dataclasses.replace(
             result, test_accuracy=tested.accuracy, confusion=tested.confusion,
             class_names=store.class_names, test_images=len(test),
         )  # fmt: skip
-        run.write("finetune.json", result)
+        if processes.first():
+            run.require_in_place()
+            run.write("finetune.json", result)
         validation = result.validation_accuracy
         beside = "" if validation is None else f" (validation {validation:.1%})"
         run.note(

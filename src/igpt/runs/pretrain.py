@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from igpt import locks, processes
+from igpt import processes
 from igpt.amounts import counted, spoken
 from igpt.data.batches import TokenBatches, check_fits, images_at_size
 from igpt.data.store import FOLDED, Records, RecordStore
@@ -29,11 +29,16 @@ from igpt.objectives.masked import masked
 from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
-from igpt.places import require_room
 from igpt.processes import choose_device
+from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.palette import size_fitted_at
 from igpt.runs.recipes import Recipe, with_its_name
-from igpt.runs.run import DataIdentity, PretrainSettings, RunFolder, seed_weights
+from igpt.runs.run import (
+    DataIdentity,
+    PretrainSettings,
+    RunFolder,
+    seed_weights,
+)
 from igpt.runs.sheets import Legend, write_quantized, write_sheet
 from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
@@ -75,7 +80,7 @@ def pretrain(
     """
     recipe, name = with_its_name(recipe, name)
     data, palette, out = Path(data), Path(palette), Path(out)
-    require_room(out)
+    require_room_or_begun(out)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
     wanted, recipe = recipe, for_palette(recipe, colors)
@@ -89,8 +94,10 @@ def pretrain(
         filter=store.config.filter,
         palette=colors.fingerprint,
     )
-    run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
-    with locks.held(run.path):
+    run = run_begun(out, settings)
+    if run is None:
+        run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
+    with run.held():
         run.say(
             f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
             f"{counted(recipe.training.steps, 'step')} of "
@@ -129,8 +136,8 @@ def check(
     """See that recipe, images, palette and device go together, before anything is written.
 
     Raises:
-        ConfigError: A batch larger than the split, a warm-up longer than the run, or no compiler
-            where one is wanted.
+        ConfigError: A batch larger than the split or not for so many processes, a warm-up longer
+            than the run, or no compiler where one is wanted.
         DataError: There is no such split, or the images are too small for the network or tokens of
             another palette.
     """
@@ -142,6 +149,7 @@ def check(
         batch_size=recipe.training.batch_size,
         augmentation=recipe.augmentation,
     )
+    processes.require_divisible(recipe.training.batch_size)
     recipe.training.for_records(len(records))
     if recipe.online_probe_images:
         for name in ("train", "validation"):
@@ -183,7 +191,7 @@ def go_on(
     )
     held_out = _held_out(store)
     picture = run.path / "palette.png"
-    if not picture.exists():
+    if processes.first() and not picture.exists():
         write_quantized(picture, pretrained.palette, held_out, size=recipe.model.image_size)
 
     def validate(updates: int) -> dict[str, float]:
@@ -193,7 +201,7 @@ def go_on(
         measured = {"validation_nats_per_pixel": found.nats_per_pixel}
         if recipe.online_probe_images:
             measured |= _online_probe(pretrained, store, recipe)
-        if recipe.model.causal:
+        if recipe.model.causal and processes.first():
             _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
         return measured
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from igpt import locks
+from igpt import processes
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import remove_abandoned
 from igpt.paths import AnyPath, as_path
 from igpt.places import SEARCH
 from igpt.processes import choose_device
 from igpt.runs import finetune, pretrain
-from igpt.runs.run import PretrainSettings, RunFolder, training_of
+from igpt.runs.run import PretrainSettings, RunFolder, training_of, with_training
+from igpt.training.config import Parallel
 from igpt.training.fit import STATE
 from igpt.training.state import Checkpoints
 
@@ -24,6 +25,7 @@ def resume(
     data: AnyPath | None = None,
     device: str = "auto",
     seconds: float | None = None,
+    parallel: Parallel | None = None,
 ) -> RunFolder:
     """Go on with a run from its newest state; a finished one is left as it is.
 
@@ -40,24 +42,30 @@ def resume(
         data: Where its images are, if they have moved.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
+        parallel: How several processes share the weights from now on, if not as the run was told.
 
     Raises:
         CheckpointError: No run there, another process is at work on it, its states or metrics are
             missing or damaged, or `data` holds other images than it began with.
-        ConfigError: So many steps are done already, or the run cannot have others.
+        ConfigError: So many steps are done already, or the run cannot have others; or its batches
+            do not divide among so many processes.
         DataError: The run cannot be written to.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     path = Path(path)
     data = as_path(data)
-    remove_abandoned(path.parent, path.name)
+    if processes.first():
+        remove_abandoned(path.parent, path.name)
     run = RunFolder.open(path)
-    with locks.held(run.path):
+    with run.held():
         store, chosen = run.settings.data.reopen(data), choose_device(device)
         if steps is not None and steps != training_of(run.settings).steps:
-            _lengthen(run, steps, chosen)
+            processes.by_first(lambda: _lengthen(run, steps, chosen))
         settings = run.settings
         run.say(f"going on with {run.path}")
+        training = training_of(settings)
+        processes.require_divisible(training.batch_size)
+        settings = with_training(settings, parallel=parallel or training.parallel)
         if isinstance(settings, PretrainSettings):
             return pretrain.go_on(run, settings, store, chosen, seconds)
         return finetune.go_on(run, settings, store, chosen, seconds)

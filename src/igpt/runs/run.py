@@ -20,13 +20,15 @@ import dataclasses
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from igpt import locks, processes
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import read_json, write_json, written_aside
@@ -160,17 +162,32 @@ class RunFolder:
             ConfigError: There is something at `path` already.
             DataError: That came meanwhile, or the place cannot be written to.
         """
-        require_room(path)
-        with written_aside(path, exclusive=True) as aside:
-            aside.mkdir()
-            kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
-            header = {"format": FORMAT, "kind": kind}
-            write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
-            if pretrained is not None:
-                pretrained.save(aside / "pretrained")
-            write_kept(aside / "provenance.json", provenance(device), {})
-            palette.save(aside / "palette.npy")
+
+        def write() -> None:
+            require_room(path)
+            with written_aside(path, exclusive=True) as aside:
+                aside.mkdir()
+                kind = next(kind for kind, cls in _KINDS.items() if isinstance(settings, cls))
+                header = {"format": FORMAT, "kind": kind}
+                write_json(aside / "recipe.json", sealed({**header, **to_dict(settings)}))
+                if pretrained is not None:
+                    pretrained.save(aside / "pretrained")
+                write_kept(aside / "provenance.json", provenance(device), {})
+                palette.save(aside / "palette.npy")
+
+        processes.by_first(write)
         return cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's lock while in the block; of several processes the first does, for all.
+
+        Raises:
+            CheckpointError: It is held already.
+        """
+        with locks.held(self.path) if processes.first() else contextlib.nullcontext():
+            processes.agree(0)  # the others begin once it is held
+            yield
 
     @classmethod
     def open(cls, path: AnyPath) -> "RunFolder":
@@ -225,7 +242,7 @@ class RunFolder:
             CheckpointError: `recipe.json` or `longer.json` is damaged, or of an earlier igpt.
         """
         settings, changes = self._begun_with, self.longer
-        return _with_steps(settings, changes[-1].steps) if changes else settings
+        return with_training(settings, steps=changes[-1].steps) if changes else settings
 
     @property
     def _begun_with(self) -> Settings:
@@ -344,12 +361,15 @@ class RunFolder:
         return resuming(self.path)
 
     def say(self, text: str) -> None:
-        """Print a line and keep it in `log.txt`, if that can be written."""
-        print(text, file=sys.stderr, flush=True)
+        """Print a line and keep it in `log.txt`, if that can be written; once for all processes."""
+        if processes.first():
+            print(text, file=sys.stderr, flush=True)
         self.note(text)
 
     def note(self, text: str) -> None:
-        """Keep a line in `log.txt`, if that can be written."""
+        """Keep a line in `log.txt`, if that can be written; once for all processes."""
+        if not processes.first():
+            return
         with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
@@ -365,9 +385,9 @@ def training_of(settings: Settings) -> TrainingConfig:
     return config.training
 
 
-def _with_steps(settings: Settings, steps: int) -> Settings:
-    """Return the same settings with another number of steps."""
-    training = dataclasses.replace(training_of(settings), steps=steps)
+def with_training(settings: Settings, **changes: Any) -> Settings:
+    """Return the same settings with some of the training's changed."""
+    training = dataclasses.replace(training_of(settings), **changes)
     if isinstance(settings, PretrainSettings):
         recipe = dataclasses.replace(settings.recipe, training=training)
         return dataclasses.replace(settings, recipe=recipe)

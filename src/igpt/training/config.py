@@ -9,6 +9,7 @@ from igpt.values import require_choices, require_seed
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["cosine", "linear", "constant"]
+Parallel = Literal["auto", "ddp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class TrainingConfig:
     batch_size: int = 128
     """Images in each update."""
     microbatch_size: int | None = None
-    """Images held in memory at once; gradients add up over them. The whole batch by default."""
+    """Images that a process holds in memory at once; gradients add up over them. All by default."""
     learning_rate: float = 0.003
     head_learning_rate: float | None = None
     """Of the class head in fine-tuning, warmed up and lowered like the other; the same if None."""
@@ -44,6 +45,10 @@ class TrainingConfig:
     """bfloat16 is autocast: weights and optimizer stay float32."""
     compile: bool = False
     """Compile the blocks: some 15 to 60 s at the start, each step faster. For long runs."""
+    parallel: Parallel = "auto"
+    """On several processes: each has all weights (ddp), or a share (fsdp); auto: as memory asks."""
+    checkpoint_activations: bool = False
+    """Keep only what goes between blocks, and compute the rest again: less memory, more time."""
     seed: int = 0
     """Decides the first weights, the order of the data, augmentation and hidden pixels."""
     checkpoint_every: int = 1000

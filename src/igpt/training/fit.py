@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from igpt import processes
 from igpt.data.batches import Batch
 from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
@@ -34,8 +33,9 @@ from igpt.places import resuming
 from igpt.training.config import TrainingConfig
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
-from igpt.training.metrics import MetricsFile, Progress, read_metrics, require_lines
+from igpt.training.metrics import MetricsFile, NoMetrics, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
+from igpt.training.parallel import choose_strategy, spread_over_processes
 from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
@@ -106,25 +106,42 @@ def fit(
             renamed while it was trained.
         DataError: The disk is full, or the place cannot be written to.
     """
-    model = pretrained.model
-    optimizer = build_optimizer(model, training)
+    model, device = pretrained.model, pretrained.model.device
     checkpoints = Checkpoints(
         folder / STATE, keep=training.keep_checkpoints, fingerprint=fingerprint
     )
-    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        remove_abandoned(place)
-    memory = _recall(folder, pretrained, optimizer, checkpoints, training.steps, early_stop)
+    memory = processes.by_first(
+        lambda: _recall(folder, pretrained, checkpoints, training.steps, early_stop)
+    )
+    strategy, reason = choose_strategy(training, sum(p.numel() for p in model.parameters()), device)
+    spread = spread_over_processes(model, objective, strategy)
+    optimizer = build_optimizer(spread.model, training)
+    if memory.updates in checkpoints.steps():
+        checkpoints.load(memory.updates, spread.model, optimizer)
     if memory.finished and (early_stop is not None or memory.updates >= training.steps):
         return memory
-    metrics = MetricsFile(folder / METRICS, lines=memory.lines, sha256=memory.metrics_sha256)
+    metrics = (
+        MetricsFile(folder / METRICS, lines=memory.lines, sha256=memory.metrics_sha256)
+        if processes.first()
+        else NoMetrics()
+    )
+
+    def save_model(place: Path) -> None:
+        with spread.whole(to_save=True):
+            if processes.first():
+                metrics.require_in_place()
+                pretrained.save(place)
+
+    def measure(updates: int) -> dict[str, float]:
+        with spread.whole():
+            return validate(updates)
 
     def save(memory: Memory) -> None:
         if early_stop is None:  # first, so that no "finished" has an older model
-            metrics.require_in_place()
-            pretrained.save(folder / MODEL)
+            save_model(folder / MODEL)
         metrics.sync()
         metrics.require_in_place()
-        checkpoints.save(model, optimizer, memory)
+        checkpoints.save(spread.model, optimizer, memory)
 
     progress = Progress(
         folder.name,
@@ -133,29 +150,30 @@ def fit(
         images_per_step=training.batch_size,
         tokens_per_image=model.config.positions,
         flops_per_token=model.config.flops_per_token,
-        device=model.device,
+        device=device,
     )
-    if said := slow_step(model.config, training, model.device):
+    if said := slow_step(model.config, training, device):
         progress.say(f"{folder}: {said}")
+    if reason:
+        progress.say(f"{folder}: {reason}")
     ends = {training.steps, *(change.before for change in longer)}
     spent_before = memory.seconds
     began = saved = time.monotonic()
     estimate = Estimate(
         title=str(folder), training=training, records=records, start=memory.updates, began=began
     )
-    signals = StopSignals()
+    signals, received = StopSignals(repeated=processes.launched()), 0
     try:
         with signals.caught():
             at_start: dict[str, float] = {}
             if early_stop is not None and memory.updates == 0:
-                at_start = validate(0)
+                at_start = measure(0)
                 progress.say_measured(0, at_start)
                 memory = memory.with_score(at_start[early_stop.measure], 0)
-                metrics.require_in_place()
-                pretrained.save(folder / MODEL)
+                save_model(folder / MODEL)
             for done in train(
-                model, optimizer, objective=objective, batch_at=batch_at, config=training,
-                longer=longer, start=memory.updates, again=memory.pending,
+                spread.model, optimizer, objective=objective, batch_at=batch_at, config=training,
+                longer=longer, start=memory.updates, again=memory.pending, spread=spread,
             ):  # fmt: skip
                 updates, measures = done.step + 1, dict(done.measures)
                 finished = updates == training.steps
@@ -177,32 +195,34 @@ def fit(
 
                 line = {"step": done.step, **measures}
                 if validated:
-                    measured = validate(updates)
+                    measured = measure(updates)
                     line |= measured
                     progress.say_measured(updates, measured)
                     if early_stop is not None:
                         memory = memory.with_score(measured[early_stop.measure], updates)
                         if memory.without_gain == 0:
-                            metrics.require_in_place()
-                            pretrained.save(folder / MODEL)
+                            save_model(folder / MODEL)
                         finished = finished or memory.without_gain >= early_stop.patience
                 if updates in snapshot_steps:
-                    metrics.require_in_place()
-                    pretrained.save(folder / SNAPSHOTS / snapshot_name(updates))
+                    save_model(folder / SNAPSHOTS / snapshot_name(updates))
 
                 now = time.monotonic()
                 line["seconds"] = spent_before + now - began
                 metrics.write(line)
-                out_of_time = seconds is not None and now - began >= seconds
-                stop = finished or out_of_time or signals.received is not None
-                late = now - saved >= training.checkpoint_minutes * 60
+                received, out_of_time, late = processes.agree(
+                    signals.received or 0,
+                    seconds is not None and now - began >= seconds,
+                    now - saved >= training.checkpoint_minutes * 60,
+                )
+                stop = finished or out_of_time or received
                 memory = dataclasses.replace(
                     memory, updates=updates, seconds=line["seconds"], finished=finished,
                     pending=None, metrics_sha256=metrics.sha256,
                 )  # fmt: skip
                 if validated:
                     metrics.sync()
-                    checkpoints.settle(memory)
+                    if processes.first():
+                        checkpoints.settle(memory)
                 elif stop or late or updates % training.checkpoint_every == 0:
                     save(memory)
                     saved = time.monotonic()
@@ -214,10 +234,10 @@ def fit(
     finally:
         progress.close()
         metrics.close()
-    if signals.received is not None and not memory.finished:
+    if received and not memory.finished:
         raise Interrupted(
             f"stopped after {memory.updates:,} of {training.steps:,} steps, all saved",
-            signal_number=signals.received,
+            signal_number=received,
             again=resuming(folder),
         )
     return memory
@@ -226,12 +246,11 @@ def fit(
 def _recall(
     folder: Path,
     pretrained: Pretrained,
-    optimizer: torch.optim.Optimizer,
     checkpoints: Checkpoints,
     steps: int,
     early_stop: EarlyStop | None,
 ) -> Memory:
-    """Load the newest whole state into network and optimizer, and return what the run remembers.
+    """Return what the run remembers at its newest whole state, of which its files then are.
 
     A damaged state is set aside for the one before. A run that finished is left as it is, even if
     its states are gone; but its model is made again if that is missing.
@@ -239,6 +258,8 @@ def _recall(
     Raises:
         CheckpointError: As in `fit`.
     """
+    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        remove_abandoned(place)
     metrics, model = folder / METRICS, folder / MODEL
     memory, damaged = checkpoints.newest()
     if memory is None or damaged:
@@ -270,15 +291,13 @@ def _recall(
         )
     checkpoints.remove_old()
     if not model.is_dir():
-        _make_model(model, pretrained, optimizer, checkpoints, memory, early_stop)
-    checkpoints.load(memory.updates, pretrained.model, optimizer)
+        _make_model(model, pretrained, checkpoints, memory, early_stop)
     return memory
 
 
 def _make_model(
     folder: Path,
     pretrained: Pretrained,
-    optimizer: torch.optim.Optimizer,
     checkpoints: Checkpoints,
     memory: Memory,
     early_stop: EarlyStop | None,
@@ -299,7 +318,7 @@ def _make_model(
             "place; put it back, or start a new run"
         )
     checkpoints.check(step)
-    checkpoints.load(step, pretrained.model, optimizer)
+    checkpoints.load(step, pretrained.model)
     pretrained.save(folder)
 
 

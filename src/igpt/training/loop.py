@@ -23,6 +23,7 @@ from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
 from igpt.randomness import Stream, stream_seed
 from igpt.training.config import TrainingConfig
+from igpt.training.parallel import Spread, mean_over_processes
 from igpt.training.schedule import Longer, learning_rate_at
 
 
@@ -50,6 +51,7 @@ def train(
     longer: Sequence[Longer] = (),
     start: int = 0,
     again: dict[str, float] | None = None,
+    spread: Spread | None = None,
 ) -> Iterator[StepDone]:
     """Update the model's weights step by step, from `start` to the last, and yield after each.
 
@@ -65,6 +67,8 @@ def train(
         start: First step, 0 or where a resumed run goes on.
         again: What the step before `start` measured, if its caller did not come to all that it
             does after a step; it is yielded first, as it was then.
+        spread: How the network, which is its own, is spread over processes; on none but this one
+            by default. Batches are then the share of this process.
 
     Raises:
         ConfigError: `config.compile` without a compiler.
@@ -72,6 +76,8 @@ def train(
             update, so the weights are those of the last good step.
     """
     keep_freed_memory()
+    spread = spread or Spread(model, objective)
+    model.recompute = config.checkpoint_activations
     if config.compile:
         require_compiler(model.device, "training.compile=true")
         for block in model.blocks:
@@ -87,10 +93,10 @@ def train(
         batch = batch_at(step)
         torch.manual_seed(stream_seed(Stream.DROPOUT, config.seed, step))
         generator = torch.Generator().manual_seed(stream_seed(Stream.MASKS, config.seed, step))
-        sums = accumulate_gradients(model, objective, batch, config, generator)
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        sums = accumulate_gradients(spread, batch, config, generator)
+        norm = spread.norm([p.grad for p in model.parameters() if p.grad is not None])
         measures = {name: value.item() for name, value in sums.items()}  # waits for a GPU, once
+        measures = mean_over_processes(measures)
         measures |= {"learning_rate": rate, "gradient_norm": norm.item()}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(measures[name]):
@@ -108,29 +114,30 @@ def train(
 
 
 def accumulate_gradients(
-    model: ImageGPT,
-    objective: Objective,
+    spread: Spread,
     batch: Batch,
     config: TrainingConfig,
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
-    """Add the gradients of the whole batch to the weights' and return its mean losses.
+    """Add the gradients of the whole batch to the weights' and return the batch's mean losses.
 
-    The batch passes in shares of `microbatch_size`, each weighted by its part of the images.
+    The losses are those of the images that this process has, if there are others. They pass in
+    shares of `microbatch_size`, each weighted by its part of the images.
     """
     images = len(batch.tokens)
     share = config.microbatch_size or images
-    device = model.device
+    device = spread.model.device
     sums: dict[str, torch.Tensor] = {}
     for first in range(0, images, share):
         tokens = batch.tokens[first : first + share].to(device)
         labels = batch.labels
         if labels is not None:
             labels = labels[first : first + share].to(device)
-        with autocast(device, config.precision):
-            measures = objective(model, tokens, labels, generator)
         weight = len(tokens) / images
-        (measures["loss"] * weight).backward()
+        with spread.adding_up(last=first + share >= images):
+            with autocast(device, config.precision):
+                measures = spread.objective(spread.model, tokens, labels, generator)
+            (measures["loss"] * weight).backward()
         for name, value in measures.items():
             sums[name] = sums.get(name, 0) + value.detach() * weight
     return sums

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from igpt import processes
 from igpt.amounts import spoken
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
@@ -129,6 +130,27 @@ class MetricsFile:
             self._file.close()
 
 
+class NoMetrics(MetricsFile):
+    """Where the lines of processes that do not write go: nowhere."""
+
+    sha256 = ""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def require_in_place(self) -> None:
+        """See nothing."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Drop the line."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, numbers by name; one cut off at its end is left out.
 
@@ -214,10 +236,13 @@ class Progress:
     ) -> None:
         self.title, self.steps = title, steps
         self.images_per_step, self.tokens_per_image = images_per_step, tokens_per_image
-        self.flops_per_token, self.peak = flops_per_token, peak_flops(device)
+        peak = peak_flops(device)
+        self.flops_per_token, self.peak = flops_per_token, peak and peak * processes.count()
+        self.silent = not processes.first()
         self.bar = tqdm(
-            total=steps, initial=start, desc=title, unit="step", disable=None, dynamic_ncols=True
-        )
+            total=steps, initial=start, desc=title, unit="step", dynamic_ncols=True,
+            disable=self.silent or None,
+        )  # fmt: skip
         self.start, self.began = start, time.monotonic()
         self.said = self.began
         self.recent: deque[tuple[int, float]] = deque([(start, self.began)], maxlen=50)
@@ -246,7 +271,9 @@ class Progress:
         return speeds
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar, in the first process alone."""
+        if self.silent:
+            return
         tqdm.write(text, file=sys.stderr)
 
     def say_measured(self, updates: int, measured: dict[str, float]) -> None:

@@ -25,11 +25,20 @@ class Interrupted(IgptError):
 class StopSignals:
     """Whether someone asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeated: bool = False) -> None:
+        """Begin with none.
+
+        Args:
+            repeated: One wish to stop may come several times, as a launcher passes on what has come
+                to all processes already; then a second signal asks for nothing more.
+        """
         self.received: int | None = None
+        self._repeated = repeated
 
     def _receive(self, number: int, _: object) -> None:
         if self.received is not None:
+            if self._repeated:
+                return
             raise KeyboardInterrupt
         self.received = number
 

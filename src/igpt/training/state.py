@@ -12,6 +12,10 @@ seed (`igpt.randomness`), so they are not here: from the same weights and moment
 it would have done, bit for bit on a CPU. Nor are the weights before the first update, which follow
 from the settings; that state is there to say that the metrics beside it are this run's to repeat.
 
+Where processes have shares of the weights (`igpt.training.parallel`), each writes its own, of both
+files, as `shard-00001-model-00001-of-00001.safetensors` and so on, and any number of processes, or
+one, can read them. Like the others they are no pickles.
+
 A state is written aside and renamed: whenever a run is killed, its newest state is whole. One that
 was damaged since is told from a whole one by its checksums; one of other settings than the run's,
 by their fingerprint. What follows from either is decided in `igpt.training.fit`.
@@ -29,12 +33,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from igpt import processes
 from igpt.errors import CheckpointError, IgptError
 from igpt.files import digest, read_json, refusals_told, write_json, written_aside
 from igpt.model.weights import read_tensors, require_matching, write_tensors
+from igpt.training.parallel import is_sharded, read_shares, shares_in, write_shares
 from igpt.values import from_dict, to_dict
 
 _FILES = ("model.safetensors", "optimizer.safetensors")
+_SHARE = re.compile(r"shard-\d+-model-\d+-of-\d+\.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +124,21 @@ class Checkpoints:
         Raises:
             DataError: The disk is full, or the place cannot be written to.
         """
-        with written_aside(self.path(memory.updates)) as aside:
-            aside.mkdir()
-            write_tensors(aside / _FILES[0], dict(model.state_dict()))
-            write_tensors(aside / _FILES[1], _optimizer_tensors(model, optimizer))
-            self._write(aside, memory, {name: digest(aside / name) for name in _FILES})
-        self.remove_old()
+        weights, moments = dict(model.state_dict()), _optimizer_tensors(model, optimizer)
+        folder = self.path(memory.updates)
+        if is_sharded(model):
+            with processes.written_aside_by_all(folder) as aside:
+                sha256 = write_shares(aside, {**weights, **moments})
+                if processes.first():
+                    self._write(aside, memory, sha256)
+        elif processes.first():
+            with written_aside(folder) as aside:
+                aside.mkdir()
+                write_tensors(aside / _FILES[0], weights)
+                write_tensors(aside / _FILES[1], moments)
+                self._write(aside, memory, {name: digest(aside / name) for name in _FILES})
+        if processes.first():
+            self.remove_old()
 
     def remove_old(self) -> None:
         """Remove the oldest states beyond `keep`, or what a killed process left of one.
@@ -187,12 +203,17 @@ class Checkpoints:
                 f"{folder} was saved under another configuration than the run's recipe.json tells; "
                 "put the recipe back as it was, or start a new run"
             )
-        for name in _FILES if step else ():
-            if not (folder / name).is_file() or digest(folder / name) != state.sha256.get(name):
+        there = {file.name for file in folder.glob("*.safetensors")}
+        shared_out = bool(state.sha256) and all(map(_SHARE.fullmatch, state.sha256))
+        known = set(state.sha256 if shared_out else _FILES) if step else set()
+        for name in sorted(known | (there if shared_out else set())):
+            if name not in there or digest(folder / name) != state.sha256.get(name):
                 raise StateDamaged(f"{folder} is damaged: {name} is missing, cut off or changed")
         return state.memory
 
-    def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def load(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
         """Load the state after `step` updates, which was checked, into both.
 
         Before the first update nothing is loaded: the run builds those weights itself.
@@ -200,10 +221,17 @@ class Checkpoints:
         if step == 0:
             return
         folder = self.path(step)
-        weights = read_tensors(folder / _FILES[0])
-        require_matching(folder / _FILES[0], weights, dict(model.state_dict()))
-        model.load_state_dict(weights)
-        _restore_optimizer(model, optimizer, read_tensors(folder / _FILES[1]))
+        weights = dict(model.state_dict())
+        if is_sharded(model) or not (folder / _FILES[0]).is_file():
+            moments = {} if optimizer is None else _room_for_moments(model, shares_in(folder))
+            read_shares(folder, {**weights, **moments})  # the weights in place
+        else:
+            read = read_tensors(folder / _FILES[0])
+            require_matching(folder / _FILES[0], read, weights)
+            model.load_state_dict(read)
+            moments = {} if optimizer is None else read_tensors(folder / _FILES[1])
+        if optimizer is not None:
+            _restore_optimizer(model, optimizer, moments)
 
     def set_aside(self, step: int) -> Path:
         """Rename a damaged state, so that it is none any more, and return where it is kept.
@@ -246,6 +274,22 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
     }
+
+
+def _room_for_moments(model: nn.Module, sizes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Return tensors to read what an optimizer keeps of the weights into, by their names."""
+    parameters = dict(model.named_parameters())
+    room = {}
+    for name, size in sizes.items():
+        parameter = parameters.get(name.rpartition("/")[0])
+        if parameter is not None:  # or else it is itself a weight
+            shared_out = size == parameter.shape
+            room[name] = (
+                torch.zeros_like(parameter, requires_grad=False)
+                if shared_out
+                else torch.zeros(size, device=parameter.device)
+            )
+    return room
 
 
 def _restore_optimizer(
