@@ -49,7 +49,7 @@ class QuickstartResult:
             ("raw pixels, logistic regression", self.raw_pixel_accuracy),
             ("network untrained, best layer", self.untrained_accuracy),
             (f"pretrained, layer {self.best_layer}", self.best_layer_accuracy),
-            ("fine-tuned for a minute", self.fine_tuned_accuracy),
+            ("fine-tuned", self.fine_tuned_accuracy),
         )
         rows = [
             *((name, share_text(Share.of(share, self.test_images))) for name, share in accuracies),
