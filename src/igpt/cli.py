@@ -29,7 +29,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from igpt.commands import check, draw, measure, photos, prepare, publish, train
+from igpt.commands import check, draw, measure, photos, plan, prepare, publish, train
 from igpt.commands.options import look_at
 from igpt.errors import ConfigError, IgptError, printable
 from igpt.places import kind_of, resuming
@@ -194,7 +194,7 @@ def app() -> App:
     palette.command(prepare.palette_fit, name="fit")
     _add(app, "To begin with", prepare.start, prepare.quickstart, prepare.recipes)
     _add(app, "Images to tokens", data, palette)
-    _add(app, "Train", train.pretrain, train.finetune, train.resume, train.search)
+    _add(app, "Train", plan.plan, train.pretrain, train.finetune, train.resume, train.search)
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
          measure.along, measure.outliers)  # fmt: skip
     _add(app, "Use", photos.classify, photos.similar, photos.features)

@@ -30,6 +30,7 @@ from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
 from igpt.paths import AnyPath
 from igpt.places import run_of
+from igpt.planning.here import hardware_of, memory_watched, require_fits
 from igpt.processes import choose_device
 from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.recipes import FinetuneConfig, Recipe
@@ -41,6 +42,7 @@ from igpt.runs.run import (
     seed_weights,
 )
 from igpt.training.fit import EarlyStop, fit
+from igpt.training.precision import settled
 
 _LEARNED_FROM, _CHOSEN_BY, _TESTED = range(3)  # whose images masks hide
 
@@ -110,6 +112,9 @@ def finetune(
     source, data, out = Path(source), Path(data), Path(out)
     require_room_or_begun(out)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
+    config = dataclasses.replace(
+        config, training=settled(config.training, chosen, pretrained.model.config)
+    )
     split = FOLDED if fold_validation else "train"
     check(pretrained, config, store, chosen, split=split)
     settings = FinetuneSettings(
@@ -166,7 +171,7 @@ def check(
 
     Raises:
         ConfigError: No such layer, a batch larger than the split or not for so many processes, a
-            warm-up longer than the run, or no compiler where one is wanted.
+            warm-up longer than the run, no compiler where one is wanted, or not enough memory.
         DataError: No labels, no such split, or images too small for the network.
     """
     pretrained.model.config.check_layer(config.layer)
@@ -183,6 +188,10 @@ def check(
     )
     processes.require_divisible(config.training.batch_size)
     config.training.for_records(len(records))
+    require_fits(
+        pretrained.model.config, config.training, hardware_of(device),
+        pixels=config.pixel_coefficient > 0, dropout=config.dropout > 0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,19 +318,23 @@ def go_on(
         return {"validation_accuracy": found.accuracy}
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
-    memory = fit(
-        run.path,
-        begun.classifier,
-        training=training.for_records(len(records)),
-        objective=begun.objective,
-        batch_at=begun.batches.at,
-        validate=validate,
-        fingerprint=run.fingerprint,
-        records=len(records),
-        longer=run.longer,
-        early_stop=None if folded else stop,
-        seconds=seconds,
-    )
+    with memory_watched(
+        settings.model, training, device,
+        pixels=config.pixel_coefficient > 0, dropout=config.dropout > 0,
+    ):  # fmt: skip
+        memory = fit(
+            run.path,
+            begun.classifier,
+            training=training.for_records(len(records)),
+            objective=begun.objective,
+            batch_at=begun.batches.at,
+            validate=validate,
+            fingerprint=run.fingerprint,
+            records=len(records),
+            longer=run.longer,
+            early_stop=None if folded else stop,
+            seconds=seconds,
+        )
     if not memory.finished:
         run.say(
             f"{run.path}: {memory.updates:,} of {training.steps:,} steps; go on with {run.resuming}"

@@ -29,6 +29,7 @@ from igpt.objectives.masked import masked
 from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.planning.here import hardware_of, memory_watched, require_fits
 from igpt.processes import choose_device
 from igpt.runs.begun import require_room_or_begun, run_begun
 from igpt.runs.palette import size_fitted_at
@@ -42,6 +43,7 @@ from igpt.runs.run import (
 from igpt.runs.sheets import Legend, write_quantized, write_sheet
 from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
+from igpt.training.precision import settled
 
 _PICTURED = 4  # images completed at each validation ...
 _PICTURED_SAMPLES = 3  # ... and how often each
@@ -84,6 +86,7 @@ def pretrain(
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
     wanted, recipe = recipe, for_palette(recipe, colors)
+    recipe = dataclasses.replace(recipe, training=settled(recipe.training, chosen, recipe.model))
     split = FOLDED if fold_validation else "train"
     check(recipe, store, colors, chosen, split=split)
     settings = PretrainSettings(
@@ -137,7 +140,7 @@ def check(
 
     Raises:
         ConfigError: A batch larger than the split or not for so many processes, a warm-up longer
-            than the run, or no compiler where one is wanted.
+            than the run, no compiler where one is wanted, or not enough memory.
         DataError: There is no such split, or the images are too small for the network or tokens of
             another palette.
     """
@@ -156,6 +159,7 @@ def check(
             store.split(name).require_labels()
     if recipe.training.compile:
         require_compiler(device, "training.compile=true")
+    require_fits(recipe.model, recipe.training, hardware_of(device))
 
 
 def go_on(
@@ -205,19 +209,20 @@ def go_on(
             _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
         return measured
 
-    memory = fit(
-        run.path,
-        pretrained,
-        training=training.for_records(len(batches.records)),
-        objective=objective,
-        batch_at=batches.at,
-        validate=validate,
-        fingerprint=run.fingerprint,
-        records=len(batches.records),
-        longer=run.longer,
-        snapshot_steps=recipe.snapshot_steps,
-        seconds=seconds,
-    )
+    with memory_watched(recipe.model, training, device):
+        memory = fit(
+            run.path,
+            pretrained,
+            training=training.for_records(len(batches.records)),
+            objective=objective,
+            batch_at=batches.at,
+            validate=validate,
+            fingerprint=run.fingerprint,
+            records=len(batches.records),
+            longer=run.longer,
+            snapshot_steps=recipe.snapshot_steps,
+            seconds=seconds,
+        )
     run.say(
         f"{run.path}: {memory.updates:,} of {training.steps:,} steps in {spoken(memory.seconds)}"
         + ("" if memory.finished else f"; go on with {run.resuming}")

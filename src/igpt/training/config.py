@@ -7,9 +7,19 @@ from typing import Literal
 from igpt.errors import ConfigError
 from igpt.values import require_choices, require_seed
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "linear", "constant"]
 Parallel = Literal["auto", "ddp", "fsdp"]
+
+BYTES_A_WEIGHT = 16
+"""Of itself, its gradient and two moments, in float32."""
+_COMFORTABLE = 0.5
+"""Of a device's memory; the rest is for activations, and to measure whole weights."""
+
+
+def crowds(parameters: int, memory: int) -> bool:
+    """Say whether all of so many weights take up too much of a device for it to have all."""
+    return parameters * BYTES_A_WEIGHT > _COMFORTABLE * memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,8 @@ class TrainingConfig:
     max_gradient_norm: float | None = None
     """Longer gradients are scaled down to this; None to leave them."""
     precision: Precision = "float32"
-    """bfloat16 is autocast: weights and optimizer stay float32."""
+    """16 bits are autocast: weights and optimizer stay float32, and float16's loss is scaled.
+    auto: bfloat16 where the device has it, float16 on older GPUs, or else float32."""
     compile: bool = False
     """Compile the blocks: some 15 to 60 s at the start, each step faster. For long runs."""
     parallel: Parallel = "auto"

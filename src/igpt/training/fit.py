@@ -173,7 +173,8 @@ def fit(
                 save_model(folder / MODEL)
             for done in train(
                 spread.model, optimizer, objective=objective, batch_at=batch_at, config=training,
-                longer=longer, start=memory.updates, again=memory.pending, spread=spread,
+                longer=longer, start=memory.updates, again=memory.pending,
+                loss_scale=memory.loss_scale, spread=spread,
             ):  # fmt: skip
                 updates, measures = done.step + 1, dict(done.measures)
                 finished = updates == training.steps
@@ -182,13 +183,19 @@ def fit(
                     measures |= progress.update(done.step, done.measures)
                     if said := estimate.after(done.step, time.monotonic()):
                         progress.say(said)
+                    if "skipped" in measures:
+                        progress.say(
+                            f"step {updates}: a gradient overflowed float16, and the update was "
+                            f"skipped; the loss was scaled by {measures['loss_scale']:g}, and is "
+                            "by half of that from now on"
+                        )
                     if done.step == 0:
                         measures |= {name + AT_START: value for name, value in at_start.items()}
                     if validated:
                         spent = spent_before + time.monotonic() - began
                         memory = dataclasses.replace(
                             memory, updates=updates, seconds=spent, pending=measures,
-                            metrics_sha256=metrics.sha256,
+                            metrics_sha256=metrics.sha256, loss_scale=done.loss_scale,
                         )  # fmt: skip
                         save(memory)
                         saved = time.monotonic()
@@ -217,7 +224,7 @@ def fit(
                 stop = finished or out_of_time or received
                 memory = dataclasses.replace(
                     memory, updates=updates, seconds=line["seconds"], finished=finished,
-                    pending=None, metrics_sha256=metrics.sha256,
+                    pending=None, metrics_sha256=metrics.sha256, loss_scale=done.loss_scale,
                 )  # fmt: skip
                 if validated:
                     metrics.sync()

@@ -7,11 +7,11 @@ pass functions of its own.
 
 import contextlib
 import ctypes
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +24,11 @@ from igpt.objectives.autoregressive import Objective
 from igpt.randomness import Stream, stream_seed
 from igpt.training.config import TrainingConfig
 from igpt.training.parallel import Spread, mean_over_processes
+from igpt.training.precision import LossScale, autocast, choose_precision, loss_scaler
+from igpt.training.precision import loss_scale as current_scale
 from igpt.training.schedule import Longer, learning_rate_at
+
+_LEAST_SCALE = 1.0  # of float16's loss; gradients that overflow even so are none
 
 
 class TrainingDiverged(IgptError):
@@ -38,7 +42,10 @@ class StepDone:
     step: int
     """Counted from 0; `step + 1` updates have been done."""
     measures: dict[str, float]
-    """Losses in nats, `learning_rate`, and `gradient_norm` before any clipping."""
+    """Losses in nats, `learning_rate`, and `gradient_norm` before any clipping; in float16 also
+    `loss_scale`, and for a step whose update was skipped `skipped` in place of the norm."""
+    loss_scale: LossScale | None = None
+    """What the next step's loss is scaled by, if it is."""
 
 
 def train(
@@ -51,6 +58,7 @@ def train(
     longer: Sequence[Longer] = (),
     start: int = 0,
     again: dict[str, float] | None = None,
+    loss_scale: LossScale | None = None,
     spread: Spread | None = None,
 ) -> Iterator[StepDone]:
     """Update the model's weights step by step, from `start` to the last, and yield after each.
@@ -67,13 +75,15 @@ def train(
         start: First step, 0 or where a resumed run goes on.
         again: What the step before `start` measured, if its caller did not come to all that it
             does after a step; it is yielded first, as it was then.
+        loss_scale: What `StepDone` had of the step before `start`; float16 begins anew without.
         spread: How the network, which is its own, is spread over processes; on none but this one
             by default. Batches are then the share of this process.
 
     Raises:
         ConfigError: `config.compile` without a compiler.
-        TrainingDiverged: A loss or gradient is infinite or no number. It is seen before the
-            update, so the weights are those of the last good step.
+        TrainingDiverged: A loss or gradient is infinite or no number; in float16 a gradient's scale
+            is lowered first, for as long as it can be. It is seen before the update, so the weights
+            are those of the last good step.
     """
     keep_freed_memory()
     spread = spread or Spread(model, objective)
@@ -82,8 +92,11 @@ def train(
         require_compiler(model.device, "training.compile=true")
         for block in model.blocks:
             block.compile()
+    precision = choose_precision(config.precision, model.device, model.config)
+    config = dataclasses.replace(config, precision=precision)
+    scaler = loss_scaler(precision, model.device, loss_scale)
     if again is not None:
-        yield StepDone(step=start - 1, measures=again)
+        yield StepDone(step=start - 1, measures=again, loss_scale=current_scale(scaler))
     for step in range(start, config.steps):
         rate = learning_rate_at(step, config, longer)
         for group in optimizer.param_groups:
@@ -93,24 +106,33 @@ def train(
         batch = batch_at(step)
         torch.manual_seed(stream_seed(Stream.DROPOUT, config.seed, step))
         generator = torch.Generator().manual_seed(stream_seed(Stream.MASKS, config.seed, step))
-        sums = accumulate_gradients(spread, batch, config, generator)
+        sums = accumulate_gradients(spread, batch, config, generator, scaler)
+        scaler.unscale_(optimizer)
         norm = spread.norm([p.grad for p in model.parameters() if p.grad is not None])
         measures = {name: value.item() for name, value in sums.items()}  # waits for a GPU, once
         measures = mean_over_processes(measures)
         measures |= {"learning_rate": rate, "gradient_norm": norm.item()}
+        overflowed = False
+        if (scale := current_scale(scaler)) is not None:
+            measures["loss_scale"] = scale.scale
+            overflowed = not math.isfinite(measures["gradient_norm"]) and scale.scale > _LEAST_SCALE
+        if overflowed:
+            measures["skipped"] = 1.0
+            del measures["gradient_norm"]
         for name in ("loss", "gradient_norm"):
-            if not math.isfinite(measures[name]):
+            if not math.isfinite(measures.get(name, 0.0)):
                 raise TrainingDiverged(
                     f"the {name.replace('_', ' ')} of step {step + 1} is {measures[name]}; the "
                     "last good state is kept. In a new run, try a learning rate below "
                     f"{config.learning_rate:g}, or training.max_gradient_norm=1"
                 )
-        if config.max_gradient_norm is not None:
+        if config.max_gradient_norm is not None and not overflowed:
             nn.utils.clip_grads_with_norm_(model.parameters(), config.max_gradient_norm, norm)
-        optimizer.step()
+        scaler.step(optimizer)  # not if a gradient is infinite
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         model.eval()
-        yield StepDone(step=step, measures=measures)
+        yield StepDone(step=step, measures=measures, loss_scale=current_scale(scaler))
 
 
 def accumulate_gradients(
@@ -118,6 +140,7 @@ def accumulate_gradients(
     batch: Batch,
     config: TrainingConfig,
     generator: torch.Generator,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> dict[str, torch.Tensor]:
     """Add the gradients of the whole batch to the weights' and return the batch's mean losses.
 
@@ -137,17 +160,11 @@ def accumulate_gradients(
         with spread.adding_up(last=first + share >= images):
             with autocast(device, config.precision):
                 measures = spread.objective(spread.model, tokens, labels, generator)
-            (measures["loss"] * weight).backward()
+            loss = measures["loss"] * weight
+            (loss if scaler is None else scaler.scale(loss)).backward()
         for name, value in measures.items():
             sums[name] = sums.get(name, 0) + value.detach() * weight
     return sums
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which a forward pass runs at `precision`."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def keep_freed_memory() -> None:

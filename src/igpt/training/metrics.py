@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections import deque
@@ -23,38 +22,17 @@ from igpt import processes
 from igpt.amounts import spoken
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
-
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 80GB HBM3": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-    "V100": 125e12,
-    "T4": 65e12,
-}
-"""Dense 16-bit matrix peak, FLOP/s, by a part of the device's name; the makers' data sheets.
-
-Without sparsity, and with float32 accumulation where a card has two figures. "H100 80GB HBM3" is
-the SXM form.
-"""
+from igpt.hardware import recognize
 
 _LOG_SECONDS = 30.0
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Return the device's dense 16-bit peak in FLOP/s, or None if it is not in the table."""
+    """Return the device's dense 16-bit peak in FLOP/s, or None if its kind is not known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    for part, peak in PEAK_FLOPS.items():
-        if re.search(rf"\b{re.escape(part)}\b(?!.*Laptop)", name):
-            return peak
-    return None
+    kind = recognize(torch.cuda.get_device_name(device))
+    return None if kind is None else kind.float16
 
 
 class MetricsFile:

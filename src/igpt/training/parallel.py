@@ -35,14 +35,9 @@ from igpt import processes
 from igpt.files import digest, refusals_told
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
-from igpt.training.config import TrainingConfig
+from igpt.training.config import BYTES_A_WEIGHT, TrainingConfig, crowds
 
 Strategy = Literal["alone", "ddp", "fsdp"]
-
-_BYTES_A_WEIGHT = 16  # of itself, its gradient and two moments, in float32
-_COMFORTABLE = (
-    0.5  # of a device's memory; the rest is for activations, and to measure whole weights
-)
 
 
 class Spread:
@@ -179,8 +174,8 @@ def choose_strategy(
     count, asked = processes.count(), config.parallel
     if count == 1 and (asked != "fsdp" or not distributed.is_initialized()):
         return "alone", ""
-    needed, there = parameters * _BYTES_A_WEIGHT, _memory(device)
-    (crowded,) = processes.agree(needed > _COMFORTABLE * there)
+    needed, there = parameters * BYTES_A_WEIGHT, _memory(device)
+    (crowded,) = processes.agree(crowds(parameters, there))
     strategy = asked if asked != "auto" else "fsdp" if crowded else "ddp"
     kept = needed if strategy == "ddp" else needed / count
     reason = (

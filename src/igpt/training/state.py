@@ -38,6 +38,7 @@ from igpt.errors import CheckpointError, IgptError
 from igpt.files import digest, read_json, refusals_told, write_json, written_aside
 from igpt.model.weights import read_tensors, require_matching, write_tensors
 from igpt.training.parallel import is_sharded, read_shares, shares_in, write_shares
+from igpt.training.precision import LossScale
 from igpt.values import from_dict, to_dict
 
 _FILES = ("model.safetensors", "optimizer.safetensors")
@@ -62,6 +63,8 @@ class Memory:
     """Measures of the last step, if it was still to be validated and told; None if all is done."""
     metrics_sha256: str = ""
     """Of the metrics' lines there were; empty in a state that is older than this field."""
+    loss_scale: LossScale | None = None
+    """That the next step begins with, in float16."""
 
     @property
     def lines(self) -> int:

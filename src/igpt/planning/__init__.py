@@ -1,0 +1,1 @@
+"""What a training will need, reckoned before it begins: memory, time, and what is sent."""
