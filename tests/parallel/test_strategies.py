@@ -27,6 +27,7 @@ CASES = {
     "hidden pixels in parts": (BERT, masked, replace(CONFIG, microbatch_size=1)),
     "computed again": (BERT, masked, replace(CONFIG, checkpoint_activations=True)),
     "in bfloat16": (TINY, autoregressive, replace(CONFIG, precision="bfloat16")),
+    "in float16": (TINY, autoregressive, replace(CONFIG, precision="float16")),
 }
 
 

@@ -15,6 +15,7 @@ from igpt.errors import ConfigError, DataError
 from igpt.evaluation.features import extract_features
 from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.palette import Palette
+from igpt.planning.here import OutOfMemory
 from igpt.runs.palette import fit_palette_file
 from igpt.runs.pretrain import pretrain
 from igpt.runs.provenance import Provenance, provenance
@@ -211,3 +212,25 @@ def test_what_somebody_might_not_expect_is_said_before_the_training(given, tmp_p
     told = capsys.readouterr().err
     assert "the palette decides" not in told
     assert "by heart" not in told
+
+
+def test_auto_is_settled_once_and_recorded(given, tmp_path):
+    recipe = with_training(SHAPES_RECIPE, precision="auto", steps=1, warmup_steps=0)
+    run = pretrain(recipe, out=tmp_path / "run", **given)
+    assert run.pretraining.recipe.training.precision in ("float32", "bfloat16")
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(given, tmp_path):
+    huge = replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, layers=1024, width=32_768))
+    with pytest.raises(OutOfMemory, match="a training step needs about"):
+        pretrain(huge, out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_running_out_of_memory_says_what_would_help(given, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("igpt.runs.pretrain.fit", fail)
+    with pytest.raises(OutOfMemory, match=r"out of memory: .*microbatch_size=1"):
+        pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)

@@ -1,5 +1,6 @@
 """A training goes on from what was saved as if nothing had been, and overwrites nothing else."""
 
+import dataclasses
 import json
 import shutil
 
@@ -68,6 +69,19 @@ class Training:
             for path in sorted(self.folder.rglob("*.safetensors"))
         }
         return lines, weights
+
+
+def test_float16_goes_on_with_the_scale_that_its_loss_had(tmp_path, tiny_palette):
+    config = dataclasses.replace(CONFIG, precision="float16")
+    whole = Training(tmp_path / "whole", tiny_palette)
+    wanted = whole.go_on(config=config)
+    assert wanted.loss_scale is not None
+    assert wanted.loss_scale.steps_since == 8
+    parts = Training(tmp_path / "parts", tiny_palette)
+    while not (found := parts.go_on(config=config, seconds=0.0)).finished:
+        pass
+    assert found.loss_scale == wanted.loss_scale
+    assert parts.outcome() == whole.outcome()
 
 
 def everything(folder):

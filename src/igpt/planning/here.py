@@ -8,7 +8,6 @@ Here torch is asked; what is reckoned of it is in `igpt.planning.plan`.
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from igpt.model.config import ModelConfig
 from igpt.planning.memory import Step
 from igpt.planning.plan import remedies, training_step
 from igpt.training.config import TrainingConfig
+from igpt.training.estimate import multiplication_speed
 from igpt.training.precision import choose_precision
 
 _SURE = 0.9
@@ -30,7 +30,6 @@ _SURE = 0.9
 reckoning may be off."""
 
 _LESS = 0.75  # of what a step was reckoned to need, and more than there was, to try next
-_SIDE, _SECONDS = 512, 0.03  # of the multiplication that is timed
 _CPU_RESERVED = 500_000_000  # bytes: Python, torch and what it loads
 
 
@@ -41,15 +40,16 @@ class OutOfMemory(ConfigError):
 def this_machine(model: ModelConfig) -> tuple[Hardware, int]:
     """Return the kind of device that a network would train on here, and how many there are.
 
-    A processor's speed is that of a large multiplication, timed now.
+    A GPU of no known kind has no speed. A processor's speed is that of a
+    large multiplication, timed now.
     """
     if torch.cuda.is_available():
         return hardware_of(torch.device("cuda")), torch.cuda.device_count()
     kind = hardware_of(torch.device("cpu"))
     half = choose_precision("auto", torch.device("cpu"), model) == "bfloat16"
     return replace(
-        kind, name="this processor", float32=multiplication_speed(torch.float32), bfloat16=half,
-        float16=multiplication_speed(torch.bfloat16) if half else 0.0,
+        kind, name="this processor", float32=multiplication_speed(), bfloat16=half,
+        float16=multiplication_speed(dtype=torch.bfloat16) if half else 0.0,
     ), 1  # fmt: skip
 
 
@@ -66,17 +66,6 @@ def hardware_of(device: torch.device) -> Hardware:
         memory=available_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), per_machine=1,
         is_gpu=False, reserved=_CPU_RESERVED,
     )  # fmt: skip
-
-
-def multiplication_speed(dtype: torch.dtype) -> float:
-    """Return how many operations a second this process's CPU does in a large multiplication."""
-    left, right = torch.ones(_SIDE, _SIDE, dtype=dtype), torch.ones(_SIDE, _SIDE, dtype=dtype)
-    left @ right  # the first call starts threads
-    done, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < _SECONDS or not done:
-        left @ right
-        done += 1
-    return 2 * _SIDE**3 * done / max(spent, 1e-9)
 
 
 def available_memory() -> int:
@@ -165,7 +154,7 @@ def _too_large(step: Step, kind: Hardware, *, ran_out: bool = False) -> str:
     room = kind.usable
     if ran_out:  # so the reckoning is off, or others have a part of the memory
         room = min(room, round(_LESS * peak.total))
-    helps = remedies(step, room)
+    helps = remedies(step, kind, room)
     advice = f"try {', or '.join(helps)}" if helps else "try a smaller network or image size"
     return (
         f"{'out of memory: ' if ran_out else ''}a training step needs about "

@@ -170,9 +170,11 @@ class Step:
         copies = layers * block_copies + head_copy
         kept_copies = 0 if checkpointed else layers * block_copies
 
-        # gradients add up in place where there are several microbatches, and live in DDP's buckets
+        # Several microbatches' gradients add up in place; DDP's live in its buckets, and before the
+        # last microbatch, when they are not to be sent yet, beside them.
         kept_gradients = self.microbatches > 1 or self.strategy == "ddp"
-        earlier = all_weights // shares if kept_gradients else 0
+        twice = self.microbatches > 1 and self.strategy == "ddp"
+        earlier = all_weights * (2 if twice else 1) // shares if kept_gradients else 0
 
         def gradients(done: int) -> int:
             return max(earlier, done // shares)

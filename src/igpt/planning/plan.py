@@ -122,7 +122,7 @@ def make_plan(
         name=name, model=model, training=training, kind=kind, devices=devices,
         strategy=step.strategy, precision=step.precision, mfu=mfu, microbatch=step.microbatch,
         memory=memory, other_memory=with_training(step, checkpoint_activations=other).peak(),
-        fits=fits, remedies=() if fits else remedies(step, kind.usable), step_flops=flops,
+        fits=fits, remedies=() if fits else remedies(step, kind), step_flops=flops,
         compute_seconds=compute, communication=sent, step_seconds=seconds,
         tokens_per_second=(tokens / seconds[0], tokens / seconds[1]),
         days=(training.steps * seconds[0] / _DAY, training.steps * seconds[1] / _DAY),
@@ -217,8 +217,17 @@ def largest_microbatch(step: Step, room: int) -> int:
     return 0
 
 
-def remedies(step: Step, room: int) -> tuple[str, ...]:
-    """Return what would make a step fit, each by itself if it can: the setting, as it is given."""
+def remedies(step: Step, kind: Hardware, room: int | None = None) -> tuple[str, ...]:
+    """Return what would make a step fit, each by itself if it can: the setting, as it is given.
+
+    More processes are no help on a processor: those of one machine share its memory.
+
+    Args:
+        step: One that does not fit.
+        kind: Of its devices.
+        room: Bytes that it has on each; by default all that can be used of them.
+    """
+    room = kind.usable if room is None else room
     found = []
     if images := largest_microbatch(step, room):
         found.append(f"training.microbatch_size={images}")
@@ -230,7 +239,7 @@ def remedies(step: Step, room: int) -> tuple[str, ...]:
             found.append(
                 f"training.checkpoint_activations=true with training.microbatch_size={images}"
             )
-    if more := _processes_that_fit(step, room):
+    if kind.is_gpu and (more := _processes_that_fit(step, room)):
         found.append(more)
     return tuple(found)
 

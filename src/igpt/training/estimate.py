@@ -17,8 +17,8 @@ from igpt.model.config import ModelConfig
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive
 from igpt.training.config import TrainingConfig
-from igpt.training.loop import autocast
 from igpt.training.optimizer import build_optimizer
+from igpt.training.precision import autocast, choose_precision
 
 MOST_PASSES = 30
 """Passes over the training images beyond which a pretraining gets worse on others; 15 to 25 gave
@@ -109,9 +109,11 @@ def slow_step(model: ModelConfig, training: TrainingConfig, device: torch.device
     )
 
 
-def multiplication_speed(seconds: float = _PROBED_SECONDS) -> float:
+def multiplication_speed(
+    seconds: float = _PROBED_SECONDS, *, dtype: torch.dtype = torch.float32
+) -> float:
     """Return how many operations a second this process's CPU does in a large multiplication."""
-    left, right = torch.ones(512, 512), torch.ones(512, 512)
+    left, right = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
     left @ right  # the first call starts threads
     done, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds or not done:
@@ -145,10 +147,11 @@ def time_step(
     network = ImageGPT(model).to(device).train()
     optimizer = build_optimizer(network, training)
     tokens = torch.zeros(images, model.positions, dtype=torch.int64, device=device)
+    precision = choose_precision(training.precision, device, model)
     times: list[float] = []
     while len(times) <= steps or sum(times[1:]) < seconds:
         began = time.perf_counter()
-        with autocast(device, training.precision):
+        with autocast(device, precision):
             loss = autoregressive(network, tokens)["loss"]
         loss.backward()
         optimizer.step()
