@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,7 +82,10 @@ def test_float16_goes_on_with_the_scale_that_its_loss_had(tmp_path, tiny_palette
     while not (found := parts.go_on(config=config, seconds=0.0)).finished:
         pass
     assert found.loss_scale == wanted.loss_scale
-    assert parts.outcome() == whole.outcome()
+    (lines, weights), (wanted_lines, wanted_weights) = parts.outcome(), whole.outcome()
+    assert lines == wanted_lines
+    model = Path("model", "model.safetensors")
+    assert weights[model] == wanted_weights[model]
 
 
 def everything(folder):

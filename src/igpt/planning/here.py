@@ -29,7 +29,7 @@ _SURE = 0.9
 """A training is refused if even so much of what is reckoned is not there: that is how far the
 reckoning may be off."""
 
-_LESS = 0.75  # of what a step was reckoned to need, and more than there was, to try next
+_LESS = 0.85  # of what a step was reckoned to need, and more than there was, to try next
 _CPU_RESERVED = 500_000_000  # bytes: Python, torch and what it loads
 
 
