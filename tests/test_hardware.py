@@ -19,7 +19,13 @@ def test_a_number_alone_leaves_the_kind_open():
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("8xH10", "did you mean 'H100'"), ("", "64xH100"), ("0xT4", "64xH100")]
+    ("text", "hint"),
+    [
+        ("4x4090", "RTX 4090"),
+        ("8xH10", "did you mean 'H100'"),
+        ("", "64xH100"),
+        ("0xT4", "64xH100"),
+    ],
 )
 def test_what_is_no_device_is_refused(text, hint):
     with pytest.raises(ConfigError, match=hint):

@@ -119,18 +119,18 @@ def parse_devices(text: str) -> tuple[Hardware | None, int]:
     Raises:
         ConfigError: It has no such form, or no kind of that name is known.
     """
-    parts = re.fullmatch(r"(?:(\d{1,7})\s*x\s*)?(\D.*)|(\d{1,7})", text.strip(), re.IGNORECASE)
-    if parts is None or int(parts[1] or parts[3] or 1) < 1:
+    parts = re.fullmatch(r"(\d{1,7})(?:\s*x\s*(.+))?|(\D.*)", text.strip(), re.IGNORECASE)
+    if parts is None or int(parts[1] or 1) < 1:
         raise ConfigError(f"devices are given as in 64xH100, H100 or 8, got {text!r}")
-    if parts[3]:
-        return None, int(parts[3])
-    wanted = _plain(parts[2])
+    wanted, count = parts[2] or parts[3], int(parts[1] or 1)
+    if wanted is None:
+        return None, count
     for name, kind in KINDS.items():
-        if _plain(name) == wanted:
-            return kind, int(parts[1] or 1)
+        if _plain(name) == _plain(wanted):
+            return kind, count
     raise ConfigError(
-        f"there is no figure for a device {parts[2]!r}{nearest_name(parts[2], KINDS)}; or give its "
-        "own, with --memory-gb, --peak-tflops and --link-gbps"
+        f"there is no figure for a device {wanted!r}, unless --devices {count} --memory-gb, "
+        f"--peak-tflops and --link-gbps give it{nearest_name(wanted, KINDS)}"
     )
 
 

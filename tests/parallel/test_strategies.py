@@ -88,9 +88,9 @@ def test_two_processes_learn_what_one_does(outcomes, case, strategy):
         config = replace(config, microbatch_size=2 * config.microbatch_size)
     steps, weights = learn(case, config=config)
     found_steps, found_weights = outcomes[case, strategy]
-    near = (
-        {"rel": 0.02, "abs": 0.01} if config.precision != "float32" else {"rel": 1e-3, "abs": 1e-5}
-    )
+    near = {"rel": 1e-3, "abs": 1e-5}
+    if config.precision != "float32":
+        near = {"rel": 0.02, "abs": 0.01}
     for found, wanted in zip(found_steps, steps, strict=True):
         assert found == pytest.approx(wanted, **near)
     assert found_weights.keys() == weights.keys()

@@ -1,6 +1,6 @@
 """Plans as a person reads them: one in full, or many, a line each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from igpt.hardware import Hardware
 from igpt.model.config import ModelConfig
@@ -33,14 +33,9 @@ def plan_text(plan: Plan) -> str:
         _memory_lines(plan),
         _time_lines(plan),
     ]
-    notes = []
-    if plan.precision == "bfloat16" and not plan.kind.bfloat16:
-        notes.append(
-            f"{plan.kind.name} has no arithmetic for bfloat16; --set training.precision=auto takes "
-            f"{plan.kind.precision}."
-        )
+    notes = list(_precision_notes(plan))
     if training.compile:
-        notes.append("Compiled blocks keep less than is reckoned here.")
+        notes.append("compiled blocks keep less than is reckoned here")
     if notes:
         blocks.append("\n".join(notes))
     return "\n\n".join(blocks)
@@ -78,7 +73,27 @@ def overview(
             f"{plan.memory.total / 1e9:6.1f} {plan.tokens_per_second[0]:11,.0f} "
             f"{_range(plan.days, '{:,.1f}'):>15}"
         )
+    plans = [plan for *_, plan in rows if plan is not None]
+    if plans:
+        lines.append(
+            f"at {plans[0].mfu:.0%} of the peak, which fewer images at a time than it was measured "
+            "with may not reach"
+        )
+        lines += _precision_notes(plans[0])
+    if devices > 1:
+        lines.append(
+            "tokens/s, and the first figure of days, if all that is sent hides behind the "
+            "arithmetic; the second if none does"
+        )
     return "\n".join(lines)
+
+
+def _precision_notes(plan: Plan) -> Iterator[str]:
+    if plan.precision == "bfloat16" and not plan.kind.bfloat16:
+        yield (
+            f"{plan.kind.name} has no arithmetic for bfloat16; --set training.precision=auto takes "
+            f"{plan.kind.precision}"
+        )
 
 
 def _devices(kind: Hardware, count: int) -> str:
