@@ -408,3 +408,11 @@ def test_after_ctrl_c_there_is_a_whole_line_to_paste(tmp_path):
     assert said.endswith("; go on with igpt resume 'my run'")
     said = interrupted(tmp_path, "igpt.places.require_writable", "pretrain", *arguments, "new")
     assert said.endswith("nothing half-written was left")
+
+
+def test_a_plan_is_reckoned_for_devices_that_are_not_here(igpt):
+    code, out, _ = igpt("plan", "igpt-l", "--devices", "64xH100", "--mfu", "0.4", "--json")
+    figures = json.loads(out)
+    assert (code, figures["devices"], figures["mfu"], figures["fits"]) == (0, 64, 0.4, True)
+    code, out, _ = igpt("plan", "--devices", "64xH100")
+    assert (code, len([line for line in out.splitlines() if line.startswith("igpt-")])) == (0, 12)
