@@ -29,6 +29,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
 OF_EVERY_RESULT = ("made_from", "checksum")
 ELSEWHERE = {
     "mfu": "on GPUs",
+    "loss_scale": "in float16",
+    "skipped": "in float16",
 }
 """Keys that the page has and a small run on a CPU does not write, and where they are."""
 
