@@ -67,6 +67,7 @@ def save_and_stop(folder, given):
     pretrain(RECIPE, out=folder / "sharded", seconds=0.0, **given)
 
 
+@pytest.mark.slow
 def test_a_sharded_state_is_told_from_a_damaged_one(given, tmp_path):
     run_in_group(2, save_and_stop, tmp_path, given)
     run = RunFolder(tmp_path / "sharded")
