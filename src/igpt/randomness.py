@@ -54,6 +54,8 @@ class Stream(IntEnum):
     """Which images are compared with foreign ones."""
     SAMPLE = 19
     """Records that stand for all."""
+    SHADES = 20
+    """Images that weights of shades are chosen by."""
 
 
 def stream(name: Stream, seed: int, *numbers: int) -> np.random.Generator:

@@ -25,7 +25,7 @@ from igpt.commands.options import (
 
 def evaluate(
     run: Run, /, *, data: Data, split: str = "test", images: Count | None = None,
-    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
+    eight_bit: bool = False, seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how well RUN predicts held-out images, in nats and bits per pixel.
 
@@ -34,10 +34,14 @@ def evaluate(
     Args:
         split: train, validation or test.
         images: Measure only the first so many.
+        eight_bit: Also bits per dimension of the 8-bit images: tokens, and the colors behind them,
+            by how often training pixels have each; takes half a minute more.
     """
     from igpt.runs.measure import evaluate_run
 
-    result = evaluate_run(run, data=data, split=split, images=images, seed=seed, device=device)
+    result = evaluate_run(
+        run, data=data, split=split, images=images, eight_bit=eight_bit, seed=seed, device=device
+    )
     show(result, as_json=as_json, at=split)
 
 

@@ -37,6 +37,10 @@ class LikelihoodResult:
     like the next, in results older than the question."""
     standard_error: float | None = None
     """Of `nats_per_pixel`, as images differ; None for a masked network and for a single image."""
+    color_bits_per_pixel: float | None = None
+    """What the 8-bit color takes once the token is known (`igpt.pixels.shades`), if asked for."""
+    bits_per_dimension: float | None = None
+    """Of 8-bit images: tokens and colors together, by pixel and channel, if asked for."""
 
 
 @torch.inference_mode()

@@ -67,7 +67,7 @@ def fit_palette(
     generator = stream(Stream.PALETTE, seed)
     doing = tqdm(desc="palette: counting colors", bar_format="{desc} ({elapsed})", disable=None)
     pixels = to_grey(images.reshape(-1, 3)) if grey else images.reshape(-1, 3)
-    all_colors = distinct, counts = _count_colors(pixels)
+    all_colors = distinct, counts = count_colors(pixels)
     if len(distinct) == 1:
         color = "#" + bytes(unpack_colors(distinct)[0]).hex()
         raise DataError(
@@ -81,7 +81,7 @@ def fit_palette(
         )
     sampled = len(distinct) > sample
     if sampled:
-        drawn, how_often = _count_colors(pixels[_draw(len(pixels), sample, generator)])
+        drawn, how_often = count_colors(pixels[_draw(len(pixels), sample, generator)])
         sampled = len(drawn) >= size
         if sampled:
             distinct, counts = drawn, how_often
@@ -146,7 +146,7 @@ def measure_distortion(
     palette: Palette, images: UInt8[np.ndarray, "image height width 3"]
 ) -> Distortion:
     """Return what encoding and decoding every pixel of `images` loses, in bytes as shown."""
-    distinct, counts = _count_colors(images.reshape(-1, 3))
+    distinct, counts = count_colors(images.reshape(-1, 3))
     colors = unpack_colors(distinct)
     tokens = palette.encode(colors)
     errors = (colors.astype(np.int64) - palette.decode(tokens)) ** 2
@@ -183,7 +183,7 @@ def _draw(total: int, number: int, generator: np.random.Generator) -> Int64[np.n
     return np.sort(generator.choice(drawn, number, replace=False))
 
 
-def _count_colors(
+def count_colors(
     colors: UInt8[np.ndarray, "pixel 3"],
 ) -> tuple[UInt32[np.ndarray, " color"], Int64[np.ndarray, " color"]]:
     """Return the distinct colors, packed and ascending, and how often each occurs."""
