@@ -54,6 +54,10 @@ class Stream(IntEnum):
     """Which images are compared with foreign ones."""
     SAMPLE = 19
     """Records that stand for all."""
+    DIFFUSION_MASKS = 20
+    """Pixels hidden of an image, any number of them, in evaluation."""
+    READING_ORDER = 21
+    """Of the pixels of every image."""
 
 
 def stream(name: Stream, seed: int, *numbers: int) -> np.random.Generator:

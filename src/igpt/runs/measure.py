@@ -25,6 +25,7 @@ import numpy as np
 
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
+from igpt.evaluation.bound import DRAWS, PASSES, PassesCurve, passes_curve
 from igpt.evaluation.classifier import accuracy
 from igpt.evaluation.few_labels import (
     FewLabelsResult,
@@ -38,9 +39,11 @@ from igpt.evaluation.outliers import OutliersResult, compare_losses
 from igpt.evaluation.probe import LayerProbes, probe_and_keep, rank_correlation
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD, SolverName
+from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.paths import AnyPath, as_path, as_paths
+from igpt.processes import choose_device
 from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.foreign import foreign_identity, foreign_records
 from igpt.runs.kept import kept_if_possible
@@ -68,6 +71,7 @@ def evaluate_run(
     data: AnyPath,
     split: str = "test",
     images: int | None = None,
+    draws: int | None = None,
     seed: int = 0,
     device: str = "auto",
     reuse: bool = False,
@@ -77,22 +81,51 @@ def evaluate_run(
     Arguments as in `igpt.evaluation.likelihood.evaluate`; with `images`, no run keeps the result.
 
     Raises:
+        ConfigError: Draws for a network that needs none.
         DataError: No such split, or images smaller than the network's.
     """
     path, data = Path(path), Path(data)
     run, whole = run_at(path), images is None
+    asked = {} if draws is None else {"draws": draws}
 
     def measure(pretrained: Pretrained, store: RecordStore) -> Evaluation:
         result = evaluate(
-            pretrained, store.split(split), images=images, seed=seed, title="evaluate"
-        )
+            pretrained, store.split(split), images=images, draws=draws, seed=seed,
+            title="evaluate",
+        )  # fmt: skip
         known = kept(run, "evaluation.json", Evaluation)[0] if run and whole else None
         return Evaluation(splits={**(known.splits if known else {}), split: result})
 
     return measured(
         path, "evaluation.json", Evaluation, measure, data=data, device=device,
-        settings=lambda _: {"seed": seed}, part=split, reuse=reuse, whole=whole,
+        settings=lambda _: {"seed": seed, **asked}, part=split, reuse=reuse, whole=whole,
     ).splits[split]  # fmt: skip
+
+
+def passes_run(
+    path: AnyPath,
+    *,
+    data: AnyPath,
+    passes: Sequence[int] = PASSES,
+    split: str = "test",
+    images: int | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> PassesCurve:
+    """Return what drawing in few passes costs a run that hides pixels; nothing keeps it.
+
+    Arguments as in `evaluate_run` and in `igpt.evaluation.bound.passes_curve`.
+
+    Raises:
+        ConfigError: The network is autoregressive.
+        DataError: No such split, or images smaller than the network's.
+    """
+    pretrained = load(Path(path), device=choose_device(device))
+    return passes_curve(
+        pretrained, RecordStore.open(data).split(split).sample(images), passes=passes,
+        draws=DRAWS if draws is None else draws, seed=seed, title="evaluate",
+    )  # fmt: skip
 
 
 def probe_run(
