@@ -6,6 +6,7 @@ from torch import distributed, multiprocessing
 from igpt import processes
 from igpt.errors import ConfigError, DataError
 from igpt.model.transformer import Dropout
+from igpt.objectives.diffusion import any_share_mask
 from igpt.objectives.masked import random_mask
 
 BATCH = torch.zeros(8, 16, dtype=torch.long)
@@ -19,7 +20,9 @@ def draws(rank=0, ranks=1):
     torch.manual_seed(4)
     dropout = Dropout()
     dropout.probability = 0.4
-    return hidden, dropout.train()(torch.ones(images, 16, 5))
+    generator = torch.Generator().manual_seed(3)
+    any_share = any_share_mask(BATCH[rank::ranks], generator)
+    return hidden, any_share, dropout.train()(torch.ones(images, 16, 5))
 
 
 def fail():

@@ -54,7 +54,11 @@ class Stream(IntEnum):
     """Which images are compared with foreign ones."""
     SAMPLE = 19
     """Records that stand for all."""
-    SHADES = 20
+    DIFFUSION_MASKS = 20
+    """Pixels hidden of an image, any number of them, in evaluation."""
+    READING_ORDER = 21
+    """Of the pixels of every image."""
+    SHADES = 22
     """Images that weights of shades are chosen by."""
 
 

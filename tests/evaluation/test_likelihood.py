@@ -93,6 +93,8 @@ def test_a_bert_network_is_measured_on_hidden_pixels(tiny_palette):
     assert result.nats_per_pixel == pytest.approx(np.mean(wanted), rel=1e-5)
     assert result.nats_per_pixel_from_second is None
     assert result == evaluate(bert, records(), seed=3)
+    with pytest.raises(ConfigError, match="of a diffusion network is estimated, and this one is B"):
+        evaluate(bert, records(), draws=2)
 
 
 def test_the_next_pixels_distribution_is_that_of_the_whole_images_logits():
@@ -122,9 +124,9 @@ def test_a_surprise_map_is_minus_the_log_of_each_pixels_probability_one_by_one(t
 def test_a_network_that_hides_pixels_has_no_surprise(tiny_palette):
     bert = random_model(dataclasses.replace(TINY, causal=False))
     pretrained = Pretrained(model=bert, tokenizer=ImageTokenizer(tiny_palette, 4))
-    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\)"):
+    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT or diffusion\)"):
         surprise_maps(pretrained, np.zeros((1, 4, 4, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\)"):
+    with pytest.raises(ConfigError, match="trained with hidden pixels"):
         image_losses(pretrained, records())
     with pytest.raises(ConfigError, match="only an autoregressive network predicts each pixel"):
         next_pixel_distribution(bert, random_tokens())

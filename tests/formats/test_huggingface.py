@@ -222,6 +222,12 @@ def test_what_transformers_cannot_say_is_refused(pretrained, tiny_palette, tmp_p
     )
     with pytest.raises(ConfigError, match=r"always causal, and this network is not \(BERT\)"):
         write_huggingface(bert, tmp_path / "out")
+    spiral = Pretrained(
+        model=random_model(dataclasses.replace(TINY, order="spiral")),
+        tokenizer=ImageTokenizer(tiny_palette, 4, order="spiral"),
+    )
+    with pytest.raises(ConfigError, match="row by row, and this network in the order spiral"):
+        write_huggingface(spiral, tmp_path / "out")
     with pytest.raises(ConfigError, match="reads layer 1, and transformers reads classes from"):
         write_huggingface(dataclasses.replace(pretrained, class_layer=1), tmp_path / "out")
     plain = Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))

@@ -15,6 +15,7 @@ BERT = dataclasses.replace(TINY, causal=False)
         ({"width": 511}, "try width=504"),
         ({"layers": 0}, "layers must be at least 1"),
         ({"colors": 1}, "between 2 and 65536"),
+        ({"order": "diagonal"}, "there is no reading order 'diagonal'"),
     ],
 )
 def test_a_shape_that_no_network_can_have_is_refused(settings, message):

@@ -47,6 +47,51 @@ def test_a_loaded_model_is_the_saved_one(pretrained, folder):
         assert all(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
+@pytest.mark.parametrize("objective", ["masked", "diffusion"])
+def test_a_folder_says_what_the_network_was_trained_by_and_in_which_order(
+    tiny_palette, tmp_path, objective
+):
+    built = Pretrained(
+        model=random_model(replace(TINY, causal=False, order="random:3")),
+        tokenizer=ImageTokenizer(tiny_palette, 4, order="random:3"),
+        objective=objective,
+    )
+    built.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert loaded.learned_by == objective
+    assert loaded.tokenizer.order == "random:3"
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    assert torch.equal(loaded.tokenizer.encode(images), built.tokenizer.encode(images))
+
+
+def test_a_bert_network_is_a_diffusion_network_with_the_same_weights(tiny_palette, tmp_path):
+    config = replace(TINY, causal=False)
+    bert = Pretrained(model=random_model(config), tokenizer=ImageTokenizer(tiny_palette, 4))
+    bert.save(tmp_path / "bert")
+    known = load(tmp_path / "bert")
+    assert known.learned_by == "masked"
+    assert replace(known, objective="diffusion").learned_by == "diffusion"
+    fresh = Pretrained.build(config, tiny_palette, objective="diffusion")
+    fresh.model.load_state_dict(known.model.state_dict())
+    assert torch.equal(fresh.model(random_tokens()), bert.model(random_tokens()))
+
+
+def test_an_objective_or_order_that_is_not_the_networks_is_refused(tiny_palette):
+    with pytest.raises(ConfigError, match=r"objective=diffusion is for .* set model\.causal=false"):
+        Pretrained.build(TINY, tiny_palette, objective="diffusion")
+    model = random_model(replace(TINY, order="spiral"))
+    with pytest.raises(ConfigError, match="in the order spiral, and the tokenizer has raster"):
+        Pretrained(model=model, tokenizer=ImageTokenizer(tiny_palette, 4))
+
+
+def test_a_folder_older_than_the_question_has_the_objective_of_its_shape(folder):
+    values = json.loads((folder / "config.json").read_text())
+    del values["objective"], values["model"]["order"], values["checksum"]
+    write_json(folder / "config.json", sealed(values))
+    assert load(folder).learned_by == "autoregressive"
+    assert load(folder).tokenizer.order == "raster"
+
+
 def test_others_may_read_the_weights(folder):
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1  # safetensors by itself would write for us alone

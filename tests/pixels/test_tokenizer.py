@@ -3,8 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError
+from igpt.pixels.orders import reading_order
 from igpt.pixels.palette import Palette
+from igpt.pixels.preparation import Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
 
 
@@ -32,13 +34,41 @@ def test_an_image_in_the_palettes_colors_comes_back():
     np.testing.assert_array_equal(tokenizer.decode(tokens.numpy()), images)
 
 
-def test_what_is_given_of_an_image_are_its_first_rows():
-    tokenizer, images = four_color_tokenizer(5), np.zeros((2, 5, 5, 3), np.uint8)
-    images[:, :2] = RED
-    tokens = tokenizer.encode(images)
+def test_what_is_completed_of_an_image_are_all_but_its_first_rows():
+    tokenizer = four_color_tokenizer(5)
     assert tokenizer.half_rows == 2
-    assert tokenizer.given(tokens, tokenizer.half_rows).tolist() == [[1] * 10] * 2
-    assert tokenizer.given(tokens, 0).shape == (2, 0)
+    assert tokenizer.second_half.tolist() == [[False] * 5] * 2 + [[True] * 5] * 3
+
+
+ORDERS = ["columns", "spiral", "hilbert", "random:5"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_in_any_order_images_come_back_and_maps_lie_as_the_image_does(order):
+    plain = four_color_tokenizer(5)
+    tokenizer = ImageTokenizer(plain.palette, 5, order=order)
+    tokens = torch.randint(4, (3, 25), generator=torch.Generator().manual_seed(0))
+    images = tokenizer.decode(tokens)
+    assert torch.equal(tokenizer.encode(images), tokens)
+    np.testing.assert_array_equal(tokenizer.decode(tokens.numpy()), images)
+    assert not torch.equal(plain.encode(images), tokens)
+    assert torch.equal(plain.encode(images)[:, reading_order(order, 5)], tokens)
+    red = (images == RED).all(axis=-1)
+    np.testing.assert_array_equal(tokenizer.as_map(tokens == 1).numpy(), red)
+    assert torch.equal(tokenizer.positions_of(red[0]), tokens[0] == 1)
+    assert tokenizer.prepared(Preparation(size=9)).order == order
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_in_any_order_what_is_completed_is_what_is_read_last(order):
+    tokenizer = ImageTokenizer(four_color_tokenizer().palette, 5, order=order)
+    late = tokenizer.positions_of(tokenizer.second_half)
+    assert late.tolist() == [False] * 10 + [True] * 15
+
+
+def test_an_order_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="no reading order 'spirl'; did you mean 'spiral'"):
+        ImageTokenizer(four_color_tokenizer().palette, 5, order="spirl")
 
 
 def test_a_map_shows_each_position_where_its_pixel_is():

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from igpt.evaluation.bound import PassesCurve, PassesRow
 from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
@@ -76,6 +77,21 @@ RESULTS = [
     ),
     (likelihood("autoregressive", 2.5), ["2.0000 nats, 2.8854 bits", "2.5000 nats over pixels 2"]),
     (likelihood("masked", None), ["per pixel (hidden pixels) over 7 images"]),
+    (
+        dataclasses.replace(
+            likelihood("diffusion", None), draws=8, draw_spread=0.0123, standard_error=0.1,
+            chance_nats_per_pixel=4.0,
+        ),
+        ["at most 2.0000 nats, 2.8854 bits per pixel over 7 images, a bound by 8 masks of each; "
+         "0.0123 nats of standard deviation", "at least 50.0 % of that is saved"],
+    ),
+    (
+        PassesCurve(images=7, draws=2, seed=0, pixels=16, rows=(
+            PassesRow(passes=4, nats_per_pixel=2.5, draw_spread=0.25),
+            PassesRow(passes=16, nats_per_pixel=2.0, draw_spread=None),
+        )),
+        ["     4  2.5000 +- 0.2500\n    16  2.0000\n", "16 passes: one pixel at a time"],
+    ),
     (probes(), ["layer  validation    test  penalty", "60.00%  50.00%    1e-03", "validation: 1,"]),
     (probes(converged=False), ["did not converge"]),
     (probes(at_edge=True), ["1e-03  at the edge of its grid"]),
@@ -126,7 +142,7 @@ RESULTS = [
     ),
     (
         Converted(read="igpt", written="huggingface", model=ModelConfig(), classes=10,
-                  left_out=("the color head",)),
+                  objective="autoregressive", left_out=("the color head",)),
         ["huggingface from igpt, autoregressive, 24 layers", "10 classes", "left out: the color"],
     ),
 ]  # fmt: skip

@@ -42,7 +42,7 @@ def test_a_network_without_a_likelihood_and_tokens_without_colors_are_refused(
     model = dataclasses.replace(SHAPES_RECIPE.model, causal=False)
     bert = dataclasses.replace(SHAPES_RECIPE, model=model)
     run = pretrain(bert, **given, out=tmp_path / "run", seconds=0.0)
-    with pytest.raises(ConfigError, match="autoregressive"):
+    with pytest.raises(ConfigError, match="want a likelihood"):
         evaluate_run(run.path, data=shapes_store.path, eight_bit=True, device="cpu")
     records = dataclasses.replace(shapes_store.split("test"), token_palette="0" * 12)
     with pytest.raises(ConfigError, match="tokens, whose colors are the palette's"):

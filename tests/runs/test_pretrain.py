@@ -24,11 +24,12 @@ from igpt.runs.run import RunFolder
 from igpt.training.loop import TrainingDiverged
 
 
-@pytest.fixture(params=["autoregressive", "masked"])
+@pytest.fixture(params=["autoregressive", "masked", "diffusion"])
 def recipe(request):
     if request.param == "autoregressive":
         return SHAPES_RECIPE
-    return replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, causal=False))
+    bert = replace(SHAPES_RECIPE.model, causal=False)
+    return replace(SHAPES_RECIPE, model=bert, objective=request.param)
 
 
 def test_a_run_holds_all_that_it_should(given, tmp_path):

@@ -77,6 +77,9 @@ def test_any_field_can_be_set_by_its_path():
         ("model.initialization=sparse", "did you mean 'sparse-transformer'"),
         ("training.precision=bf16", "did you mean 'bfloat16'"),
         ("training.seed=-1", r"a seed must lie in \[0, 4,294,967,296\), got -1"),
+        ("model.order=spirl", "no reading order 'spirl'; did you mean 'spiral'"),
+        ("objective=difusion", "objective has no choice 'difusion'; did you mean 'diffusion'"),
+        ("objective=diffusion", "sees all; set model.causal=false with it"),
         ("mask_probability=0", r"mask_probability must lie between 0 and 1, got 0\.0"),
         ("finetune.pixel_coefficient=-1", "pixel_coefficient cannot be under 0"),
         ("finetune.patience=0", "patience must be at least 1"),
@@ -87,6 +90,31 @@ def test_any_field_can_be_set_by_its_path():
 def test_a_setting_that_does_not_exist_or_fit_is_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         with_settings(RECIPES["cifar10-tiny"], [setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "objective"),
+    [
+        ([], "autoregressive"),
+        (["objective=autoregressive"], "autoregressive"),
+        (["model.causal=false"], "masked"),
+        (["model.causal=false", "objective=masked"], "masked"),
+        (["objective=diffusion", "model.causal=false"], "diffusion"),
+    ],
+)
+def test_the_objective_is_that_of_the_network_unless_another_is_asked_for(settings, objective):
+    assert with_settings(RECIPES["cifar10-tiny"], settings).learned_by == objective
+
+
+def test_a_network_that_sees_all_pixels_does_not_learn_to_predict_the_next():
+    with pytest.raises(ConfigError, match=r"sees those before it; set model\.causal=true with"):
+        with_settings(RECIPES["igpt-s-bert"], ["objective=autoregressive"])
+
+
+def test_recipes_of_an_earlier_igpt_name_no_objective_and_no_order():
+    values = to_dict(RECIPES["igpt-s-bert"])
+    del values["objective"], values["model"]["order"]
+    assert from_dict(Recipe, values) == RECIPES["igpt-s-bert"]
 
 
 def test_a_recipe_that_does_not_exist_names_the_nearest():

@@ -15,38 +15,40 @@ from igpt.commands.options import (
     Seed,
     show,
 )
+from igpt.commands.regions import REGION, Region
 
 
 def complete(
-    run: Run, /, *images: Path, pictures: Pictures = PICTURES, rows: int | None = None,
+    run: Run, /, *images: Path, pictures: Pictures = PICTURES, region: Region = REGION,
     samples: Count = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
     """Finish half-seen IMAGES, as a grid and each by itself.
 
         igpt complete runs/a photo.jpg other.png --rows 6 --samples 4 --out completions/
+        igpt complete runs/diffusion photo.jpg --box 4,4,10,10
 
     With --data instead of IMAGES, test images of a record store are finished, and the grid is kept
     as completions.png in the run, where the report finds it.
 
     Args:
         images: Image files, and folders, zip or tar files of them.
-        rows: Rows that are given; half of them by default.
         samples: Completions of each.
     """
     pictures.check(images)
+    region.check()
     from igpt.runs.pictures import complete_files, complete_records
 
     if pictures.data is not None:
         written = complete_records(
-            run, pictures.data, count=pictures.count or 8, rows=rows, samples=samples,
-            sampling=sampling, seed=seed, device=device,
+            run, pictures.data, count=pictures.count or 8, rows=region.rows, mask=region.mask,
+            box=region.box, samples=samples, sampling=sampling, seed=seed, device=device,
         )  # fmt: skip
     else:
         written = complete_files(
-            run, images, pictures.out or Path("completions"), rows=rows, samples=samples,
-            filter=pictures.filter, sampling=sampling, seed=seed, device=device,
-            overwrite=pictures.overwrite,
+            run, images, pictures.out or Path("completions"), rows=region.rows, mask=region.mask,
+            box=region.box, samples=samples, filter=pictures.filter, sampling=sampling,
+            seed=seed, device=device, overwrite=pictures.overwrite,
         )  # fmt: skip
     print(f"{written}: given | {samples} completions | original, a row an image")
 

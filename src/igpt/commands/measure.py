@@ -25,23 +25,40 @@ from igpt.commands.options import (
 
 def evaluate(
     run: Run, /, *, data: Data, split: str = "test", images: Count | None = None,
-    eight_bit: bool = False, seed: Seed = 0, device: Device = "auto", as_json: Json = False,
+    draws: Count | None = None, passes: tuple[Count, ...] = (), eight_bit: bool = False,
+    seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how well RUN predicts held-out images, in nats and bits per pixel.
 
         igpt evaluate runs/a --data data/photos --split test
+        igpt evaluate runs/diffusion --data data/photos --passes 8 --passes 64
 
     Args:
         split: train, validation or test.
         images: Measure only the first so many.
+        draws: Of a diffusion network: masks of each image, 8 by default.
+        passes: Of one that hides pixels: instead, what images cost when they are drawn in so many
+            passes; again for more.
         eight_bit: Also bits per dimension of the 8-bit images: tokens, and the colors behind them,
             by how often training pixels have each; takes half a minute more.
     """
+    from igpt.errors import ConfigError
     from igpt.runs.measure import evaluate_run
+    from igpt.runs.passes import passes_run
 
+    if passes:
+        if eight_bit:
+            raise ConfigError("--eight-bit is of whole likelihoods; leave out --passes")
+        curve = passes_run(
+            run, data=data, passes=passes, split=split, images=images, draws=draws, seed=seed,
+            device=device,
+        )  # fmt: skip
+        show(curve, as_json=as_json, at=split)
+        return
     result = evaluate_run(
-        run, data=data, split=split, images=images, eight_bit=eight_bit, seed=seed, device=device
-    )
+        run, data=data, split=split, images=images, draws=draws, eight_bit=eight_bit, seed=seed,
+        device=device,
+    )  # fmt: skip
     show(result, as_json=as_json, at=split)
 
 

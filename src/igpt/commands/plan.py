@@ -47,7 +47,10 @@ def plan(
     found = with_settings(find_recipe(recipe or "igpt-s"), asked)
     kind, count = _devices(devices, found.model, memory_gb, peak_tflops, link_gbps)
     if recipe is not None:
-        result = make_plan(recipe, found.model, found.training, kind=kind, devices=count, mfu=mfu)
+        result = make_plan(
+            recipe, found.model, found.training, kind=kind, devices=count, mfu=mfu,
+            objective=found.objective,
+        )  # fmt: skip
         show(result, as_json=as_json, text=plan_text(result))
         return
     rows = []

@@ -13,6 +13,8 @@ from igpt import processes
 from igpt.data.store import Records
 from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
+from igpt.evaluation.bound import DRAWS, draw_spread, image_bounds
+from igpt.model.config import OBJECTIVE_WORDS
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import color_losses
@@ -24,7 +26,8 @@ class LikelihoodResult:
     """Mean negative log-likelihood of a pixel over images."""
 
     objective: str
-    """"autoregressive", or "masked": then over hidden pixels only, given the others."""
+    """"autoregressive"; or "masked": then over hidden pixels only, given the others; or
+    "diffusion": then a bound, which the likelihood is no worse than."""
     images: int
     nats_per_pixel: float
     """Over all pixels of each image (masked: over the hidden ones, averaged by image)."""
@@ -41,6 +44,10 @@ class LikelihoodResult:
     """What the 8-bit color takes once the token is known (`igpt.pixels.shades`), if asked for."""
     bits_per_dimension: float | None = None
     """Of 8-bit images: tokens and colors together, by pixel and channel, if asked for."""
+    draws: int | None = None
+    """Of a diffusion network: masks of each image. None of others, like the next."""
+    draw_spread: float | None = None
+    """Standard deviation of `nats_per_pixel` over draws of the mask, with one for each image."""
 
 
 @torch.inference_mode()
@@ -120,22 +127,36 @@ def evaluate(
     *,
     images: int | None = None,
     batch_size: int = 64,
+    draws: int | None = None,
     seed: int = 0,
     title: str | None = None,
 ) -> LikelihoodResult:
-    """Measure the likelihood of images.
+    """Measure the likelihood of images; of a diffusion network, a bound on it.
 
     Args:
         pretrained: Network and tokenizer.
         records: Images held out from its training.
         images: How many, always the same ones (`Records.sample`); all by default.
         batch_size: Images at a time; changes nothing in the result but rounding.
+        draws: Of a diffusion network: masks of each image, 8 by default.
         seed: Decides which pixels are hidden from a network that is not causal.
         title: What to call the progress bar; None for no bar.
 
     Raises:
+        ConfigError: Draws for a network of another kind.
         DataError: The records are smaller than the network's images.
     """
+    if pretrained.learned_by == "diffusion":
+        bounds = image_bounds(
+            pretrained, records.sample(images), draws=DRAWS if draws is None else draws, seed=seed,
+            batch_size=batch_size, title=title,
+        )  # fmt: skip
+        return _bounded(bounds, pretrained.model.config.colors)
+    if draws is not None:
+        raise ConfigError(
+            "draws are masks of each image, by which the bound of a diffusion network is "
+            f"estimated, and this one is {OBJECTIVE_WORDS[pretrained.learned_by]}; leave them out"
+        )
     model, causal = pretrained.model, pretrained.model.config.causal
     total, squares, of_first_pixels, count = 0.0, 0.0, 0.0, 0  # sums over this process's batches
     for _, tokens, hidden in measured_batches(
@@ -166,11 +187,28 @@ def evaluate(
     if causal and positions > 1:
         later = (nats * positions - of_first_pixels / count) / (positions - 1)
     return LikelihoodResult(
-        objective="autoregressive" if causal else "masked",
+        objective=pretrained.learned_by,
         images=count,
         nats_per_pixel=nats,
         bits_per_pixel=nats / math.log(2),
         nats_per_pixel_from_second=later,
         chance_nats_per_pixel=math.log(model.config.colors),
         standard_error=error,
+    )
+
+
+def _bounded(bounds: Float64[np.ndarray, "draw image"], colors: int) -> LikelihoodResult:
+    """Return what draws of the mask say of a diffusion network."""
+    of_images = bounds.mean(axis=0)
+    nats, count = float(of_images.mean()), len(of_images)
+    return LikelihoodResult(
+        objective="diffusion",
+        images=count,
+        nats_per_pixel=nats,
+        bits_per_pixel=nats / math.log(2),
+        nats_per_pixel_from_second=None,
+        chance_nats_per_pixel=math.log(colors),
+        standard_error=float(of_images.std(ddof=1) / math.sqrt(count)) if count > 1 else None,
+        draws=len(bounds),
+        draw_spread=draw_spread(bounds),
     )

@@ -13,7 +13,7 @@ from igpt.errors import ConfigError
 from igpt.files import require_writable
 from igpt.formats.huggingface import Head, write_huggingface
 from igpt.formats.load import Kind, load, locate
-from igpt.model.config import ModelConfig
+from igpt.model.config import ModelConfig, ObjectiveName
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.outputs import require_outside
 from igpt.paths import AnyPath
@@ -32,6 +32,8 @@ class Converted:
     read: Kind
     written: Target
     model: ModelConfig
+    objective: ObjectiveName
+    """It was trained by."""
     classes: int | None
     """Classes of the class head that was written; None if there is none."""
     left_out: tuple[str, ...]
@@ -87,6 +89,7 @@ def convert(
         read=kind,
         written=to,
         model=pretrained.model.config,
+        objective=pretrained.learned_by,
         classes=classes,
         left_out=tuple(left_out),
     )

@@ -34,6 +34,7 @@ from igpt.model.config import ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, write_tensors
+from igpt.pixels.orders import RASTER
 from igpt.pixels.palette import Palette
 
 Head = Literal["colors", "classes"]
@@ -181,6 +182,11 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         raise ConfigError(
             "transformers' ImageGPT is always causal, and this network is not (BERT); "
             "share the igpt model folder instead"
+        )
+    if config.order != RASTER:
+        raise ConfigError(
+            f"transformers' image processor reads pixels row by row, and this network in the order "
+            f"{config.order}; share the igpt model folder instead"
         )
     head = head or ("classes" if model.classes else "colors")
     names = pretrained.class_names

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from igpt.errors import ConfigError
+from igpt.pixels.orders import RASTER, check_order
 from igpt.values import require_choices
 
 MASK_PROBABILITY = 0.15
@@ -16,6 +17,17 @@ _MOST = {"image_size": 1024, "layers": 1024, "width": 65_536, "heads": 65_536}
 """Far above anything trained so far: a config of others that says more is not to be built."""
 
 Initialization = Literal["sparse-transformer", "released"]
+
+ObjectiveName = Literal["autoregressive", "masked", "diffusion"]
+AskedObjective = Literal["auto", "autoregressive", "masked", "diffusion"]
+"""An objective, or "auto" for that which the network's shape decides."""
+
+OBJECTIVE_WORDS: dict[ObjectiveName, str] = {
+    "autoregressive": "autoregressive",
+    "masked": "BERT",
+    "diffusion": "masked diffusion",
+}
+"""What people call networks that were trained so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +43,11 @@ class ModelConfig:
     """Features at each position; a multiple of `heads`."""
     heads: int = 8
     causal: bool = True
-    """Each pixel sees only those before it (autoregressive); or else all of them (BERT)."""
+    """Each pixel sees only those before it (autoregressive); or else all of them (BERT and
+    diffusion)."""
+    order: str = RASTER
+    """In which order pixels are read: raster (row by row), columns, spiral, hilbert or
+    random:SEED."""
     bias: bool = False
     """Add biases to the projections inside the blocks; the published networks have none."""
     initialization: Initialization = "released"
@@ -56,6 +72,7 @@ class ModelConfig:
                 f"heads={self.heads}; try width={max(1, self.width // self.heads) * self.heads}"
             )
         require_choices(self)
+        check_order(self.order)
 
     @property
     def positions(self) -> int:
@@ -83,6 +100,22 @@ class ModelConfig:
         multiplied = self.layers * 12 * self.width**2 + self.colors * self.width
         return 6 * multiplied + 12 * self.layers * self.width * self.positions
 
+    def objective(self, asked: AskedObjective = "auto") -> ObjectiveName:
+        """Return what a network of this shape learns by: what was asked for, or else the usual.
+
+        Raises:
+            ConfigError: It cannot learn by that.
+        """
+        if asked == "auto":
+            return "autoregressive" if self.causal else "masked"
+        if (asked == "autoregressive") != self.causal:
+            seen, causal = ("those before it", "true") if not self.causal else ("all", "false")
+            raise ConfigError(
+                f"objective={asked} is for a network of which each pixel sees {seen}; set "
+                f"model.causal={causal} with it"
+            )
+        return asked
+
     def require_causal(self) -> None:
         """Check that a network of this shape predicts each pixel from those before it.
 
@@ -92,7 +125,7 @@ class ModelConfig:
         if not self.causal:
             raise ConfigError(
                 "only an autoregressive network predicts each pixel from those before it; this one "
-                "was trained with hidden pixels (BERT), so choose another run"
+                "was trained with hidden pixels (BERT or diffusion), so choose another run"
             )
 
     def require_bert(self) -> None:
@@ -103,8 +136,8 @@ class ModelConfig:
         """
         if self.causal:
             raise ConfigError(
-                "masks are for networks that were trained with hidden pixels (BERT), and this one "
-                "is autoregressive; leave them out"
+                "masks are for networks that were trained with hidden pixels (BERT or diffusion), "
+                "and this one is autoregressive; leave them out"
             )
 
     def check_layer(self, layer: int | None) -> int:
@@ -135,6 +168,12 @@ class SamplingConfig:
     """Draw from the k likeliest colors only."""
     top_p: float | None = None
     """Draw from the fewest likeliest colors that together have this probability."""
+    passes: int | None = None
+    """Of a network that hides pixels: draw so many at a time that it takes so many passes; one at a
+    time by default, which is slowest and best."""
+    most_certain_first: bool = False
+    """Of such a network: draw those pixels first whose likeliest color is likeliest; by default in
+    random order, which is what its likelihood is of."""
     compile: bool = False
     """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
     only for those with a few sequences each, whose steps are mostly overhead."""
@@ -147,6 +186,25 @@ class SamplingConfig:
             raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.passes is not None and self.passes < 1:
+            raise ConfigError(f"passes must be at least 1, got {self.passes}")
+
+    def require_fitting(self, model: ModelConfig) -> None:
+        """Check that a network draws pixels in such a way.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        if model.causal and (self.passes is not None or self.most_certain_first):
+            raise ConfigError(
+                "passes and most_certain_first are for networks that were trained with hidden "
+                "pixels (BERT or diffusion), and this one is autoregressive; leave them out"
+            )
+        if not model.causal and self.compile:
+            raise ConfigError(
+                "compile is for autoregressive networks, which draw pixel by pixel, and this one "
+                "was trained with hidden pixels; leave it out"
+            )
 
 
 SIZES: dict[str, ModelConfig] = {

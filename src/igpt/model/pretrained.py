@@ -26,7 +26,7 @@ from igpt.errors import CheckpointError, ConfigError
 from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.class_head import MappedHead, fold
 from igpt.model.classes import BATCH, Classified, Classifier, StoredImages
-from igpt.model.config import MASK_PROBABILITY, ModelConfig
+from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
@@ -60,6 +60,8 @@ class _Settings:
     class_names: tuple[str, ...] | None
     class_layer: int | None
     mask_probability: float = MASK_PROBABILITY
+    objective: AskedObjective = "auto"
+    """What it was trained by; "auto" in folders older than the question."""
     preparation: Preparation | None = None
     """How the images that it learned from were made ready; None where that is not known."""
     sha256: dict[str, str] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class _Settings:
     def __post_init__(self) -> None:
         """Reject what fits no network of this shape."""
         self.model.check_layer(self.class_layer)
+        self.model.objective(self.objective)
         if not 0 < self.mask_probability < 1:
             raise ConfigError(
                 f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
@@ -90,7 +93,10 @@ class Pretrained:
     class_layer: int | None = None
     """Layer that the class head reads; None for the last."""
     mask_probability: float = MASK_PROBABILITY
-    """How many pixels were hidden in training, if the network is not causal."""
+    """How many pixels were hidden in training, if by the masked objective; of a diffusion network
+    as many are when it is fine-tuned, and wherever masks are asked for."""
+    objective: AskedObjective = "auto"
+    """What it was trained by; `learned_by` says it where this is "auto"."""
     identity: str = ""
     """Sixteen hexadecimal digits that tell this model from others, if it was loaded from a folder
     of igpt's own and not trained since; or else empty."""
@@ -98,13 +104,20 @@ class Pretrained:
     """Where a probe of its features was kept, if it was loaded from a folder that has one."""
 
     def __post_init__(self) -> None:
-        """Reject a palette that the network's tokens cannot stand for."""
+        """Reject a palette, an order or an objective that are not this network's."""
         colors, size = self.model.config.colors, self.palette.size
         if size != colors:
             raise ConfigError(
                 f"the network has {colors} colors, but the palette has {size}; give the palette "
                 f"it was trained with or, for a new network, set model.colors={size}"
             )
+        order = self.model.config.order
+        if self.tokenizer.order != order:
+            raise ConfigError(
+                f"the network reads pixels in the order {order}, and the tokenizer has "
+                f"{self.tokenizer.order}; give ImageTokenizer order={order!r}"
+            )
+        self.model.config.objective(self.objective)
 
     @classmethod
     def build(
@@ -113,6 +126,7 @@ class Pretrained:
         palette: Palette,
         *,
         mask_probability: float = MASK_PROBABILITY,
+        objective: AskedObjective = "auto",
         preparation: Preparation | None = None,
     ) -> "Pretrained":
         """Return a network with fresh weights for this palette.
@@ -121,15 +135,18 @@ class Pretrained:
             config: Its shape.
             palette: The colors its tokens stand for.
             mask_probability: How many pixels are hidden in training, if it is not causal.
+            objective: What it is trained by.
             preparation: How the images that it will learn from were made ready.
 
         Raises:
-            ConfigError: The palette has another number of colors than the network.
+            ConfigError: The palette has another number of colors than the network, or it cannot
+                learn by this objective.
         """
         return cls(
             model=ImageGPT(config).eval(),
-            tokenizer=ImageTokenizer(palette, config.image_size, preparation),
+            tokenizer=ImageTokenizer(palette, config.image_size, preparation, order=config.order),
             mask_probability=mask_probability,
+            objective=objective,
         )
 
     @classmethod
@@ -169,9 +186,14 @@ class Pretrained:
         model.load_state_dict(weights, assign=True)
         return cls(
             model=model.requires_grad_(True).eval(),
-            tokenizer=ImageTokenizer(palette, config.image_size),
+            tokenizer=ImageTokenizer(palette, config.image_size, order=config.order),
             class_names=class_names,
         )
+
+    @property
+    def learned_by(self) -> ObjectiveName:
+        """The objective that the network was trained by."""
+        return self.model.config.objective(self.objective)
 
     @property
     def palette(self) -> Palette:
@@ -285,6 +307,7 @@ class Pretrained:
                 class_names=self.class_names,
                 class_layer=self.class_layer,
                 mask_probability=self.mask_probability,
+                objective=self.learned_by,
                 preparation=known if (known := self.tokenizer.preparation).size else None,
                 sha256={name: digest(aside / name) for name in MODEL_FILES},
                 crc32c=crc32c(aside / _WEIGHTS),
@@ -337,6 +360,7 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         tokenizer=pretrained.tokenizer.prepared(settings.preparation),
         class_layer=settings.class_layer,
         mask_probability=settings.mask_probability,
+        objective=settings.objective,
         identity=_identity(folder, values),
         probe_folder=_probe_of(folder),
     )

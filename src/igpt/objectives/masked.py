@@ -60,11 +60,33 @@ def hidden_color_loss(
 
     An image without a hidden pixel (only a tiny one can have none) counts as zero.
     """
-    losses = F.cross_entropy(
-        model.color_head(final[hidden]).float(), tokens[hidden], reduction="none"
-    )
+    losses = _color_losses(model, final, tokens, hidden)
     weights = 1 / (hidden.sum(dim=1, keepdim=True).clamp(min=1) * len(tokens))
     return (losses * weights.expand_as(hidden)[hidden]).sum()
+
+
+def hidden_color_losses(
+    model: ImageGPT,
+    final: Float[Tensor, "batch position width"],
+    tokens: Int[Tensor, "batch position"],
+    hidden: Bool[Tensor, "batch position"],
+) -> Float[Tensor, " batch"]:
+    """Return each image's mean loss over its hidden pixels, as `hidden_color_loss` counts it."""
+    losses = _color_losses(model, final, tokens, hidden)
+    sums = losses.new_zeros(len(tokens)).index_add_(0, hidden.nonzero()[:, 0], losses)
+    return sums / hidden.sum(dim=1).clamp(min=1)
+
+
+def _color_losses(
+    model: ImageGPT,
+    final: Float[Tensor, "batch position width"],
+    tokens: Int[Tensor, "batch position"],
+    hidden: Bool[Tensor, "batch position"],
+) -> Float[Tensor, " pixel"]:
+    """Return the negative log-likelihood of every hidden pixel, image by image."""
+    return F.cross_entropy(
+        model.color_head(final[hidden]).float(), tokens[hidden], reduction="none"
+    )
 
 
 def masked(

@@ -18,7 +18,7 @@ import torch
 from igpt import processes
 from igpt.errors import ConfigError
 from igpt.hardware import Hardware, recognize
-from igpt.model.config import ModelConfig
+from igpt.model.config import AskedObjective, ModelConfig
 from igpt.planning.memory import Step
 from igpt.planning.plan import remedies, training_step
 from igpt.training.config import TrainingConfig
@@ -90,6 +90,7 @@ def require_fits(
     training: TrainingConfig,
     kind: Hardware,
     *,
+    objective: AskedObjective = "auto",
     pixels: bool = True,
     dropout: bool = False,
 ) -> None:
@@ -99,6 +100,7 @@ def require_fits(
         model: The network.
         training: How it is trained.
         kind: Device of each process; the memory of a processor is shared by those of a machine.
+        objective: That it learns by.
         pixels: Whether logits of pixels are computed; not in classification alone.
         dropout: Whether there is any.
 
@@ -106,8 +108,9 @@ def require_fits(
         OutOfMemory: It cannot fit, by more than the reckoning may be off.
     """
     step = training_step(
-        model, training, kind=kind, devices=processes.count(), pixels=pixels, dropout=dropout
-    )
+        model, training, kind=kind, devices=processes.count(), objective=objective, pixels=pixels,
+        dropout=dropout,
+    )  # fmt: skip
     sure = _SURE_COMPILED if training.compile else _SURE
     if step.peak().total * sure > kind.usable:
         raise OutOfMemory(_too_large(step, kind))
@@ -119,6 +122,7 @@ def memory_watched(
     training: TrainingConfig,
     device: torch.device,
     *,
+    objective: AskedObjective = "auto",
     pixels: bool = True,
     dropout: bool = False,
 ) -> Iterator[None]:
@@ -134,8 +138,9 @@ def memory_watched(
             raise
         kind = hardware_of(device)
         step = training_step(
-            model, training, kind=kind, devices=processes.count(), pixels=pixels, dropout=dropout
-        )
+            model, training, kind=kind, devices=processes.count(), objective=objective,
+            pixels=pixels, dropout=dropout,
+        )  # fmt: skip
         raise OutOfMemory(_too_large(step, kind, ran_out=True)) from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from igpt.errors import ConfigError
 from igpt.hardware import Arithmetic, Hardware
-from igpt.model.config import MASK_PROBABILITY, ModelConfig
+from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.planning.memory import Memory, Step, Strategy
 from igpt.training.config import Parallel, TrainingConfig, crowds
 
@@ -49,6 +49,7 @@ class Plan:
 
     name: str
     model: ModelConfig
+    objective: ObjectiveName
     training: TrainingConfig
     kind: Hardware
     devices: int
@@ -86,6 +87,7 @@ def make_plan(
     kind: Hardware,
     devices: int = 1,
     mfu: float | None = None,
+    objective: AskedObjective = "auto",
     pixels: bool = True,
     dropout: bool = False,
 ) -> Plan:
@@ -98,6 +100,7 @@ def make_plan(
         kind: Of every device.
         devices: How many, a process each.
         mfu: Share of the devices' peak that is reached; by default one that was measured.
+        objective: That it learns by, which says of how many pixels there are logits.
         pixels: Whether logits of pixels are computed; not in classification alone.
         dropout: Whether there is any.
 
@@ -105,8 +108,9 @@ def make_plan(
         ConfigError: The batch does not divide among so many devices.
     """
     step = training_step(
-        model, training, kind=kind, devices=devices, pixels=pixels, dropout=dropout
-    )
+        model, training, kind=kind, devices=devices, objective=objective, pixels=pixels,
+        dropout=dropout,
+    )  # fmt: skip
     require_share(step)
     mfu = mfu if mfu is not None else (MEASURED_MFU if kind.is_gpu else MEASURED_MFU_CPU)
     memory = step.peak()
@@ -119,7 +123,8 @@ def make_plan(
     sent = communication(step, kind)
     seconds = max(compute, sent.seconds), compute + sent.seconds
     return Plan(
-        name=name, model=model, training=training, kind=kind, devices=devices,
+        name=name, model=model, objective=model.objective(objective), training=training, kind=kind,
+        devices=devices,
         strategy=step.strategy, precision=step.precision, mfu=mfu, microbatch=step.microbatch,
         memory=memory, other_memory=with_training(step, checkpoint_activations=other).peak(),
         fits=fits, remedies=() if fits else remedies(step, kind), step_flops=flops,
@@ -135,17 +140,23 @@ def training_step(
     *,
     kind: Hardware,
     devices: int = 1,
+    objective: AskedObjective = "auto",
     pixels: bool = True,
     dropout: bool = False,
 ) -> Step:
     """Return a step as one of so many devices of a kind does it; arguments as in `make_plan`."""
     precision = kind.precision if training.precision == "auto" else training.precision
-    return Step(
+    step = Step(
         model=model, training=training, precision=precision, devices=devices,
         strategy=_strategy(training.parallel, model.parameters, kind, devices),
         fused_norms=kind.is_gpu, dropout=dropout,
-        scored=(1.0 if model.causal else MASK_PROBABILITY) if pixels else 0.0,
     )  # fmt: skip
+    scored: dict[ObjectiveName, float] = {
+        "autoregressive": 1.0,
+        "masked": MASK_PROBABILITY,
+        "diffusion": 0.5 + 0.5 / max(1, step.microbatch),  # spread evenly, from one pixel to all
+    }
+    return replace(step, scored=scored[model.objective(objective)] if pixels else 0.0)
 
 
 def require_share(step: Step) -> None:

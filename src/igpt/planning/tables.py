@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from igpt.hardware import Hardware
-from igpt.model.config import ModelConfig
+from igpt.model.config import OBJECTIVE_WORDS, ModelConfig
 from igpt.planning.plan import Plan
 
 _PAPER = {(24, 512): "76M", (36, 1024): "455M", (48, 1536): "1.4B", (60, 3072): "6.8B"}
@@ -24,7 +24,7 @@ _PARTS = {
 def plan_text(plan: Plan) -> str:
     """Return a plan in full."""
     model, training = plan.model, plan.training
-    kind = "autoregressive" if model.causal else "BERT"
+    kind = OBJECTIVE_WORDS[plan.objective]
     blocks = [
         f"{plan.name} on {_devices(plan.kind, plan.devices)}: {model.layers} layers of width "
         f"{model.width}, {model.image_size}x{model.image_size} pixels, {kind}; {plan.precision}, "

@@ -10,6 +10,7 @@ from typing import Any
 from igpt.evaluation.proportions import Share
 from igpt.formats.convert import Target
 from igpt.formats.huggingface import ARCHITECTURES
+from igpt.model.config import OBJECTIVE_WORDS
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.report import verdicts
 from igpt.report.figures import counts, interval
@@ -55,6 +56,7 @@ def model_card(
         to=to,
         license=license_name,
         model=pretrained.model.config,
+        objective=OBJECTIVE_WORDS[pretrained.learned_by],
         classes=classes,
         architecture=ARCHITECTURES["classes" if classes else "colors"],
         one_position_off=ONE_POSITION_OFF,

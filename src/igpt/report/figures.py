@@ -29,6 +29,7 @@ from igpt.report.verdicts import (
 from igpt.runs.finetune import FinetuneResult
 
 _DASH = "\N{EN DASH}"
+_AT_MOST = "\N{LESS-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
 _SOLVERS = {"ridge": "ridge regression", "neighbors": "nearest neighbors", "sgd": "SGD"}
 
 
@@ -95,7 +96,7 @@ def likelihood_table(runs: Sequence[ReportedRun]) -> Table:
             cells = (
                 split,
                 f"{result.images:,}",
-                f"{result.nats_per_pixel:.4f}",
+                f"{_AT_MOST if result.objective == 'diffusion' else ''}{result.nats_per_pixel:.4f}",
                 _DASH if low is None else f"{low:.4f}{_DASH}{high:.4f}",
                 f"{result.bits_per_pixel:.4f}",
                 f"{run.blind_nats:.4f}",

@@ -24,7 +24,7 @@ from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
-from igpt.model.config import ModelConfig
+from igpt.model.config import ModelConfig, ObjectiveName
 from igpt.model.pretrained import model_identity
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
@@ -85,6 +85,14 @@ class ReportedRun:
         if isinstance(settings, PretrainSettings):
             return settings.recipe.model
         return settings.model
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """What the network is, or of a fine-tuned one was, pretrained by, as far as it says."""
+        settings = self.settings
+        if isinstance(settings, PretrainSettings):
+            return settings.recipe.learned_by
+        return settings.model.objective()
 
     @property
     def training(self) -> TrainingConfig:

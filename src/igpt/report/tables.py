@@ -8,6 +8,7 @@ What is printed is what the result holds; where it lies is for the caller to add
 from functools import singledispatch
 
 from igpt.amounts import counted
+from igpt.evaluation.bound import PassesCurve
 from igpt.evaluation.few_labels import FewLabelsResult, FewLabelsRow
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
@@ -15,6 +16,7 @@ from igpt.evaluation.outliers import OWN, ImageSet, OutliersResult
 from igpt.evaluation.probe import LayerProbes, ProbeFit
 from igpt.evaluation.proportions import Share
 from igpt.formats.convert import Converted
+from igpt.model.config import OBJECTIVE_WORDS
 from igpt.report.verdicts import (
     NOTHING,
     RAW,
@@ -81,9 +83,10 @@ def _(result: PaletteReport, beside: Beside = NOTHING) -> str:
 @table.register
 def _(result: LikelihoodResult, beside: Beside = NOTHING) -> str:
     hidden = " (hidden pixels)" if result.objective == "masked" else ""
+    at_most = "at most " if result.objective == "diffusion" else ""
     text = (
-        f"{result.nats_per_pixel:.4f} nats, {result.bits_per_pixel:.4f} bits per pixel{hidden} "
-        f"over {counted(result.images, 'image')}"
+        f"{at_most}{result.nats_per_pixel:.4f} nats, {result.bits_per_pixel:.4f} bits per pixel"
+        f"{hidden} over {counted(result.images, 'image')}"
     )
     if result.nats_per_pixel_from_second is not None:
         text += f"; {result.nats_per_pixel_from_second:.4f} nats over pixels 2 to n"
@@ -93,10 +96,28 @@ def _(result: LikelihoodResult, beside: Beside = NOTHING) -> str:
             f"{result.bits_per_pixel / 3:.4f} and the colors behind them "
             f"{result.color_bits_per_pixel / 3:.4f}"
         )
+    if result.draws is not None:
+        text += f", a bound by {counted(result.draws, 'mask')} of each"
+    if result.draw_spread is not None:
+        text += f"; {result.draw_spread:.4f} nats of standard deviation over them"
     if result.standard_error is not None:
         low, high = likelihood_interval(result)
         text += f"\n95 % interval over such images: {low:.4f} to {high:.4f} nats"
     return _lines(text, likelihood_verdict(result))
+
+
+@table.register
+def _(result: PassesCurve, beside: Beside = NOTHING) -> str:
+    lines = ["passes  nats per pixel, at most"]
+    for row in result.rows:
+        spread = "" if row.draw_spread is None else f" +- {row.draw_spread:.4f}"
+        lines.append(f"{row.passes:6}  {row.nats_per_pixel:.4f}{spread}")
+    lines.append(
+        f"of {counted(result.images, 'image')} as they are drawn in so many passes, by "
+        f"{counted(result.draws, 'mask')} of each, with the standard deviation over masks; "
+        f"{counted(result.pixels, 'pass', 'passes')}: one pixel at a time"
+    )
+    return _lines(*lines)
 
 
 @table.register
@@ -264,7 +285,7 @@ def _image_set(name: str, row: ImageSet, width: int) -> str:
 def _(result: Converted, beside: Beside = NOTHING) -> str:
     model = result.model
     text = (
-        f"{result.written} from {result.read}, {'autoregressive' if model.causal else 'BERT'}, "
+        f"{result.written} from {result.read}, {OBJECTIVE_WORDS[result.objective]}, "
         f"{counted(model.layers, 'layer')} of width {model.width}, "
         f"{counted(model.heads, 'head')}, {counted(model.parameters, 'weight')}, "
         f"{counted(model.colors, 'color')}, {model.image_size}x{model.image_size} pixels"

@@ -193,7 +193,10 @@ def likelihood_verdict(result: LikelihoodResult) -> str:
     saved = 1 - result.nats_per_pixel / blind
     if saved <= 0:
         return f"No better than a color drawn blindly, which costs {blind:.2f} nats."
-    return f"A color drawn blindly costs {blind:.2f} nats; {percent(saved)} of that is saved."
+    least = "at least " if result.objective == "diffusion" else ""
+    return (
+        f"A color drawn blindly costs {blind:.2f} nats; {least}{percent(saved)} of that is saved."
+    )
 
 
 def outliers_verdict(result: OutliersResult) -> str:

@@ -5,6 +5,7 @@ of the train split of the store that a run is measured on; the run keeps them as
 `shades.json`, and uses them again for the same images.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from igpt.data.batches import images_at_size
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError, DataError
+from igpt.evaluation.likelihood import LikelihoodResult
+from igpt.model.pretrained import Pretrained
 from igpt.pixels.shades import Shades, fit_shades
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.runs.kept import kept_if_possible
@@ -23,16 +26,37 @@ _MOST_FITTED = 100_000  # images whose colors are counted
 _AT_ONCE = 1000  # images
 
 
+def with_color_bits(
+    result: LikelihoodResult,
+    pretrained: Pretrained,
+    store: RecordStore,
+    records: Records,
+    *,
+    run: RunFolder | None,
+) -> LikelihoodResult:
+    """Return a likelihood with what the colors behind the tokens take, and the sum of both.
+
+    Args:
+        result: That of the records' tokens.
+        pretrained: The network, whose palette and image size count.
+        store: Whose train split the colors are counted in.
+        records: The images.
+        run: That keeps the counts; None to keep nothing.
+
+    Raises:
+        ConfigError: The records are tokens, which have no other colors.
+        DataError: There is no train split, or images are smaller than the network's.
+    """
+    bits = color_bits(pretrained.tokenizer, store, records, run=run)
+    return dataclasses.replace(
+        result, color_bits_per_pixel=bits, bits_per_dimension=(result.bits_per_pixel + bits) / 3
+    )
+
+
 def color_bits(
     tokenizer: ImageTokenizer, store: RecordStore, records: Records, *, run: RunFolder | None
 ) -> float:
-    """Return the bits that the color of a pixel takes once its token is known.
-
-    Args:
-        tokenizer: The network's, whose palette and image size count.
-        store: Whose train split the colors are counted in.
-        records: The images to code.
-        run: That keeps the counts; None to keep nothing.
+    """Return the bits of a pixel's color once its token is known; arguments as above.
 
     Raises:
         ConfigError: The records are tokens, which have no other colors.
@@ -50,6 +74,19 @@ def color_bits(
         images = records.squares(slice(start, start + _AT_ONCE), tokenizer.image_size)
         total += float(np.sum(shades.nats(images)))
     return total / (len(records) * tokenizer.positions) / math.log(2)
+
+
+def require_likelihood(pretrained: Pretrained) -> None:
+    """See that a network has a likelihood, or a bound on it, to which colors can be added.
+
+    Raises:
+        ConfigError: It was trained with a fixed share of hidden pixels (BERT).
+    """
+    if pretrained.learned_by == "masked":
+        raise ConfigError(
+            "bits of 8-bit images want a likelihood, which autoregressive and diffusion networks "
+            "have, and this one is BERT's; choose another run"
+        )
 
 
 def _shades(tokenizer: ImageTokenizer, store: RecordStore, run: RunFolder | None) -> Shades:

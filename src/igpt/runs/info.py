@@ -17,10 +17,11 @@ from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError, IgptError, printable
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json
-from igpt.model.config import ModelConfig
+from igpt.model.config import OBJECTIVE_WORDS, AskedObjective, ModelConfig
 from igpt.model.kept_probe import PROBE
 from igpt.model.pretrained import model_identity
 from igpt.paths import AnyPath
+from igpt.pixels.orders import RASTER
 from igpt.pixels.palette import Palette
 from igpt.places import SEARCH, kind_of, run_of
 from igpt.runs.finetune import FinetuneResult
@@ -127,11 +128,12 @@ def _bytes(*paths: Path) -> int:
     return sum(file.lstat().st_size for file in files if not file.is_dir())
 
 
-def _network(model: ModelConfig) -> str:
-    kind = "autoregressive" if model.causal else "BERT"
+def _network(model: ModelConfig, objective: AskedObjective = "auto") -> str:
+    kind = OBJECTIVE_WORDS[model.objective(objective)]
+    order = "" if model.order == RASTER else f", read in the order {model.order}"
     return (
         f"network: {model.layers} layers of width {model.width}, {model.parameters:,} weights, "
-        f"{model.image_size}x{model.image_size} pixels in {model.colors} colors, {kind}"
+        f"{model.image_size}x{model.image_size} pixels in {model.colors} colors, {kind}{order}"
     )
 
 
@@ -145,17 +147,18 @@ def _run(path: Path) -> Info:
     if isinstance(settings, PretrainSettings):
         finished = steps >= training.steps
         name = f" by the recipe {settings.name}" if settings.name else ""
-        what, model = f"a pretraining run{name}", settings.recipe.model
+        what = f"a pretraining run{name}"
+        network = _network(settings.recipe.model, settings.recipe.objective)
     else:
         finished = (path / "finetune.json").is_file()
-        what, model = f"a fine-tuning run, from {settings.source}", settings.model
+        what, network = f"a fine-tuning run, from {settings.source}", _network(settings.model)
     seconds = lines[-1].get("seconds", 0.0) if steps else 0.0
     trained = f"trained: {steps:,} of {training.steps:,} steps in {spoken(seconds)}"
     trained += ", finished" if finished else f"; go on with {run.resuming}"
     there = "" if Path(settings.data.path).exists() else " (not there now)"
     said = [
         what,
-        _network(model),
+        network,
         trained,
         *(f"given {change.steps:,} steps instead of {change.before:,}, after {change.after:,}"
           for change in run.longer),
@@ -273,14 +276,20 @@ class _Shape:
     """What `config.json` of a model folder says of its network."""
 
     model: ModelConfig
+    objective: AskedObjective = "auto"
+
+    def __post_init__(self) -> None:
+        """Reject an objective that this network cannot learn by."""
+        self.model.objective(self.objective)
 
 
 def _model(path: Path) -> Info:
     values = read_json(path / "config.json")
     said = ["a model folder"]
     with contextlib.suppress(ConfigError):
-        shape = from_dict(_Shape, {"model": values.get("model")}, name="a model")
-        said.append(_network(shape.model))
+        known = {name: values[name] for name in ("model", "objective") if name in values}
+        shape = from_dict(_Shape, known, name="a model")
+        said.append(_network(shape.model, shape.objective))
     names = values.get("class_names")
     said.append(f"classes: {', '.join(map(str, names))}" if names else "no class head")
     parts = tuple(Part(name=file.name, bytes=_bytes(file)) for file in sorted(path.iterdir()))

@@ -41,7 +41,7 @@ from igpt.evaluation.solvers import SGD, SolverName
 from igpt.model.pretrained import Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.paths import AnyPath, as_path, as_paths
-from igpt.runs.eight_bit import color_bits
+from igpt.runs.eight_bit import require_likelihood, with_color_bits
 from igpt.runs.finetune import ClassifierTraining, config_for
 from igpt.runs.foreign import foreign_identity, foreign_records
 from igpt.runs.kept import kept_if_possible
@@ -69,6 +69,7 @@ def evaluate_run(
     data: AnyPath,
     split: str = "test",
     images: int | None = None,
+    draws: int | None = None,
     eight_bit: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -80,30 +81,29 @@ def evaluate_run(
     `eight_bit` adds the bits per dimension of 8-bit images (`igpt.runs.eight_bit`).
 
     Raises:
-        ConfigError: Bits of 8-bit images are asked of a network without a likelihood.
+        ConfigError: Draws for a network that needs none, or bits of 8-bit images of one without a
+            likelihood.
         DataError: No such split, or images smaller than the network's.
     """
     path, data = Path(path), Path(data)
     run, whole = run_at(path), images is None
+    asked = {} if draws is None else {"draws": draws}
+    asked |= {"eight_bit": True} if eight_bit else {}
 
     def measure(pretrained: Pretrained, store: RecordStore) -> Evaluation:
-        records = store.split(split)
         if eight_bit:
-            pretrained.model.config.require_causal()
-        result = evaluate(pretrained, records, images=images, seed=seed, title="evaluate")
+            require_likelihood(pretrained)
+        records = store.split(split).sample(images)
+        result = evaluate(pretrained, records, draws=draws, seed=seed, title="evaluate")
         if eight_bit:
-            bits = color_bits(pretrained.tokenizer, store, records.sample(images), run=run)
-            result = dataclasses.replace(
-                result, color_bits_per_pixel=bits,
-                bits_per_dimension=(result.bits_per_pixel + bits) / 3,
-            )  # fmt: skip
+            result = with_color_bits(result, pretrained, store, records, run=run)
         known = kept(run, "evaluation.json", Evaluation)[0] if run and whole else None
         return Evaluation(splits={**(known.splits if known else {}), split: result})
 
     return measured(
         path, "evaluation.json", Evaluation, measure, data=data, device=device,
-        settings=lambda _: {"seed": seed, **({"eight_bit": True} if eight_bit else {})},
-        enough=lambda known, wanted: known in (wanted, {**wanted, "eight_bit": True}),
+        settings=lambda _: {"seed": seed, **asked},
+        enough=lambda known, wanted: known in (wanted, wanted | {"eight_bit": True}),
         part=split, reuse=reuse, whole=whole,
     ).splits[split]  # fmt: skip
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from igpt.data.batches import images_at_size
 from igpt.data.loose import loose_files
 from igpt.data.store import RecordStore
+from igpt.errors import ConfigError
 from igpt.evaluation.completion import complete_images, completion_rows, sample_images
 from igpt.evaluation.likelihood import surprise_maps
 from igpt.evaluation.outliers import ComparedLosses, OutliersResult
@@ -20,10 +21,11 @@ from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
 from igpt.outputs import require_ending, require_free
-from igpt.paths import AnyPath, as_paths
+from igpt.paths import AnyPath, as_path, as_paths
 from igpt.pixels.filters import ResamplingFilter
 from igpt.pixels.images import image_grid, write_png
 from igpt.pixels.preparation import Preparation
+from igpt.pixels.regions import Box, inside_box, painted
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.plots import losses_figure, plain_style
@@ -41,6 +43,8 @@ def complete_files(
     out: AnyPath,
     *,
     rows: int | None = None,
+    mask: AnyPath | None = None,
+    box: Box | None = None,
     samples: int = 4,
     filter: ResamplingFilter | None = None,
     sampling: SamplingConfig | None = None,
@@ -55,26 +59,32 @@ def complete_files(
     ready as those were that the network learned from or, with a `filter`, are resized once by it.
     Files that cannot be read are left out, with a note.
 
+    What is drawn is all below the first `rows`, what is white in the picture `mask`, or what lies
+    in a `box`, left, top, right and bottom; by default the half that the network reads last. Masks
+    and boxes are in pixels of the network's images.
+
     Returns:
         The path of the picture of all.
 
     Raises:
         CheckpointError: No model at `path`.
-        ConfigError: No such number of rows, the network is not autoregressive, or a picture may not
-            be written.
+        ConfigError: No such number of rows, no such region or not one that the network can draw, or
+            a picture may not be written.
         DataError: None of the files can be read, or a folder holds no images.
     """
-    path, out = Path(path), Path(out)
+    path, out, mask = Path(path), Path(out), as_path(mask)
     images = as_paths(images)
     picture = out / "completions.png"
     loose = loose_files(images)
     files = _completion_files(out, [file.name for file in loose.files], samples)
     written = itertools.chain.from_iterable(files.values())
-    require_free(picture, *written, reads=images, overwrite=overwrite)
+    reads = images if mask is None else [*images, mask]
+    require_free(picture, *written, reads=reads, overwrite=overwrite)
     pretrained = load(path, device=choose_device(device))
+    region = _region(pretrained, rows=rows, mask=mask, box=box)
     read = loose.read_all(_tokenizer(pretrained, filter))
     completions = _complete(
-        pretrained, read.squares, read.names, picture, rows, samples, sampling, seed
+        pretrained, read.squares, read.names, picture, rows, region, samples, sampling, seed
     )
     scale = max(1, _SHOWN_SIZE // pretrained.model.config.image_size)
     for name, drawn in zip(read.names, completions, strict=True):
@@ -99,6 +109,8 @@ def complete_records(
     *,
     count: int = 8,
     rows: int | None = None,
+    mask: AnyPath | None = None,
+    box: Box | None = None,
     samples: int = 4,
     sampling: SamplingConfig | None = None,
     seed: int = 0,
@@ -106,21 +118,42 @@ def complete_records(
 ) -> Path:
     """Complete `count` test images, drawn over all classes, into `completions.png` of a run.
 
+    What of them is drawn is said as in `complete_files`.
+
     Returns:
         The path of the picture: given | completions | original, a row an image.
 
     Raises:
         CheckpointError: No run at `path`.
-        ConfigError: No such number of rows, or the network is not autoregressive.
+        ConfigError: No such number of rows, or no such region, or not one that the network can
+            draw.
         DataError: No test split, or images smaller than the network's.
     """
     path, data = Path(path), Path(data)
     run = RunFolder.open(path)
     pretrained = load(path, device=choose_device(device))
+    region = _region(pretrained, rows=rows, mask=as_path(mask), box=box)
     picture = run.path / "completions.png"
     names, pixels = _drawn(data, pretrained, count, seed)
-    _complete(pretrained, pixels, names, picture, rows, samples, sampling, seed)
+    _complete(pretrained, pixels, names, picture, rows, region, samples, sampling, seed)
     return picture
+
+
+def _region(
+    pretrained: Pretrained, *, rows: int | None, mask: Path | None, box: Box | None
+) -> Bool[np.ndarray, "size size"] | None:
+    """Return which pixels are to be drawn; None where neither mask nor box says.
+
+    Raises:
+        ConfigError: It is said in several ways, or there is no such region.
+        DataError: The mask is no picture.
+    """
+    if sum(value is not None for value in (rows, mask, box)) > 1:
+        raise ConfigError("give one of rows, mask and box")
+    size = pretrained.model.config.image_size
+    if mask is not None:
+        return painted(mask, size)
+    return None if box is None else inside_box(box, size)
 
 
 def _tokenizer(pretrained: Pretrained, filter: ResamplingFilter | None) -> ImageTokenizer:
@@ -146,17 +179,17 @@ def _complete(
     names: Sequence[str],
     out: Path,
     rows: int | None,
+    region: Bool[np.ndarray, "size size"] | None,
     samples: int,
     sampling: SamplingConfig | None,
     seed: int,
 ) -> UInt8[np.ndarray, "image sample height width 3"]:
     """Return completions of the images, and write them all as one picture."""
-    rows = pretrained.tokenizer.half_rows if rows is None else rows
     completions = complete_images(
-        pretrained, pixels, rows=rows, samples=samples, sampling=sampling, seed=seed,
+        pretrained, pixels, rows=rows, region=region, samples=samples, sampling=sampling, seed=seed,
         title="complete",
     )  # fmt: skip
-    cells = completion_rows(pretrained, pixels, completions, rows=rows)
+    cells = completion_rows(pretrained, pixels, completions, rows=rows, region=region)
     write_sheet(out, cells, Legend.of_completions(names, samples), shown=_SHOWN_SIZE)
     return completions
 
@@ -175,7 +208,7 @@ def sample_file(
 
     Raises:
         CheckpointError: No model at `path`.
-        ConfigError: The network is not autoregressive, or `out` is no `.png` or may not be written.
+        ConfigError: `out` is no `.png` or may not be written, or no such network draws so.
     """
     path, out = Path(path), Path(out)
     require_ending(out, ".png", "samples are")

@@ -23,8 +23,10 @@ from igpt.evaluation.features import extract_features
 from igpt.evaluation.likelihood import evaluate
 from igpt.evaluation.logistic import total_variance
 from igpt.model.compiler import require_compiler
+from igpt.model.config import ObjectiveName, SamplingConfig
 from igpt.model.pretrained import Pretrained
-from igpt.objectives.autoregressive import autoregressive
+from igpt.objectives.autoregressive import Objective, autoregressive
+from igpt.objectives.diffusion import diffusion
 from igpt.objectives.masked import masked
 from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
@@ -46,7 +48,8 @@ from igpt.training.fit import fit
 from igpt.training.precision import settled
 
 _PICTURED = 4  # images completed at each validation ...
-_PICTURED_SAMPLES = 3  # ... and how often each
+_PICTURED_SAMPLES = 3  # ... and how often each ...
+_PICTURED_PASSES = 16  # ... in so many passes of a diffusion network
 _ONLINE_PENALTY = 1e-6  # of the online probe, as a part of the features' total variance
 
 
@@ -159,7 +162,7 @@ def check(
             store.split(name).require_labels()
     if recipe.training.compile:
         require_compiler(device, "training.compile=true")
-    require_fits(recipe.model, recipe.training, hardware_of(device))
+    require_fits(recipe.model, recipe.training, hardware_of(device), objective=recipe.objective)
 
 
 def go_on(
@@ -176,6 +179,7 @@ def go_on(
         recipe.model,
         run.palette,
         mask_probability=recipe.mask_probability,
+        objective=recipe.objective,
         preparation=store.preparation,
     )
     pretrained.model.to(device)
@@ -188,11 +192,6 @@ def go_on(
         rank=processes.rank(),
         ranks=processes.count(),
     )
-    objective = (
-        autoregressive
-        if recipe.model.causal
-        else functools.partial(masked, probability=recipe.mask_probability)
-    )
     held_out = _held_out(store)
     picture = run.path / "palette.png"
     if processes.first() and not picture.exists():
@@ -201,20 +200,21 @@ def go_on(
     def validate(updates: int) -> dict[str, float]:
         if settings.split == FOLDED:  # nothing is held out
             return {}
-        found = evaluate(pretrained, held_out, images=training.validation_images)
+        draws = 1 if recipe.learned_by == "diffusion" else None
+        found = evaluate(pretrained, held_out, images=training.validation_images, draws=draws)
         measured = {"validation_nats_per_pixel": found.nats_per_pixel}
         if recipe.online_probe_images:
             measured |= _online_probe(pretrained, store, recipe)
-        if recipe.model.causal and processes.first():
+        if recipe.learned_by != "masked" and processes.first():
             _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
         return measured
 
-    with memory_watched(recipe.model, training, device):
+    with memory_watched(recipe.model, training, device, objective=recipe.objective):
         memory = fit(
             run.path,
             pretrained,
             training=training.for_records(len(batches.records)),
-            objective=objective,
+            objective=_objective(recipe),
             batch_at=batches.at,
             validate=validate,
             fingerprint=run.fingerprint,
@@ -228,6 +228,15 @@ def go_on(
         + ("" if memory.finished else f"; go on with {run.resuming}")
     )
     return run
+
+
+def _objective(recipe: Recipe) -> Objective:
+    objectives: dict[ObjectiveName, Objective] = {
+        "autoregressive": autoregressive,
+        "masked": functools.partial(masked, probability=recipe.mask_probability),
+        "diffusion": diffusion,
+    }
+    return objectives[recipe.learned_by]
 
 
 def _online_probe(pretrained: Pretrained, store: RecordStore, recipe: Recipe) -> dict[str, float]:
@@ -252,11 +261,16 @@ def _draw_samples(
     run: RunFolder, pretrained: Pretrained, records: Records, updates: int, *, seed: int
 ) -> None:
     """Complete a few held-out images, as a picture of how far the network has come."""
-    size, rows = pretrained.tokenizer.image_size, pretrained.tokenizer.half_rows
+    size = pretrained.tokenizer.image_size
     shown = records.varied(_PICTURED)
     images = images_at_size(records.chosen(shown), size)
-    drawn = complete_images(pretrained, images, rows=rows, samples=_PICTURED_SAMPLES, seed=seed)
-    cells = completion_rows(pretrained, images, drawn, rows=rows)
+    sampling = SamplingConfig(
+        passes=_PICTURED_PASSES if pretrained.learned_by == "diffusion" else None
+    )
+    drawn = complete_images(
+        pretrained, images, samples=_PICTURED_SAMPLES, sampling=sampling, seed=seed
+    )
+    cells = completion_rows(pretrained, images, drawn)
     legend = Legend.of_completions(records.titles(shown), _PICTURED_SAMPLES)
     run.require_in_place()
     write_sheet(run.path / "samples" / f"step-{updates:06d}.png", cells, legend, shown=96)

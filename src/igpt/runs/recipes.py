@@ -13,7 +13,13 @@ from typing import Any, Literal, TypeVar
 from igpt.data.augment import Augmentation
 from igpt.errors import ConfigError, nearest_name
 from igpt.files import parse_json
-from igpt.model.config import MASK_PROBABILITY, SIZES, ModelConfig
+from igpt.model.config import (
+    MASK_PROBABILITY,
+    SIZES,
+    AskedObjective,
+    ModelConfig,
+    ObjectiveName,
+)
 from igpt.training.config import TrainingConfig
 from igpt.values import from_dict, require_choices, to_dict
 
@@ -78,8 +84,12 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augmentation: Augmentation = "none"
+    objective: AskedObjective = "auto"
+    """autoregressive, or, with model.causal=false, masked (BERT) or diffusion; auto: autoregressive
+    or masked, as the network is."""
     mask_probability: float = MASK_PROBABILITY
-    """For a network that is not causal: how many of the pixels are hidden."""
+    """For the masked objective: how many of the pixels are hidden. Fine-tuning hides as many from
+    every network that is not causal."""
     online_probe_images: int = 0
     """With labels: at each validation, fit a ridge probe to every layer's features of so many
     training images and score it on the validation images; 0 for none."""
@@ -99,6 +109,12 @@ class Recipe:
             raise ConfigError(
                 f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
             )
+        self.model.objective(self.objective)
+
+    @property
+    def learned_by(self) -> ObjectiveName:
+        """The objective by its name."""
+        return self.model.objective(self.objective)
 
     @property
     def baseline(self) -> FinetuneConfig:
