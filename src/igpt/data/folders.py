@@ -210,7 +210,13 @@ def _open_split(
     def image(index: int) -> SourceImage:
         return SourceImage(files[index].name, files[index].read())
 
-    return SourceSplit(images=len(files), image=image, labels=labels, class_names=class_names)
+    return SourceSplit(
+        images=len(files),
+        image=image,
+        labels=labels,
+        class_names=class_names,
+        names=[file.name for file in files],
+    )
 
 
 def _listed_labels(

@@ -21,7 +21,7 @@ of it (Chen et al. 2020, section 3.1).
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class SourceSplit:
     """Gives the image of a number; raises DataError if there is none."""
     labels: Int64[np.ndarray, " image"] | None = None
     class_names: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
+    """What the images are called, where that is known before they are read."""
     copies: int = 1
     """How many records are made of an image; they go to the same split."""
     files: bool = True

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from igpt.data.shards import JoinedArray
 from igpt.data.store import Records
 from igpt.evaluation.features import extract_features
 from igpt.files import read_json, write_json
@@ -102,6 +103,14 @@ def _note_of(pretrained: Pretrained, splits: Sequence[Records], layers: Sequence
     return _Note(
         weights=digest.hexdigest(),
         palette=pretrained.tokenizer.palette.fingerprint,
-        images=tuple(zlib.crc32(np.ascontiguousarray(split.images).data) for split in splits),
+        images=tuple(_checksum(split.images) for split in splits),
         layers=tuple(layers),
     )
+
+
+def _checksum(images: np.ndarray | JoinedArray) -> int:
+    """Return the CRC-32 of pixels, some at a time, however many shards they lie in."""
+    checksum = 0
+    for first in range(0, len(images), _PART):
+        checksum = zlib.crc32(np.ascontiguousarray(images[first : first + _PART]).data, checksum)
+    return checksum
