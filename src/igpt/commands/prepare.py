@@ -74,6 +74,7 @@ def recipes(name: str | None = None, /) -> None:
 def data_prepare(
     source: str, /, *, out: Path, config: Annotated[StoreConfig, Parameter(name="*")],
     palette: Path | None = None, shard_images: Count | None = None, workers: Count | None = None,
+    ray: str | None = None,
 ) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.
 
@@ -99,12 +100,15 @@ def data_prepare(
             preparation that was stopped goes on after the last whole one, by the same line. By
             default as many as fill 2 GiB, or a 256th of the split.
         workers: How many images are read at the same time; one for each core by default.
+        ray: Address of a Ray cluster that reads them, or local to start one here, of --workers
+            processes. Every node has to reach SOURCE; the store is the same.
     """
     from igpt.data.prepare import prepare_store
 
     store = prepare_store(
-        source, out, config, palette=palette, shard_images=shard_images, workers=workers
-    )
+        source, out, config, palette=palette, shard_images=shard_images, workers=workers,
+        ray=ray,
+    )  # fmt: skip
     print(store.summary())
 
 

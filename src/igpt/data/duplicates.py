@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from igpt.data.engines import Engine
 from igpt.data.sources import SourceImage, SourceSplit
-from igpt.errors import DataError
+from igpt.pixels.opening import SkippedImage
 
 KEPT_BEFORE = ("test", "validation", "train")
 """Of copies in several splits, that in the first of these stays: what is measured on is whole, and
@@ -82,7 +82,7 @@ class _Digests:
     def _of(self, image: Callable[[int], SourceImage], number: int) -> bytes | None:
         try:
             return _digest(image(number).content, whole=self.whole)
-        except (DataError, OSError):
+        except (SkippedImage, OSError):
             return None  # it is broken, and the same as no other
 
 

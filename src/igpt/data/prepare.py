@@ -18,8 +18,8 @@ it is called again (`igpt.data.begun`).
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from igpt.data.engines import Engine, Threads
 from igpt.data.holdouts import with_fractions
 from igpt.data.labels import renamed
 from igpt.data.planned import Plan, PlannedSplit, plan_splits
-from igpt.data.reading import RecordsOfImages
+from igpt.data.reading import RecordsOfImages, versions
 from igpt.data.sources import Source, open_source
 from igpt.data.store import RecordStore
 from igpt.data.writing import WrittenPiece, write_piece
@@ -63,6 +63,7 @@ def prepare_store(
     palette: AnyPath | None = None,
     shard_images: int | None = None,
     workers: int | None = None,
+    ray: str | None = None,
 ) -> RecordStore:
     """Read every image at `location` and return the store of them, now in the folder `out`.
 
@@ -75,9 +76,11 @@ def prepare_store(
         shard_images: Images of a shard; a split of no more is in one piece. By default as many as
             fill `SHARD_BYTES`, or more, so that there are no more than `MOST_SHARDS`.
         workers: Threads that read images, one for each core by default.
+        ray: Address of a Ray cluster whose processes read images in their stead, "local" for one
+            that is started here and has `workers` of them.
 
     Raises:
-        ConfigError: A setting that cannot work for these images.
+        ConfigError: A setting that cannot work for these images, or no Ray.
         CheckpointError: Another process is at work on the same store.
         DataError: The source cannot be used, none of its training images can, `out` cannot be
             written, or holds the beginnings of another store.
@@ -91,7 +94,11 @@ def prepare_store(
     if not begun.exists:
         require_writable(out, exclusive=True)
     colors = None if palette is None else Palette.load(palette)
-    source = open_source(location, config, image_size=config.image_size, palette=colors)
+    # Processes of a cluster work in folders of their own.
+    reached = str(Path(location).absolute()) if ray and Path(location).exists() else location
+    source = open_source(
+        reached, config, image_size=config.image_size, palette=colors, shared=ray is not None
+    )
     config = with_fractions(config, source)
     if config.crops and not all(split.files for split in source.splits.values()):
         raise ConfigError(
@@ -105,19 +112,31 @@ def prepare_store(
         config=config,
         palette=None if colors is None else colors.fingerprint,
         shard_images=shard_images,
-        engine=Threads(workers),
     )
-    if begun.exists:
-        begun.require_same(preparation.request())
-        preparation.finish(out, begun)
-    else:
-        plan = plan_splits(source, config, preparation.engine)
-        if any(len(preparation.parts(name, split)) > 1 for name, split in plan.splits.items()):
-            begun.begin(preparation.request(), plan)
-            preparation.finish(out, begun)
+    with _engine(workers, ray) as engine:
+        if begun.exists:
+            begun.require_same(preparation.request())
+            preparation.finish(out, begun, engine)
         else:
-            preparation.write_whole(out, plan)
+            plan = plan_splits(source, config, engine)
+            if any(len(preparation.parts(name, split)) > 1 for name, split in plan.splits.items()):
+                begun.begin(preparation.request(), plan)
+                preparation.finish(out, begun, engine)
+            else:
+                preparation.write_whole(out, plan, engine)
     return RecordStore.open(out)
+
+
+@contextmanager
+def _engine(workers: int | None, ray: str | None) -> Iterator[Engine]:
+    """Give who reads the images."""
+    if ray is None:
+        yield Threads(workers)
+        return
+    from igpt.data.on_ray import cluster
+
+    with cluster(ray, workers=workers) as engine:
+        yield engine
 
 
 Written = dict[str, list[WrittenPiece]]
@@ -135,7 +154,6 @@ class _Preparation:
     palette: str | None
     """Its fingerprint."""
     shard_images: int | None
-    engine: Engine
 
     def request(self) -> dict[str, Any]:
         """Return what has to be the same for a preparation to go on, as JSON has it."""
@@ -155,7 +173,7 @@ class _Preparation:
                 "palette": self.palette,
                 "shard_images": self.shard_images,
                 "images": splits,
-                "versions": _versions(),
+                "versions": versions(),
             }
         )
 
@@ -174,32 +192,32 @@ class _Preparation:
         of_source = self.source.splits[planned.origin].copies
         return self.config.crops if self._is_cropped(name) else of_source
 
-    def write_whole(self, out: Path, plan: Plan) -> None:
+    def write_whole(self, out: Path, plan: Plan, engine: Engine) -> None:
         """Write a store whose splits are in one piece each."""
         with written_aside(out, exclusive=True) as aside:
-            written = self._in_one_piece(aside, plan)
+            written = self._in_one_piece(aside, plan, engine)
             held_out = self.config.test_fraction or self.config.validation_fraction
             config, notes = self.config, plan.notes
             if not any(piece.read for piece in written.get("train", ())) and held_out:
                 # Of a few images, those held out may be the only ones that can be read.
                 shutil.rmtree(aside)
                 config = dataclasses.replace(config, test_fraction=0.0, validation_fraction=0.0)
-                plan = plan_splits(self.source, config, self.engine)
-                written = self._in_one_piece(aside, plan)
+                plan = plan_splits(self.source, config, engine)
+                written = self._in_one_piece(aside, plan, engine)
                 notes = (*plan.notes, "nothing is held out, since no other image could be read")
             plan = dataclasses.replace(plan, notes=notes)
             write_json(aside / STORE, described(self._description(aside, plan, written, config)))
 
-    def _in_one_piece(self, folder: Path, plan: Plan) -> Written:
+    def _in_one_piece(self, folder: Path, plan: Plan, engine: Engine) -> Written:
         written: Written = {}
         for name, planned in plan.splits.items():
             with self._progress(name, len(planned.images)) as bar:
                 written[name] = [
-                    self._write(folder / name, name, planned, planned.images, bar.update)
+                    self._write(folder / name, name, planned, planned.images, engine, bar.update)
                 ]
         return written
 
-    def finish(self, out: Path, begun: Begun) -> None:
+    def finish(self, out: Path, begun: Begun, engine: Engine) -> None:
         """Write what is still missing of a store whose splits are in several pieces.
 
         Raises:
@@ -210,7 +228,7 @@ class _Preparation:
             if not begun.is_done:
                 plan = begun.plan()
                 written = {
-                    name: self._write_shards(out / name, name, planned, begun)
+                    name: self._write_shards(out / name, name, planned, begun, engine)
                     for name, planned in plan.splits.items()
                 }
                 description = self._description(out, plan, written, self.config)
@@ -218,7 +236,7 @@ class _Preparation:
         begun.remove()
 
     def _write_shards(
-        self, folder: Path, name: str, planned: PlannedSplit, begun: Begun
+        self, folder: Path, name: str, planned: PlannedSplit, begun: Begun, engine: Engine
     ) -> list[WrittenPiece]:
         parts = self.parts(name, planned)
         there = {number: begun.piece(name, number) for number in range(len(parts))}
@@ -229,7 +247,7 @@ class _Preparation:
                 if piece is None:
                     place = folder if len(parts) == 1 else folder / shard_name(number)
                     with written_aside(place) as aside:
-                        piece = self._write(aside, name, planned, part, bar.update)
+                        piece = self._write(aside, name, planned, part, engine, bar.update)
                     begun.keep(name, number, piece)
                 else:
                     bar.update(len(part))
@@ -242,17 +260,18 @@ class _Preparation:
         name: str,
         planned: PlannedSplit,
         images: Int64[np.ndarray, " image"],
+        engine: Engine,
         done: Callable[[], object],
     ) -> WrittenPiece:
         """Write the records of some images of a split to a folder."""
         split = self.source.splits[planned.origin]
         work = RecordsOfImages(
-            config=self.config, cropped=self._is_cropped(name), budget=self.engine.budget
+            config=self.config, cropped=self._is_cropped(name), budget=engine.budget
         )
         return write_piece(
             folder,
             images,
-            self.engine.map(work, split, images),
+            engine.map(work, split, images),
             split.labels,
             side=self.config.image_size,
             copies=self.copies(name, planned),
@@ -309,7 +328,7 @@ class _Preparation:
                 notes=(*self.source.notes, *plan.notes, *([note] if note else [])),
                 classes=count_classes(class_names, labels),
             ),
-            made_with=_versions(),
+            made_with=versions(),
         )
 
     def _is_cropped(self, name: str) -> bool:
@@ -326,11 +345,6 @@ def _stored(shards: list[StoredShard], *, labelled: bool) -> StoredSplit:
         return StoredSplit(records=records, labelled=labelled, shards=tuple(shards))
     (only,) = shards
     return StoredSplit(records=records, labelled=labelled, sha256=only.sha256, crc32c=only.crc32c)
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what shapes the pixels."""
-    return {name: version(name) for name in ("igpt", "numpy", "pillow")}
 
 
 def _hash(content: bytes) -> str:

@@ -6,6 +6,7 @@ read in any order. All that decode at the same time share one budget of memory.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ class ReadImage:
     """The reason why it was, and what is to be said of it."""
     highest_level: int | None = None
     """Of a file of 16 bits or more."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what shapes the pixels."""
+    return {name: version(name) for name in ("igpt", "numpy", "pillow")}
 
 
 @dataclass(frozen=True, kw_only=True)
