@@ -16,6 +16,8 @@ import importlib
 import logging
 import os
 import pickle
+import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +35,7 @@ LOCAL = "local"
 
 _CHUNK = 128  # images that are sent out together: a third of a second, where a task costs some ms
 _AT_ONCE = 2**20  # images from whose names tasks are made at a time, of some 160 bytes each
+_PATIENCE = 20  # seconds for a cluster to answer
 
 _Task = tuple[Work, Callable[[int], SourceImage], list[int]]
 
@@ -57,6 +60,8 @@ def cluster(address: str, *, workers: int | None = None) -> Iterator["RayCluster
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     of_local = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     try:
+        if server := re.fullmatch(r"([\w.-]+):(\d+)", address):  # Ray would wait for it for minutes
+            socket.create_connection((server[1], int(server[2])), timeout=_PATIENCE).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **of_local)
     except Exception as error:  # Ray's own and those of its network, of many kinds
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
@@ -165,10 +170,10 @@ def _failures_told() -> Iterator[None]:
     try:
         yield
     except _ray().exceptions.RayError as error:
-        last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise DataError(
-            f"the Ray cluster failed ({last[-1].strip()}); give the same command again, which keeps "
-            "the shards that are there"
+            f"the Ray cluster failed ({(lines or [type(error).__name__])[-1]}); give the same "
+            "command again, which keeps the shards that are there"
         ) from error
 
 
