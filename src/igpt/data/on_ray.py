@@ -20,6 +20,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,43 @@ def _chunks(
 def _done_in_order(tasks: Sequence[_Task]) -> Iterator[list[Any]]:
     """Yield what each task comes to, in order, with a bounded number of them under way."""
     rows = [{"task": pickle.dumps(task), "versions": versions()} for task in tasks]
+    for row in rows_in_order(rows, _done):
+        outcomes = pickle.loads(row["outcomes"])
+        if isinstance(outcomes, IgptError):
+            raise outcomes
+        yield outcomes
+
+
+def rows_in_order(rows: Sequence[dict[str, Any]], function: Any, **options: Any) -> Iterator[Any]:
+    """Yield what Ray Data makes of each row, in order, with a bounded number under way.
+
+    Args:
+        rows: Names of columns and their values.
+        function: Given a row, returns one; or a class whose instances do, one a process.
+        options: Those of `ray.data.Dataset.map`.
+
+    Raises:
+        DataError: The cluster failed.
+    """
     if not rows:
         return
-    dataset = _ray_data().from_items(rows, override_num_blocks=len(rows))
+    dataset = importlib.import_module("ray.data").from_items(
+        list(rows), override_num_blocks=len(rows)
+    )
     dataset.context.enable_progress_bars = False
     dataset.context.execution_options.preserve_order = True
     with _quiet(), _failures_told():
-        for row in dataset.map(_done).iter_rows():
-            outcomes = pickle.loads(row["outcomes"])
-            if isinstance(outcomes, IgptError):
-                raise outcomes
-            yield outcomes
+        yield from dataset.map(function, **options).iter_rows()
+
+
+def shared(value: Any) -> Callable[[], Any]:
+    """Return what gives a value in every process of the cluster, which is sent to a node once."""
+    return partial(_ray().get, _ray().put(value))
+
+
+def resources(kind: str) -> float:
+    """Return how much of "CPU" or "GPU" the cluster has."""
+    return _ray().cluster_resources().get(kind, 0.0)
 
 
 def _done(row: Mapping[str, Any]) -> dict[str, bytes]:
@@ -158,10 +185,6 @@ def _ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigError("--ray needs an extra; pip install 'igpt[ray]'") from error
-
-
-def _ray_data() -> Any:
-    return importlib.import_module("ray.data")
 
 
 @contextmanager

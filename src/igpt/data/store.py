@@ -217,19 +217,23 @@ class RecordStore(StoreDescription):
             text += f"; {counted(self.config.crops, 'crop')} of each training image"
         return f"{text}\n{self.account.text()}"
 
-    def split(self, name: str) -> Records:
+    def split(self, name: str, *, checked: bool = True) -> Records:
         """Return the records of "train", "validation", "test" or "train+validation".
 
         The last are the held-out records, folded back in after the others, as the squares they are;
         a copy in memory, unless one of the two is in several shards. The first time, all pixels of
         the split are read once, to check them.
 
+        Args:
+            name: Of the split.
+            checked: Whether they are to be; another process may have seen to it.
+
         Raises:
             DataError: The store has no such split, or its pixels are not those that were prepared.
         """
         names = name.split("+") if name == FOLDED else [name]
         parts = [self._load(part) for part in names]
-        for part in names:
+        for part in names if checked else ():
             self._check_pixels(part)
         if len(parts) == 1:
             return parts[0]
