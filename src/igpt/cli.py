@@ -32,7 +32,7 @@ from cyclopts import (
 from igpt.commands import check, draw, measure, photos, plan, prepare, publish, train
 from igpt.commands.options import look_at
 from igpt.errors import ConfigError, IgptError, printable
-from igpt.places import kind_of, resuming
+from igpt.places import PREPARING, kind_of, resuming
 from igpt.training.signals import Interrupted
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
@@ -104,6 +104,8 @@ def _to_go_on(arguments: Sequence[str]) -> str:
         return shlex.join(["igpt", *arguments])
     outs = [value for option, value in itertools.pairwise(arguments) if option == "--out"]
     outs += [argument[6:] for argument in arguments if argument.startswith("--out=")]
+    if name == "data" and any((Path(out) / PREPARING).is_dir() for out in outs):
+        return shlex.join(["igpt", *arguments])
     runs = [path for path in map(Path, outs) if kind_of(path) == "run"]
     return resuming(runs[-1]) if name in ("pretrain", "finetune") and runs else ""
 
@@ -189,6 +191,7 @@ def app() -> App:
     )
     data = App(name="data", help="Turn images into a record store.")
     data.command(prepare.data_prepare, name="prepare")
+    data.command(prepare.data_verify, name="verify")
     data.command(prepare.data_show, name="show")
     palette = App(name="palette", help="Find the few hundred colors that stand in for all.")
     palette.command(prepare.palette_fit, name="fit")

@@ -22,6 +22,9 @@ Kind = Literal["run", "search", "store", "model", "palette"]
 RECIPE, SEARCH, STORE = "recipe.json", "search.json", "store.json"
 """The file that each kind of folder has."""
 
+PREPARING = ".preparing"
+"""The folder in that of a store of many shards that is being made."""
+
 _NOTHING = {locks.LOCK, "lost+found"}
 """What may be in an empty folder: the lock of a search, and what some file systems put there."""
 
@@ -149,6 +152,10 @@ def require_store(path: Path) -> None:
         DataError: There is none.
     """
     if not (path / STORE).is_file():
+        if (path / PREPARING).is_dir():
+            raise DataError(
+                f"{path} is a store that is not finished; give the command that began it once more"
+            )
         missing = f"holds no {STORE}" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {missing}; make a record store there first, with `igpt data`")
 

@@ -352,7 +352,7 @@ def _smaller_side(split: SourceSplit) -> int:
 def described(store: RecordStore) -> Images:
     """Return what choices are made by."""
     train = store.split("train")
-    pixels = train.sample(_SAMPLED).images
+    pixels = np.asarray(train.sample(_SAMPLED).images)
     grey = bool((np.ptp(pixels.astype(np.int16), axis=-1) <= _COLORED).mean() > 0.99)
     labels = train.labels if _labelled(store) else None
     counts = [] if labels is None else np.bincount(labels, minlength=len(store.class_names or ()))

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from igpt.data.holdouts import hold_out, same_files
-from igpt.data.sources import SourceImage, SourceSplit
+from igpt.data.holdouts import hold_out
 
 
 @pytest.mark.parametrize(
@@ -46,21 +45,3 @@ def test_images_of_one_group_stay_together(seed):
     kept, held = hold_out(groups, groups % 4, 0.2, seed)
     assert not set(groups[kept]) & set(groups[held])
     assert 10 <= len(held) <= 20
-
-
-def split_of(files) -> SourceSplit:
-    return SourceSplit(images=len(files), image=lambda i: SourceImage(f"{i}", files[i]))
-
-
-def test_copies_of_a_file_are_known_wherever_they_lie(tmp_path):
-    generator = np.random.default_rng(0)
-    first, second = (generator.bytes(100_000) for _ in range(2))
-    other_end = first[:-1] + bytes([first[-1] ^ 1])  # the same length and middle
-    (tmp_path / "copy").write_bytes(first)
-    files = [first, second, tmp_path / "copy", other_end, tmp_path / "gone", second, b"", b""]
-    alike = same_files(split_of(files), np.arange(8))
-    assert alike.tolist() == [0, 1, 0, 3, 4, 1, 6, 6]
-
-
-def test_files_are_numbered_among_those_asked_for():
-    assert same_files(split_of([b"a", b"b", b"b", b"a"]), np.array([1, 2, 3])).tolist() == [0, 0, 2]

@@ -319,7 +319,9 @@ def test_broken_files_are_refused_if_strict(broken_folders, tmp_path):
 def test_a_source_of_broken_files_alone_is_refused(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.png").write_text("not an image")
-    with pytest.raises(DataError, match=r"no training image .* could be read; the first: .*a\.png"):
+    with pytest.raises(
+        DataError, match=r"no training image .* could be read; one of them: .*a\.png"
+    ):
         prepare(tmp_path / "source", tmp_path / "store")
 
 

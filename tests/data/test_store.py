@@ -154,7 +154,7 @@ def change(store, **values):
 def test_a_store_of_another_format_is_refused(store, version):
     change(store, format=version)
     with pytest.raises(
-        DataError, match=rf"format {version}, and this igpt reads format 4; prepare it again"
+        DataError, match=rf"format {version}, and this igpt reads format 5; prepare it again"
     ):
         RecordStore.open(store.path)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from filelock import FileLock
 
 from igpt.claims.scale import OTHER_CLASSES, Colors, Scale
@@ -51,7 +52,8 @@ class SeedImages:
     @property
     def colorful(self) -> bool:
         """Whether the images have colors."""
-        images = RecordStore.open(self.store(0)).split("train").sample(100).images
+        train = RecordStore.open(self.store(0)).split("train")
+        images = np.asarray(train.sample(100).images)
         return bool((images != images[..., :1]).any())
 
     def store(self, seed: int) -> Path:

@@ -82,7 +82,7 @@ def similar(
 def features(
     run: Run, /, *images: Path, data: Data | None = None, out: Path,
     overwrite: Overwrite = False, layers: Layers = (), device: Device = "auto",
-    as_json: Json = False,
+    ray: str | None = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write pooled features of IMAGES, or of every split of a store, for use elsewhere.
 
@@ -96,12 +96,15 @@ def features(
     Args:
         images: Image files, and folders, zip or tar files of them.
         out: An .npz or .parquet file, or a new folder, whose name has no ending.
+        ray: With --data: address of a Ray cluster that extracts them, or local to start one here.
+            Every node has to reach the store.
     """
     from igpt.runs.features import write_features
 
     result = write_features(
-        run, images, data=data, layers=layers or None, out=out, overwrite=overwrite, device=device
-    )
+        run, images, data=data, layers=layers or None, out=out, overwrite=overwrite, device=device,
+        ray=ray,
+    )  # fmt: skip
     counts = ", ".join(f"{count} {name}" for name, count in result.images.items())
     lines = [f"skipped: {file.reason}" for file in result.skipped]
     lines.append(

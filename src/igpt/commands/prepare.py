@@ -73,7 +73,8 @@ def recipes(name: str | None = None, /) -> None:
 
 def data_prepare(
     source: str, /, *, out: Path, config: Annotated[StoreConfig, Parameter(name="*")],
-    palette: Path | None = None,
+    palette: Path | None = None, shard_images: Count | None = None, workers: Count | None = None,
+    ray: str | None = None,
 ) -> None:  # fmt: skip
     """Read SOURCE once and store its images at one size.
 
@@ -95,10 +96,38 @@ def data_prepare(
         source: Where the images are.
         out: Folder of the new store.
         palette: For token arrays: the palette they stand for.
+        shard_images: Images of a shard. A split of more becomes several, each a folder, and a
+            preparation that was stopped goes on after the last whole one, by the same line. By
+            default as many as fill 2 GiB, or a 256th of the split.
+        workers: How many images are read at the same time; one for each core by default.
+        ray: Address of a Ray cluster that reads them, or local to start one here, of --workers
+            processes. Every node has to reach SOURCE; the store is the same.
     """
     from igpt.data.prepare import prepare_store
 
-    print(prepare_store(source, out, config, palette=palette).summary())
+    store = prepare_store(
+        source, out, config, palette=palette, shard_images=shard_images, workers=workers,
+        ray=ray,
+    )  # fmt: skip
+    print(store.summary())
+
+
+def data_verify(store: Stored, /, *, as_json: Json = False) -> None:
+    """Read every file of STORE and hold it against its checksum in store.json, the manifest.
+
+        igpt data verify data/photos
+
+    Exit code 0: all are those that were prepared; 2: one is not, and a line names it. For a line
+    each, see igpt verify.
+
+    Args:
+        store: Record store to read.
+    """
+    from igpt.runs.verify import verify
+
+    verified = verify(store)
+    verified.require_whole()
+    show(verified, as_json=as_json, text=verified.count())
 
 
 def data_show(store: Stored, /, *, out: Path, overwrite: Overwrite = False, seed: Seed = 0) -> None:

@@ -40,6 +40,8 @@ class Account:
     """How many other files and folders there were, by ending or kind."""
     left_out: int
     """Images that `limit` did not draw."""
+    duplicates: int = 0
+    """Images that were dropped, since they are the same as others."""
     notes: tuple[str, ...]
     """What was decided that somebody might have expected otherwise."""
     classes: dict[str, dict[str, int]]
@@ -53,6 +55,8 @@ class Account:
     def text(self) -> str:
         """Return the account as lines for a person, without a line end at the end."""
         lines = [f"read {counted(self.read, 'image')}, skipped {self.images_skipped:,}"]
+        if self.duplicates:
+            lines[0] += f", dropped {counted(self.duplicates, 'duplicate')}"
         if self.left_out:
             lines[0] += f", left out {self.left_out:,} by the limit"
         for skipped in self.skipped:
@@ -99,6 +103,20 @@ def skipped_by_reason(skipped: Iterable[tuple[str, str]]) -> tuple[Skipped, ...]
         Skipped(reason=reason, images=len(of_kind), examples=tuple(of_kind[:_EXAMPLES]))
         for reason, of_kind in sorted(messages.items(), key=lambda item: -len(item[1]))
     )
+
+
+def all_skipped(parts: Iterable[tuple[Skipped, ...]]) -> tuple[Skipped, ...]:
+    """Return what `skipped_by_reason` would of all the images of some parts, in their order."""
+    of_reason: dict[str, Skipped] = {}
+    for skipped in (skipped for part in parts for skipped in part):
+        known = of_reason.get(skipped.reason)
+        examples = skipped.examples if known is None else known.examples + skipped.examples
+        of_reason[skipped.reason] = Skipped(
+            reason=skipped.reason,
+            images=skipped.images + (0 if known is None else known.images),
+            examples=examples[:_EXAMPLES],
+        )
+    return tuple(sorted(of_reason.values(), key=lambda skipped: -skipped.images))
 
 
 def count_classes(

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from igpt.data.remote import Remote, remote_files
 from igpt.data.sources import split_meaning
 from igpt.errors import DataError
 from igpt.pixels.opening import SkippedImage, readable_endings
@@ -39,7 +40,7 @@ _DROPPINGS = {
 _DEFLATED = zipfile.ZIP_DEFLATED
 _image_endings = cache(readable_endings)  # asked for once a file
 
-Content = Path | Callable[[], bytes]
+Content = Path | Remote | Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class File:
         Raises:
             DataError: It cannot be read from its archive.
         """
+        if isinstance(self.content, Remote):
+            return self.content.read_bytes()
         return self.content if isinstance(self.content, Path) else self.content()
 
     @property
@@ -95,8 +98,10 @@ class Collection:
     """Lists of file names with labels."""
     keyed: dict[str, File] = field(default_factory=dict)
     """WebDataset's labels: files by the path that they have in common with their image."""
-    others: dict[str, list[Path]] = field(default_factory=lambda: {".parquet": [], ".tar": []})
-    """Files on the disk that are collections themselves, by ending."""
+    others: dict[str, list[Path | Remote]] = field(
+        default_factory=lambda: {".parquet": [], ".tar": []}
+    )
+    """Files that are collections themselves, by ending."""
 
     def add(self, parts: Sequence[str], file: File, *, keyed: bool = False) -> None:
         """Sort in a file that lies in the folders `parts` of the tree."""
@@ -114,7 +119,7 @@ class Collection:
                 part = unicodedata.normalize("NFC", part)
                 folder = folder.folders.setdefault(part, Folder(part))
             folder.files.append(file)
-        elif ending in self.others and isinstance(file.content, Path):
+        elif ending in self.others and isinstance(file.content, Path | Remote):
             self.others[ending].append(file.content)
         else:
             self.ignored[ending or "without an ending"] += 1
@@ -207,21 +212,41 @@ def zip_files(path: Path) -> Collection:
     return collection
 
 
-def tar_files(paths: Sequence[Path], root: Path | None = None) -> Collection:
+def url_files(url: str) -> Collection:
+    """Return the files of a folder behind a URL, each read when asked for.
+
+    Raises:
+        DataError: There is nothing there, or it cannot be reached.
+    """
+    collection = Collection(url)
+    for remote in remote_files(url):
+        *parts, _ = remote.name.split("/")
+        if dropping := next((kind for part in parts if (kind := passed_over(part))), None):
+            collection.ignored[f"{dropping}/"] += 1
+        else:
+            collection.add(parts, File(remote.name, remote))
+    return collection
+
+
+def tar_files(paths: Sequence[Path | Remote], root: Path | str | None = None) -> Collection:
     """Return the files of tar files, WebDataset shards or others, each read when asked for.
 
     Args:
         paths: The tar files. If they are named for splits, such as train-000.tar, those are folders
             of the tree.
-        root: The folder in which they lie, if there are several.
+        root: The folder or the URL in which they lie, if there are several.
 
     Raises:
         DataError: One is no whole tar file, or is compressed.
     """
-    collection = Collection(str(root or paths[0]))
+    first = paths[0].url if isinstance(paths[0], Remote) else paths[0]
+    collection = Collection(str(root or first))
     meanings = [split_meaning(path.stem) for path in paths]
     for path, meaning in zip(paths, meanings, strict=True):
-        shard = path.relative_to(root).with_suffix("").as_posix() if root else ""
+        shard = ""
+        if root:
+            inner = path.name if isinstance(path, Remote) else path.relative_to(root)
+            shard = PurePosixPath(inner).with_suffix("").as_posix()
         above = Path(shard).parent.parts
         if meaning or any(meanings):
             above = (*above, meaning[0] if meaning else path.stem)
@@ -258,16 +283,24 @@ def _read_zip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
         return content
 
 
-def _read_tar(path: Path, offset: int, size: int, name: str) -> bytes:
+def _read_tar(path: Path | Remote, offset: int, size: int, name: str) -> bytes:
+    size = min(size, LARGEST_MEMBER + 1)
+    if isinstance(path, Remote):
+        return _bounded(path.read_bytes(offset, offset + size), name)
     with _refusals(name, "make the archive again", SkippedImage), path.open("rb") as file:
         file.seek(offset)
-        return _bounded(file.read(min(size, LARGEST_MEMBER + 1)), name)
+        return _bounded(file.read(size), name)
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
+def _tar_members(path: Path | Remote) -> Iterator[tuple[str, int, int]]:
     """Yield the name of each regular file in a tar file, and where and how long it is."""
     advice = "download it again; a compressed one has to be unpacked first"
-    with _refusals(str(path), advice), tarfile.open(path, "r:") as archive:
+    shown = path.url if isinstance(path, Remote) else str(path)
+    with (
+        _refusals(shown, advice),
+        path.open("rb") as file,
+        tarfile.open(fileobj=file, mode="r:") as archive,
+    ):
         for member in archive:
             if member.isreg() and not member.issparse():
                 yield member.name, member.offset_data, member.size

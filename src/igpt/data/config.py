@@ -90,6 +90,9 @@ class StoreConfig(SourceConfig):
     """Accept images smaller than a record."""
     limit: int | None = None
     """Use at most this many images of each split of the source, drawn at random."""
+    drop_duplicates: bool = False
+    """Leave out images that are the same, byte for byte, as another: in train those that are in
+    validation or test as well, in validation those in test, and in one split all but the first."""
     crops: int = 0
     """Cut this many views of each whole training image, once, rather than its centered square: the
     paper's random crops, but of these few, frozen, where it draws one anew at every visit. Train on

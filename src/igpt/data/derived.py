@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from igpt.data.description import StoreDescription, StoredSplit, described
 from igpt.data.holdouts import hold_out
-from igpt.data.store import FOLDED, FORMAT, Records, RecordStore, StoreDescription, StoredSplit
+from igpt.data.store import FOLDED, Records, RecordStore
 from igpt.errors import DataError
 from igpt.files import write_json, written_aside
-from igpt.values import to_dict
+from igpt.places import STORE
 
 
 def redraw_validation(store: RecordStore, out: Path, *, seed: int) -> RecordStore:
@@ -90,6 +91,5 @@ def _write(
         }
         known["class_names"] = class_names or store.class_names
         known["made_with"] = {**store.made_with, "igpt": version("igpt")}
-        description = StoreDescription(**known)
-        write_json(aside / "store.json", {"format": FORMAT, **to_dict(description)})
+        write_json(aside / STORE, described(StoreDescription(**known)))
     return RecordStore.open(out)

@@ -14,7 +14,8 @@ import dataclasses
 import io
 import posixpath
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from igpt.data.collection import (
     Folder,
     folder_files,
     tar_files,
+    url_files,
     webdataset_key,
     zip_files,
 )
 from igpt.data.config import SourceConfig
 from igpt.data.labels import LABEL_COLUMNS, WITHOUT, read_labels
+from igpt.data.remote import remote_files
 from igpt.data.sources import (
     Source,
     SourceImage,
@@ -42,14 +45,38 @@ from igpt.files import parse_json
 from igpt.pixels.opening import readable_endings
 
 
-def open_folder(root: Path, config: SourceConfig) -> Source:
+def open_folder(root: Path, config: SourceConfig, *, shared: bool = False) -> Source:
     """Read a folder: of parquet files, of tar files, or of images.
+
+    Args:
+        root: The folder.
+        config: How it is read.
+        shared: Whether several processes are to read the images.
 
     Raises:
         ConfigError: A setting has no use here.
         DataError: There are no images, or what they are is not plain.
     """
-    collection = folder_files(root)
+    return _open_files(folder_files(root), root, config, shared=shared)
+
+
+def open_url(url: str, config: SourceConfig) -> Source:
+    """Read what is behind a URL: a parquet or tar file, or a folder as `open_folder` does.
+
+    Raises:
+        ConfigError: A setting has no use here.
+        DataError: There are no images, what they are is not plain, or it cannot be reached.
+    """
+    if url.endswith(".parquet"):
+        return open_tables(url, config, shared=True)
+    if url.endswith(".tar"):
+        return _open_collection(tar_files(remote_files(url)), config)
+    return _open_files(url_files(url), url, config, shared=True)
+
+
+def _open_files(
+    collection: Collection, root: Path | str, config: SourceConfig, *, shared: bool
+) -> Source:
     images = collection.root.all_files()
     tables, shards = collection.others[".parquet"], collection.others[".tar"]
     if tables:
@@ -58,7 +85,7 @@ def open_folder(root: Path, config: SourceConfig) -> Source:
                 f"{root} holds both parquet files and images ({images[0].name}); give the one or "
                 "the other a folder of its own"
             )
-        source = open_tables(str(root), config)
+        source = open_tables(str(root), config, shared=shared)
         collection.ignored.update({**source.ignored, **({".tar": len(shards)} if shards else {})})
         return dataclasses.replace(source, ignored=dict(collection.ignored))
     if shards and images:
@@ -206,11 +233,29 @@ def _open_split(
         files = [file for of_class in classes.values() for file in of_class]
         values = [name for name, of_class in classes.items() for _ in of_class]
     labels, class_names = (None, None) if values is None else read_labels(shown, values)
+    images = _Images(files)
+    return SourceSplit(
+        images=len(files),
+        image=images,
+        sendable=images.part,
+        labels=labels,
+        class_names=class_names,
+        names=[file.name for file in files],
+    )
 
-    def image(index: int) -> SourceImage:
-        return SourceImage(files[index].name, files[index].read())
 
-    return SourceSplit(images=len(files), image=image, labels=labels, class_names=class_names)
+@dataclass(frozen=True)
+class _Images:
+    """Gives the images of some files by their numbers."""
+
+    files: Sequence[File] | Mapping[int, File]
+
+    def __call__(self, number: int) -> SourceImage:
+        file = self.files[number]
+        return SourceImage(file.name, file.read())
+
+    def part(self, numbers: Sequence[int]) -> "_Images":
+        return _Images({number: self.files[number] for number in numbers})
 
 
 def _listed_labels(

@@ -5,20 +5,14 @@ is both learned from and tested on. All are pure functions of what they are give
 """
 
 import dataclasses
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from tqdm import tqdm
 
 from igpt.data.config import HELD_OUT, NONE, StoreConfig
-from igpt.data.sources import Source, SourceSplit
-from igpt.errors import ConfigError, DataError
+from igpt.data.sources import Source
+from igpt.errors import ConfigError
 from igpt.randomness import Stream, stream
-
-_SAMPLE = 4096  # bytes in the middle of a file, which set most images apart
 
 
 def with_fractions(config: StoreConfig, source: Source) -> StoreConfig:
@@ -105,53 +99,3 @@ def hold_out(
             break
     chosen = np.isin(groups, groups[leaders[held]])
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-
-
-def same_files(
-    split: SourceSplit, images: Int64[np.ndarray, " image"]
-) -> Int64[np.ndarray, " image"]:
-    """Return for each of some images of a split the index of the first that is the same file.
-
-    Files are told apart by their lengths and the bytes in their middle, and read in full only where
-    those are the same.
-    """
-    if not split.files:
-        return np.arange(len(images))
-
-    def digest(number: int, *, whole: bool = False) -> bytes:
-        try:
-            content = split.image(number).content
-            assert not isinstance(content, np.ndarray)
-            return _digest(content, whole=whole)
-        except (DataError, OSError):
-            return f"broken {number}".encode()  # the same as no other
-
-    numbers = images.tolist()
-    with ThreadPoolExecutor() as pool:
-        looked_at = pool.map(digest, numbers, chunksize=64)
-        bar = tqdm(looked_at, total=len(numbers), desc="copies", unit="image", disable=None)
-        digests = list(bar)
-    first = _first_of_each(digests)
-    alike = np.unique(first[first != np.arange(len(first))])
-    for index in np.flatnonzero(np.isin(first, alike)).tolist():
-        digests[index] = digest(numbers[index], whole=True)
-    return _first_of_each(digests)
-
-
-def _first_of_each(digests: list[bytes]) -> Int64[np.ndarray, " image"]:
-    first: dict[bytes, int] = {}
-    return np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], np.int64)
-
-
-def _digest(content: Path | bytes, *, whole: bool) -> bytes:
-    """Return a digest of a file's length and middle, or of all of it."""
-    if isinstance(content, bytes):
-        length = len(content)
-        start = 0 if whole else max(length - _SAMPLE, 0) // 2
-        part = content[start:] if whole else content[start : start + _SAMPLE]
-    else:
-        with content.open("rb") as file:
-            length = file.seek(0, 2)
-            file.seek(0 if whole else max(length - _SAMPLE, 0) // 2)
-            part = file.read() if whole else file.read(_SAMPLE)
-    return hashlib.sha256(length.to_bytes(8, "big") + part).digest()

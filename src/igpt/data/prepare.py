@@ -5,75 +5,100 @@
 Each record is the image's centered square, as the paper sees images in evaluation; with `crops`,
 training images become several records each, random crops of the whole image as the paper sees them
 in training, where squares to crop from later would take a hundred times the space (384x384 against
-32x32). Images stream from a pool of threads into the file in the order of the source, so memory
-does not grow with the collection, and the folder gets its name only when it is whole. A validation
-split is held out from the training images, as the paper does to choose hyperparameters; which
-images are, `igpt.data.holdouts` says. An image of no use is skipped and counted, never the end of
-hours of work, and `igpt.data.account` holds what became of all.
+32x32). Images stream from an engine's workers into the file in the order of the source, so memory
+does not grow with the collection. Which images are held out, `igpt.data.planned` says. An image of
+no use is skipped and counted, never the end of hours of work, and `igpt.data.account` holds what
+became of all.
+
+The folder of a small store gets its name only when it is whole. A split of many images becomes
+several shards, each whole or not there, and a preparation that was stopped among them goes on when
+it is called again (`igpt.data.begun`).
 """
 
 import dataclasses
-import os
+import hashlib
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import version
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from tqdm import tqdm
 
-from igpt.data.account import Account, count_classes, skipped_by_reason
-from igpt.data.config import SPLITS, StoreConfig
-from igpt.data.holdouts import hold_out, same_files, with_fractions
+from igpt.arrays import read_array
+from igpt.data.account import Account, all_skipped, count_classes, skipped_by_reason
+from igpt.data.begun import Begun
+from igpt.data.config import StoreConfig
+from igpt.data.description import StoreDescription, StoredShard, StoredSplit, described, shard_name
+from igpt.data.engines import Engine, Threads
+from igpt.data.holdouts import with_fractions
 from igpt.data.labels import renamed
-from igpt.data.reading import ReadImage, read_records
-from igpt.data.sources import Source, SourceSplit, open_source
-from igpt.data.store import (
-    FORMAT,
-    RecordStore,
-    StoreDescription,
-    StoredSplit,
-)  # fmt: skip
+from igpt.data.planned import Plan, PlannedSplit, plan_splits
+from igpt.data.reading import RecordsOfImages, versions
+from igpt.data.sources import Source, open_source
+from igpt.data.store import RecordStore
+from igpt.data.writing import WrittenPiece, write_piece
 from igpt.errors import ConfigError, DataError
-from igpt.files import digest, require_writable, write_json, written_aside
+from igpt.files import require_writable, write_json, written_aside
 from igpt.paths import AnyPath, as_path
-from igpt.pixels.decoding import DecodingBudget, levels_note
+from igpt.pixels.decoding import levels_note
 from igpt.pixels.palette import Palette
-from igpt.seals import crc32c, sealed
+from igpt.places import STORE
 from igpt.values import to_dict
 
-_LONGEST_NAME = 255  # bytes of a record's name, the last ones, so that names.npy stays small
-_CHUNK = 8  # images a thread takes at a time: small ones are read faster than they are handed out
+SHARD_BYTES = 2**31
+"""Pixels of a shard, unless its images are counted: those of 699,050 records of 32x32."""
+
+MOST_SHARDS = 256
+"""Of a split, unless images are counted: each takes a file that is open while it is read."""
 
 
 def prepare_store(
-    location: str, out: AnyPath, config: StoreConfig, *, palette: AnyPath | None = None
+    location: str,
+    out: AnyPath,
+    config: StoreConfig,
+    *,
+    palette: AnyPath | None = None,
+    shard_images: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> RecordStore:
     """Read every image at `location` and return the store of them, now in the folder `out`.
 
     Args:
         location: What `open_source` understands.
-        out: The folder to make; it must not exist or be empty.
+        out: The folder to make; it must not exist or be empty, or hold what an earlier call with
+            the same arguments began.
         config: Size of the records, what is held out, and the like.
         palette: File of the colors that token arrays stand for; for no other source.
+        shard_images: Images of a shard; a split of no more is in one piece. By default as many as
+            fill `SHARD_BYTES`, or more, so that there are no more than `MOST_SHARDS`.
+        workers: Threads that read images, one for each core by default.
+        ray: Address of a Ray cluster whose processes read images in their stead, "local" for one
+            that is started here and has `workers` of them.
 
     Raises:
-        ConfigError: A setting that cannot work for these images.
-        DataError: The source cannot be used, none of its training images can, or `out` cannot be
-            written.
+        ConfigError: A setting that cannot work for these images, or no Ray.
+        CheckpointError: Another process is at work on the same store.
+        DataError: The source cannot be used, none of its training images can, `out` cannot be
+            written, or holds the beginnings of another store.
     """
-    out = Path(out)
+    for name, value in (("shard_images", shard_images), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+    out = Path(out).resolve()
     palette = as_path(palette)
-    out = out.resolve()
-    require_writable(out, exclusive=True)
+    begun = Begun(out)
+    if not begun.exists:
+        require_writable(out, exclusive=True)
     colors = None if palette is None else Palette.load(palette)
-    source = open_source(location, config, image_size=config.image_size, palette=colors)
+    # Processes of a cluster work in folders of their own.
+    reached = str(Path(location).absolute()) if ray and Path(location).exists() else location
+    source = open_source(
+        reached, config, image_size=config.image_size, palette=colors, shared=ray is not None
+    )
     config = with_fractions(config, source)
     if config.crops and not all(split.files for split in source.splits.values()):
         raise ConfigError(
@@ -81,171 +106,246 @@ def prepare_store(
         )
     if config.strict and source.skipped:
         raise DataError(f"{source.skipped[0][1]}; leave out --strict to skip such files")
-    names = (split.class_names for split in source.splits.values())
-    class_names = renamed(next(filter(None, names), None), config.rename)
-    with written_aside(out, exclusive=True) as aside:
-        written = _write_splits(aside, source, config)
-        if "train" not in written.splits and (config.test_fraction or config.validation_fraction):
-            # Of a few images, those held out may be the only ones that can be read.
-            shutil.rmtree(aside)
-            nothing_held = dataclasses.replace(config, test_fraction=0.0, validation_fraction=0.0)
-            written = _write_splits(aside, source, nothing_held)
-            written.notes.append("nothing is held out, since no other image could be read")
-        if "train" in source.splits and "train" not in written.splits:
-            first = written.skipped[0][1] if written.skipped else "there is none"
-            raise DataError(f"no training image of {location} could be read; the first: {first}")
-        skipped = [*source.skipped, *written.skipped]
-        account = Account(
-            read=written.planned - len(written.skipped),
-            skipped=skipped_by_reason(skipped),
-            ignored=source.ignored,
-            left_out=sum(map(len, source.splits.values())) - written.planned,
-            notes=(*source.notes, *written.notes),
-            classes=count_classes(class_names, written.labels),
-        )
-        description = StoreDescription(
-            source=location,
-            config=config,
-            token_palette=None if colors is None else colors.fingerprint,
-            class_names=class_names,
-            splits=written.splits,
-            account=account,
-            made_with={name: version(name) for name in ("igpt", "numpy", "pillow")},
-        )
-        write_json(aside / "store.json", sealed({"format": FORMAT, **to_dict(description)}))
+    preparation = _Preparation(
+        location=location,
+        source=source,
+        config=config,
+        palette=None if colors is None else colors.fingerprint,
+        shard_images=shard_images,
+    )
+    with _engine(workers, ray) as engine:
+        if begun.exists:
+            begun.require_same(preparation.request())
+            preparation.finish(out, begun, engine)
+        else:
+            plan = plan_splits(source, config, engine)
+            if any(len(preparation.parts(name, split)) > 1 for name, split in plan.splits.items()):
+                begun.begin(preparation.request(), plan)
+                preparation.finish(out, begun, engine)
+            else:
+                preparation.write_whole(out, plan, engine)
     return RecordStore.open(out)
 
 
-def _plan(
-    source: Source, config: StoreConfig
-) -> tuple[dict[str, tuple[SourceSplit, list[int]]], list[str]]:
-    """Return for each split of the store which images of which split of the source it gets.
-
-    With them come notes on what was decided.
-    """
-    images = {name: np.arange(len(split)) for name, split in source.splits.items()}
-    if config.limit is not None:
-        for name, split in source.splits.items():
-            wanted = max(config.limit // split.copies, 1)
-            if wanted < len(split):
-                images[name] = hold_out(images[name], None, wanted / len(split), config.seed)[1]
-    origin, notes = dict(source.splits), []
-    fractions = {
-        "test": config.test_fraction or 0.0,
-        "validation": config.validation_fraction or 0.0,
-    }
-    to_hold_out = [name for name, fraction in fractions.items() if fraction]
-    if to_hold_out:
-        train, of_train = origin["train"], images["train"]
-        groups = same_files(train, of_train)
-        if copies := len(groups) - len(np.unique(groups)):
-            notes.append(f"{copies:,} training images are copies of others; they stay together")
-        for name in to_hold_out:
-            labels = None if train.labels is None else train.labels[of_train]
-            kept, held = hold_out(groups, labels, fractions[name], config.seed)
-            what = f"{len(held):,} images" + ("" if labels is None else ", a share of each class")
-            if not len(held):
-                what = "none, since train keeps an image and copies of it stay with it"
-                if labels is not None:
-                    what = "none, since every class keeps an image; --no-labels sets classes aside"
-            notes.append(f"held out from train for {name}: {what}")
-            origin[name], images[name] = train, of_train[held]
-            of_train, groups = of_train[kept], groups[kept]
-        images["train"] = of_train
-    return {name: (origin[name], images[name].tolist()) for name in SPLITS if name in origin}, notes
-
-
-@dataclass(kw_only=True)
-class _Written:
-    """What became of the images of a source."""
-
-    planned: int
-    notes: list[str]
-    splits: dict[str, StoredSplit] = field(default_factory=dict)
-    labels: dict[str, Int64[np.ndarray, " record"]] = field(default_factory=dict)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    """Of each image that was, the reason and what is to be said of it."""
-    levels: list[int] = field(default_factory=list)
-    """The highest of each image of 16 bits or more."""
-
-
-def _write_splits(folder: Path, source: Source, config: StoreConfig) -> _Written:
-    """Write all splits that have any records to a folder."""
-    plan, notes = _plan(source, config)
-    written = _Written(planned=sum(len(images) for _, images in plan.values()), notes=notes)
-    for name, (split, images) in plan.items():
-        _write_split(folder / name, split, images, config, written)
-    if config.levels is None and written.levels and (note := levels_note(max(written.levels))):
-        written.notes.append(note)
-    return written
-
-
-def _write_split(
-    folder: Path, split: SourceSplit, images: list[int], config: StoreConfig, written: _Written
-) -> None:
-    """Write the records to `folder`, if there are any, and note in `written` what came of it.
-
-    The file is written front to back rather than through a memory map: on a full disk, writing to
-    a map kills the process. Its header is put right when the number of records is known.
-    """
-    folder.mkdir(parents=True)
-    cropped = config.crops > 0 and folder.name == "train"
-    copies, side = config.crops if cropped else split.copies, config.image_size
-    kept: list[int] = []
-    names: list[bytes] = []
-    with (
-        (folder / "images.npy").open("wb") as file,
-        tqdm(total=len(images), desc=folder.name, unit="image", disable=None) as progress,
-    ):
-        _write_header(file, (len(images) * copies, side, side, 3))
-        start_of_records = file.tell()
-        read = partial(read_records, split, config=config, cropped=cropped, budget=DecodingBudget())
-        for number, image in zip(images, _read_ahead(read, images), strict=True):
-            if image.skipped is not None:
-                written.skipped.append(image.skipped)
-            if image.highest_level is not None:
-                written.levels.append(image.highest_level)
-            if image.records is not None:
-                file.write(image.records.tobytes())
-                kept.append(number)
-                names.append(image.name.encode(errors="surrogateescape")[-_LONGEST_NAME:])
-            progress.update()
-        file.seek(0)
-        _write_header(file, (len(kept) * copies, side, side, 3))
-        assert file.tell() == start_of_records
-    if not kept:
-        shutil.rmtree(folder)
+@contextmanager
+def _engine(workers: int | None, ray: str | None) -> Iterator[Engine]:
+    """Give who reads the images."""
+    if ray is None:
+        yield Threads(workers)
         return
-    np.save(folder / "names.npy", np.array(names, np.bytes_).repeat(copies))
-    if split.labels is not None:
-        written.labels[folder.name] = split.labels[kept].repeat(copies)
-        np.save(folder / "labels.npy", written.labels[folder.name])
-    written.splits[folder.name] = StoredSplit(
-        records=len(kept) * copies,
-        labelled=split.labels is not None,
-        sha256={file.name: digest(file) for file in sorted(folder.iterdir())},
-        crc32c=crc32c(folder / "images.npy"),
-    )
+    from igpt.data.on_ray import cluster
+
+    with cluster(ray, workers=workers) as engine:
+        yield engine
 
 
-def _read_ahead(read: Callable[[int], ReadImage], images: list[int]) -> Iterator[ReadImage]:
-    """Yield `read(image)` for each image in order, with a bounded number of them under way."""
-    workers = os.cpu_count() or 1
-
-    def read_chunk(start: int) -> list[ReadImage]:
-        return [read(image) for image in images[start : start + _CHUNK]]
-
-    with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[list[ReadImage]]] = deque()
-        for start in range(0, len(images), _CHUNK):
-            under_way.append(pool.submit(read_chunk, start))
-            if len(under_way) > 4 * workers:
-                yield from under_way.popleft().result()
-        while under_way:
-            yield from under_way.popleft().result()
+Written = dict[str, list[WrittenPiece]]
+"""What became of the images of each piece of each split."""
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Preparation:
+    """What is to be made a store of, and who reads it."""
+
+    location: str
+    source: Source
+    config: StoreConfig
+    """With the fractions that are held out."""
+    palette: str | None
+    """Its fingerprint."""
+    shard_images: int | None
+
+    def request(self) -> dict[str, Any]:
+        """Return what has to be the same for a preparation to go on, as JSON has it."""
+        splits = {
+            name: [
+                len(split),
+                None if split.labels is None else _hash(split.labels.tobytes()),
+                _hash("\n".join(split.class_names or ()).encode()),
+                _hash("\n".join(split.names or ()).encode(errors="surrogateescape")),
+            ]
+            for name, split in self.source.splits.items()
+        }
+        return to_dict(
+            {
+                "source": self.location,
+                "options": self.config,
+                "palette": self.palette,
+                "shard_images": self.shard_images,
+                "images": splits,
+                "versions": versions(),
+            }
+        )
+
+    def parts(self, name: str, planned: PlannedSplit) -> list[Int64[np.ndarray, " _image"]]:
+        """Return the images of each shard of a split; all of them if it is to be in one piece."""
+        images = planned.images
+        of_shard = self.shard_images or max(
+            SHARD_BYTES // (self.copies(name, planned) * self.config.image_size**2 * 3),
+            -(-len(images) // MOST_SHARDS),
+            1,
+        )
+        return [images[first : first + of_shard] for first in range(0, len(images), of_shard)]
+
+    def copies(self, name: str, planned: PlannedSplit) -> int:
+        """Return how many records are made of an image of a split."""
+        of_source = self.source.splits[planned.origin].copies
+        return self.config.crops if self._is_cropped(name) else of_source
+
+    def write_whole(self, out: Path, plan: Plan, engine: Engine) -> None:
+        """Write a store whose splits are in one piece each."""
+        with written_aside(out, exclusive=True) as aside:
+            written = self._in_one_piece(aside, plan, engine)
+            held_out = self.config.test_fraction or self.config.validation_fraction
+            config, notes = self.config, plan.notes
+            if not any(piece.read for piece in written.get("train", ())) and held_out:
+                # Of a few images, those held out may be the only ones that can be read.
+                shutil.rmtree(aside)
+                config = dataclasses.replace(config, test_fraction=0.0, validation_fraction=0.0)
+                plan = plan_splits(self.source, config, engine)
+                written = self._in_one_piece(aside, plan, engine)
+                notes = (*plan.notes, "nothing is held out, since no other image could be read")
+            plan = dataclasses.replace(plan, notes=notes)
+            write_json(aside / STORE, described(self._description(aside, plan, written, config)))
+
+    def _in_one_piece(self, folder: Path, plan: Plan, engine: Engine) -> Written:
+        written: Written = {}
+        for name, planned in plan.splits.items():
+            with self._progress(name, len(planned.images)) as bar:
+                written[name] = [
+                    self._write(folder / name, name, planned, planned.images, engine, bar.update)
+                ]
+        return written
+
+    def finish(self, out: Path, begun: Begun, engine: Engine) -> None:
+        """Write what is still missing of a store whose splits are in several pieces.
+
+        Raises:
+            CheckpointError: Another process does.
+            DataError: The notes of what is there are damaged, or `out` cannot be written.
+        """
+        with begun.held():
+            if not begun.is_done:
+                plan = begun.plan()
+                written = {
+                    name: self._write_shards(out / name, name, planned, begun, engine)
+                    for name, planned in plan.splits.items()
+                }
+                description = self._description(out, plan, written, self.config)
+                write_json(out / STORE, described(description))
+        begun.remove()
+
+    def _write_shards(
+        self, folder: Path, name: str, planned: PlannedSplit, begun: Begun, engine: Engine
+    ) -> list[WrittenPiece]:
+        parts = self.parts(name, planned)
+        there = {number: begun.piece(name, number) for number in range(len(parts))}
+        pieces = []
+        with self._progress(name, len(planned.images)) as bar:
+            for number, part in enumerate(parts):
+                piece = there[number]
+                if piece is None:
+                    place = folder if len(parts) == 1 else folder / shard_name(number)
+                    with written_aside(place) as aside:
+                        piece = self._write(aside, name, planned, part, engine, bar.update)
+                    begun.keep(name, number, piece)
+                else:
+                    bar.update(len(part))
+                pieces.append(piece)
+        return pieces
+
+    def _write(
+        self,
+        folder: Path,
+        name: str,
+        planned: PlannedSplit,
+        images: Int64[np.ndarray, " image"],
+        engine: Engine,
+        done: Callable[[], object],
+    ) -> WrittenPiece:
+        """Write the records of some images of a split to a folder."""
+        split = self.source.splits[planned.origin]
+        work = RecordsOfImages(
+            config=self.config, cropped=self._is_cropped(name), budget=engine.budget
+        )
+        return write_piece(
+            folder,
+            images,
+            engine.map(work, split, images),
+            split.labels,
+            side=self.config.image_size,
+            copies=self.copies(name, planned),
+            done=done,
+        )
+
+    def _description(
+        self, folder: Path, plan: Plan, written: Written, config: StoreConfig
+    ) -> StoreDescription:
+        """Return what there is to say of the pieces in a folder, without those of no records."""
+        skipped = all_skipped(
+            [
+                skipped_by_reason(self.source.skipped),
+                *(piece.skipped for pieces in written.values() for piece in pieces),
+            ]
+        )
+        splits, labels = {}, {}
+        for name, pieces in written.items():
+            if not any(piece.read for piece in pieces):
+                shutil.rmtree(folder / name)
+                continue
+            labelled = self.source.splits[plan.splits[name].origin].labels is not None
+            splits[name] = _stored([piece.stored for piece in pieces], labelled=labelled)
+            if labelled:
+                labels[name] = np.concatenate(
+                    [
+                        read_array(folder / name / piece / "labels.npy", dtype=np.int64)
+                        for piece, _ in splits[name].pieces()
+                    ]
+                )
+        if "train" in self.source.splits and "train" not in splits:
+            one = skipped[0].examples[0] if skipped else "there is none"
+            raise DataError(
+                f"no training image of {self.location} could be read; one of them: {one}"
+            )
+        names = (split.class_names for split in self.source.splits.values())
+        class_names = renamed(next(filter(None, names), None), config.rename)
+        read = [piece for pieces in written.values() for piece in pieces]
+        levels = [piece.highest_level for piece in read if piece.highest_level is not None]
+        note = levels_note(max(levels)) if levels and config.levels is None else None
+        found = sum(map(len, self.source.splits.values()))
+        return StoreDescription(
+            source=self.location,
+            config=config,
+            token_palette=self.palette,
+            class_names=class_names,
+            splits=splits,
+            account=Account(
+                read=sum(piece.read for piece in read),
+                skipped=skipped,
+                ignored=self.source.ignored,
+                left_out=found - plan.images - plan.duplicates,
+                duplicates=plan.duplicates,
+                notes=(*self.source.notes, *plan.notes, *([note] if note else [])),
+                classes=count_classes(class_names, labels),
+            ),
+            made_with=versions(),
+        )
+
+    def _is_cropped(self, name: str) -> bool:
+        return self.config.crops > 0 and name == "train"
+
+    @staticmethod
+    def _progress(name: str, images: int) -> tqdm:
+        return tqdm(total=images, desc=name, unit="image", disable=None)
+
+
+def _stored(shards: list[StoredShard], *, labelled: bool) -> StoredSplit:
+    records = sum(shard.records for shard in shards)
+    if len(shards) > 1:
+        return StoredSplit(records=records, labelled=labelled, shards=tuple(shards))
+    (only,) = shards
+    return StoredSplit(records=records, labelled=labelled, sha256=only.sha256, crc32c=only.crc32c)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -4,7 +4,9 @@ What an image becomes depends on the image, its number and the settings alone, s
 read in any order. All that decode at the same time share one budget of memory.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtyping import UInt8
 
 from igpt.data.augment import CROP, LONGEST, crop_boxes
 from igpt.data.config import StoreConfig
-from igpt.data.sources import SourceImage, SourceSplit
+from igpt.data.sources import SourceImage
 from igpt.errors import DataError, printable
 from igpt.pixels.decoding import MAX_PIXELS, DecodingBudget
 from igpt.pixels.images import opened_image, square
@@ -33,17 +35,45 @@ class ReadImage:
     """Of a file of 16 bits or more."""
 
 
-def read_records(
-    split: SourceSplit, number: int, config: StoreConfig, *, cropped: bool, budget: DecodingBudget
-) -> ReadImage:
-    """Return the records of an image of a split: its crops if `cropped`, or else its square.
+def versions() -> dict[str, str]:
+    """Return the versions of what shapes the pixels."""
+    return {name: version(name) for name in ("igpt", "numpy", "pillow")}
 
-    Raises:
-        DataError: It would be skipped, and `config.strict` is set.
-    """
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsOfImages:
+    """Work: the records of some images, their crops if `cropped`, or else their squares."""
+
+    config: StoreConfig
+    cropped: bool
+    budget: DecodingBudget | None
+    """What bounds the memory of all threads together; None for each image alone."""
+
+    def __call__(
+        self, image: Callable[[int], SourceImage], numbers: Sequence[int]
+    ) -> list[ReadImage]:
+        """Return what is made of the images of these numbers, which `image` gives.
+
+        Raises:
+            DataError: One would be skipped, and `config.strict` is set.
+        """
+        return [
+            _read(image, number, self.config, cropped=self.cropped, budget=self.budget)
+            for number in numbers
+        ]
+
+
+def _read(
+    image_of: Callable[[int], SourceImage],
+    number: int,
+    config: StoreConfig,
+    *,
+    cropped: bool,
+    budget: DecodingBudget | None,
+) -> ReadImage:
     image, highest = None, None
     try:
-        image = split.image(number)
+        image = image_of(number)
         if isinstance(image.content, np.ndarray):
             height, width = image.content.shape[1:3]
             _require_size(image.name, height, width, config)

@@ -5,6 +5,7 @@
     open_source("shared/cifar10")                a folder with parquet files, as the hub lays it out
     open_source("more-images.parquet")           one parquet file, or a pattern of several
     open_source("uoft-cs/cifar10")               a data set on the Hugging Face hub
+    open_source("s3://bucket/photos")            any of the files above, behind a URL
     open_source("digits", image_size=16)         scikit-learn's handwritten digits, no download
     open_source("tokens/imagenet", palette=...)  the authors' token arrays, imagenet_trX.npy ...
 
@@ -21,7 +22,7 @@ of it (Chen et al. 2020, section 3.1).
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,8 +78,15 @@ class SourceSplit:
     """How many there are, broken ones included."""
     image: Callable[[int], SourceImage]
     """Gives the image of a number; raises DataError if there is none."""
+    sendable: Callable[[Sequence[int]], Callable[[int], SourceImage]] | None = None
+    """Gives what gives the images of some numbers, and can be sent to another process; None if
+    they are in the memory of this one."""
+    blocks: Int64[np.ndarray, " block"] | None = None
+    """The number of the first image of each block of them that is read as one, if they are."""
     labels: Int64[np.ndarray, " image"] | None = None
     class_names: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
+    """What the images are called, where that is known before they are read."""
     copies: int = 1
     """How many records are made of an image; they go to the same split."""
     files: bool = True
@@ -111,17 +119,19 @@ def open_source(
     *,
     image_size: int = 32,
     palette: Palette | None = None,
+    shared: bool = False,
 ) -> Source:
     """Return what is at `location`: a split "train", and "validation" and "test" if it has them.
 
     Token arrays may also be of a validation or test split alone.
 
     Args:
-        location: A folder, a zip, tar or parquet file, a hub name such as "uoft-cs/cifar10", or
-            "digits".
+        location: A folder, a zip, tar or parquet file, a URL of one but a zip file, a hub name
+            such as "uoft-cs/cifar10", or "digits".
         config: How it is read.
         image_size: Side of the canvas on which "digits" are placed, and of images of tokens.
         palette: What token arrays stand for; other sources have no use for it.
+        shared: Whether several processes are to read the images.
 
     Raises:
         ConfigError: A palette for images, or none for tokens, or a setting without use here.
@@ -131,7 +141,8 @@ def open_source(
     """
     # Each kind builds on what stands above, so this function is all that knows of them.
     from igpt.data.digits import placed_digits
-    from igpt.data.folders import open_archive, open_folder
+    from igpt.data.folders import open_archive, open_folder, open_url
+    from igpt.data.remote import is_url
     from igpt.data.tables import open_tables
     from igpt.data.token_arrays import open_tokens, token_files
 
@@ -151,19 +162,21 @@ def open_source(
     elif location == "digits":
         digits = placed_digits(image_size, placements=config.placements, seed=config.seed)
         source = Source(splits=digits)
+    elif is_url(location):
+        source = open_url(location, config)
     elif path.is_dir():
-        source = open_folder(path, config)
+        source = open_folder(path, config, shared=shared)
     elif path.is_file() and path.suffix.lower() in (".zip", ".tar"):
         source = open_archive(path, config)
     elif location.endswith(".parquet"):
-        source = open_tables(location, config)
+        source = open_tables(location, config, shared=shared)
     elif path.exists():
         raise DataError(
             f"{location} is not a folder of images or a .parquet, .zip or .tar file; unpack it "
             "into a folder, or put images into one"
         )
     elif re.fullmatch(r"\w[\w.-]*/[\w.-]+", location):
-        source = open_tables(location, config)
+        source = open_tables(location, config, shared=shared)
     else:
         raise DataError(
             f"there is no folder {location}; give a folder of images, a .parquet, .zip or .tar "

@@ -5,13 +5,8 @@
     train.images[7], train.labels[7]  # (32, 32, 3) bytes, a number
 
 A store is a folder. Pixels are kept and not tokens, since augmentation comes before tokens and the
-palette may change:
-
-    store.json                  what was asked for, and what came of it: `StoreDescription`
-    train/images.npy            uint8 (record, size, size, 3), memory-mapped when read
-    train/labels.npy            int64 (record), if the split is labelled
-    train/names.npy             UTF-8 bytes (record), which file each was made of
-    validation/..., test/...
+palette may change. What its files are, `igpt.data.description` says; a split of many shards is read
+like one of one, memory-mapped and by the numbers of its records.
 
 `store.json` keeps the checksum of each file, and one of itself. Opening a store checks everything
 but the pixels, which are checked when a split is first asked for: the images of one process are
@@ -32,67 +27,22 @@ from jaxtyping import Int64, Shaped, UInt8
 
 from igpt.amounts import counted
 from igpt.arrays import read_array
-from igpt.data.account import Account
-from igpt.data.config import SPLITS, StoreConfig
-from igpt.errors import ConfigError, DataError, nearest_name, printable
-from igpt.files import digest, read_json
+from igpt.data.config import SPLITS
+from igpt.data.description import StoreDescription, read_description
+from igpt.data.shards import JoinedArray, joined
+from igpt.errors import DataError, nearest_name, printable
+from igpt.files import digest
 from igpt.paths import AnyPath
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import resize_images
 from igpt.pixels.preparation import Preparation
-from igpt.places import STORE, require_store
 from igpt.randomness import Stream, stream
-from igpt.seals import crc32c, fingerprint, unsealed
-from igpt.values import from_dict, to_dict
-
-FORMAT = 4
-"""Raised whenever an older igpt could not read a store any more, or this one not an older store."""
-
-_WITHOUT_CHECKSUMS = 3
-"""The format before, which is read as well: of its files, the pixels alone have a checksum."""
+from igpt.seals import crc32c
 
 FOLDED = "train+validation"
 """The split that a run learns from once its settings are chosen (Chen et al. 2020, section 3.1)."""
 
 _AGAIN = "prepare the store again"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredSplit:
-    """What is known of one split without reading it."""
-
-    records: int
-    labelled: bool
-    sha256: dict[str, str] = field(default_factory=dict)
-    """Of each of its files by name; none in a store of format 3."""
-    crc32c: int | None = None
-    """Of `images.npy`; the same in no time."""
-    checksum: int | None = None
-    """CRC-32 of the pixels, in a store of format 3."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of its files."""
-        return ("images.npy", "names.npy", *(("labels.npy",) if self.labelled else ()))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreDescription:
-    """What `store.json` holds."""
-
-    source: str
-    """The location that the images came from."""
-    config: StoreConfig
-    """What was asked for, with the fractions that came of it."""
-    token_palette: str | None
-    """Fingerprint of the palette, if the records are token arrays in its colors."""
-    class_names: tuple[str, ...] | None
-    splits: dict[str, StoredSplit]
-    """Those of "train", "validation" and "test" that there are."""
-    account: Account
-    """What became of every file of the source."""
-    made_with: dict[str, str]
-    """Versions of the libraries that shape the pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +53,12 @@ class Records:
     """That of the split."""
     path: Path | None = None
     """Folder of the store, for messages; None if they were made up."""
-    images: UInt8[np.ndarray, "record size size 3"]
-    """Memory-mapped from the disk, unless two splits were put together or some were chosen."""
+    images: UInt8[np.ndarray | JoinedArray, "record size size 3"]
+    """Memory-mapped from the disk, unless two splits were put together or some were chosen. Of
+    several shards they are no array in memory, but are indexed like one."""
     labels: Int64[np.ndarray, " record"] | None
     class_names: tuple[str, ...] | None
-    encoded_names: Shaped[np.ndarray, " record"] | None = None
+    encoded_names: Shaped[np.ndarray | JoinedArray, " record"] | None = None
     """`names` as UTF-8 bytes, memory-mapped from the disk."""
     filter: ResamplingFilter = DEFAULT_FILTER
     """How the images were resampled, and are when they have to be made smaller still."""
@@ -128,7 +79,7 @@ class Records:
     @property
     def names(self) -> list[str]:
         """What each record was made of: a path in the source, or a number; empty if made up."""
-        encoded = () if self.encoded_names is None else self.encoded_names.tolist()
+        encoded = () if self.encoded_names is None else np.asarray(self.encoded_names).tolist()
         return [name.decode(errors="surrogateescape") for name in encoded]
 
     def chosen(self, numbers: Int64[np.ndarray, " chosen"]) -> "Records":
@@ -237,46 +188,16 @@ class RecordStore(StoreDescription):
             DataError: There is no store, its files do not fit together, or one of them was changed.
         """
         path = Path(path)
-        description, identity = cls.describe(path)
+        description, identity = read_description(path)
         store = cls(path=path, identity=identity, **vars(description))
-        for name in store.splits:
+        for name, split in store.splits.items():
             store._load(name)
-            for file, sha256 in store.splits[name].sha256.items():
-                if file != "images.npy" and digest(path / name / file) != sha256:
-                    raise _changed(path / name / file)
+            for piece, shard in split.pieces():
+                for file, sha256 in shard.sha256.items():
+                    found = path / name / piece / file
+                    if file != "images.npy" and digest(found) != sha256:
+                        raise _changed(found)
         return store
-
-    @staticmethod
-    def describe(path: Path) -> tuple[StoreDescription, str]:
-        """Return what `store.json` says of the store in `path`, and the store's identity.
-
-        Raises:
-            DataError: There is no store, or the file is damaged or of another format.
-        """
-        file = path / STORE
-        require_store(path)
-        values = unsealed(read_json(file, error=DataError), file, error=DataError)
-        version = values.pop("format", FORMAT)
-        if version not in (FORMAT, _WITHOUT_CHECKSUMS):
-            raise DataError(
-                f"{path} is a store of format {version}, and this igpt reads format {FORMAT}; "
-                "prepare it again"
-            )
-        try:
-            description = from_dict(StoreDescription, values, name="a store")
-        except ConfigError as error:
-            raise DataError(f"{file} is damaged: {error}; prepare the store again") from error
-        if version == _WITHOUT_CHECKSUMS:
-            return description, digest(file)[:16]  # by which runs that began with it know it
-        contents = {
-            "image_size": description.config.image_size,
-            "filter": description.config.filter,
-            "cropped": description.config.crops > 0,
-            "token_palette": description.token_palette,
-            "class_names": description.class_names,
-            "splits": {name: to_dict(split) for name, split in description.splits.items()},
-        }
-        return description, fingerprint(contents)
 
     @property
     def preparation(self) -> Preparation:
@@ -296,18 +217,23 @@ class RecordStore(StoreDescription):
             text += f"; {counted(self.config.crops, 'crop')} of each training image"
         return f"{text}\n{self.account.text()}"
 
-    def split(self, name: str) -> Records:
+    def split(self, name: str, *, checked: bool = True) -> Records:
         """Return the records of "train", "validation", "test" or "train+validation".
 
-        The last is a copy in memory: the held-out records, folded back in after the others, as the
-        squares they are. The first time, all pixels of the split are read once, to check them.
+        The last are the held-out records, folded back in after the others, as the squares they are;
+        a copy in memory, unless one of the two is in several shards. The first time, all pixels of
+        the split are read once, to check them.
+
+        Args:
+            name: Of the split.
+            checked: Whether they are to be; another process may have seen to it.
 
         Raises:
             DataError: The store has no such split, or its pixels are not those that were prepared.
         """
         names = name.split("+") if name == FOLDED else [name]
         parts = [self._load(part) for part in names]
-        for part in names:
+        for part in names if checked else ():
             self._check_pixels(part)
         if len(parts) == 1:
             return parts[0]
@@ -316,50 +242,54 @@ class RecordStore(StoreDescription):
         return dataclasses.replace(
             parts[0],
             name=name,
-            images=np.concatenate([part.images for part in parts]),
+            images=_folded([part.images for part in parts]),
             labels=np.concatenate(labels) if len(labels) == len(parts) else None,
-            encoded_names=np.concatenate(names) if len(names) == len(parts) else None,
+            encoded_names=_folded(names) if len(names) == len(parts) else None,
         )
 
     def _load(self, name: str) -> Records:
         if name not in self.splits:
             raise DataError(self._no_split(name))
         known, size = self.splits[name], self.config.image_size
-        shape = (known.records, size, size, 3)
-        images = self.path / name / "images.npy"
-        names = self.path / name / "names.npy"
-        labels = None
-        if known.labelled:
-            file = self.path / name / "labels.npy"
-            labels = read_array(file, dtype=np.int64, shape=shape[:1], advice=_AGAIN)
-            classes = len(self.class_names or ())
-            if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-                raise DataError(
-                    f"{file} holds labels from {labels.min()} to {labels.max()}, and the store has "
-                    f"{classes} classes; {_AGAIN}"
-                )
+        images, names, labels = [], [], []
+        for piece, shard in known.pieces():
+            folder, shape = self.path / name / piece, (shard.records, size, size, 3)
+            images.append(_read(folder / "images.npy", np.uint8, shape, mmap=True))
+            names.append(_read(folder / "names.npy", np.bytes_, shape[:1], mmap=True))
+            if known.labelled:
+                labels.append(self._labels(folder / "labels.npy", shard.records))
         return Records(
             name=name,
             path=self.path,
-            images=read_array(images, dtype=np.uint8, shape=shape, mmap=True, advice=_AGAIN),
-            labels=labels,
+            images=joined(images),
+            labels=np.concatenate(labels) if labels else None,
             class_names=self.class_names,
-            encoded_names=read_array(
-                names, dtype=np.bytes_, shape=shape[:1], mmap=True, advice=_AGAIN
-            ),
+            encoded_names=joined(names),
             filter=self.config.filter,
             token_palette=self.token_palette,
             cropped=name == "train" and self.config.crops > 0,
         )
 
+    def _labels(self, file: Path, records: int) -> Int64[np.ndarray, " record"]:
+        labels = _read(file, np.int64, (records,))
+        classes = len(self.class_names or ())
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+            raise DataError(
+                f"{file} holds labels from {labels.min()} to {labels.max()}, and the store has "
+                f"{classes} classes; {_AGAIN}"
+            )
+        return labels
+
     def _check_pixels(self, name: str) -> None:
-        file, known = self.path / name / "images.npy", self.splits[name]
+        known = self.splits[name]
         if name in self._checked:
             return
-        if known.crc32c not in (None, crc32c(file)):
-            raise _changed(file)
-        if known.checksum not in (None, zlib.crc32(self._load(name).images.data)):  # of format 3
-            raise _changed(file)
+        for piece, shard in known.pieces():
+            file = self.path / name / piece / "images.npy"
+            if shard.crc32c not in (None, crc32c(file)):
+                raise _changed(file)
+            if known.checksum not in (None, zlib.crc32(np.asarray(self._load(name).images).data)):
+                raise _changed(file)  # of format 3
         self._checked.add(name)
 
     def _no_split(self, name: str) -> str:
@@ -369,6 +299,20 @@ class RecordStore(StoreDescription):
             f"{self.path} has no {name} split, only {', '.join(self.splits)}; prepare it again "
             f"with a {name} fraction above 0, or from a source that has one"
         )
+
+
+def _read(
+    file: Path, kind: type[np.generic], shape: tuple[int, ...], *, mmap: bool = False
+) -> np.ndarray:
+    return read_array(file, dtype=kind, shape=shape, mmap=mmap, advice=_AGAIN)
+
+
+def _folded(parts: list[np.ndarray | JoinedArray]) -> np.ndarray | JoinedArray:
+    """Return the arrays of two splits as one: in memory, unless one of them is in shards."""
+    pieces = [part.parts if isinstance(part, JoinedArray) else (part,) for part in parts]
+    if all(len(of_part) == 1 for of_part in pieces):
+        return np.concatenate([piece for (piece,) in pieces])
+    return joined([piece for of_part in pieces for piece in of_part])
 
 
 def _changed(path: Path) -> DataError:

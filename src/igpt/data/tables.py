@@ -5,51 +5,161 @@ table made by others could name any file of this machine; only the hub's folders
 `datasets` makes the table here, are files.
 """
 
+import dataclasses
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from igpt.data.config import SourceConfig
 from igpt.data.labels import LABEL_COLUMNS, read_labels
+from igpt.data.parquet_rows import ParquetRows, RowValues
+from igpt.data.remote import is_url
 from igpt.data.sources import Source, SourceImage, SourceSplit, choose_splits
-from igpt.errors import DataError, IgptError, nearest_name
+from igpt.errors import ConfigError, DataError, IgptError, nearest_name
 from igpt.pixels.opening import SkippedImage
 
 _IMAGE_COLUMNS = ("image", "img", "jpg", "png")
 
 
-def open_tables(location: str, config: SourceConfig) -> Source:
+def open_tables(location: str, config: SourceConfig, *, shared: bool = False) -> Source:
     """Read a parquet file, a folder of them in the hub's layout, or a data set on the hub.
 
+    Args:
+        location: A path, a pattern, a URL or a name on the hub.
+        config: How it is read.
+        shared: Whether several processes are to read the images: parquet files are then read where
+            they lie, and not copied first into the cache of `datasets`.
+
     Raises:
+        ConfigError: It is to be shared, and is no set of parquet files.
         DataError: There is no such data set or column, it cannot be read or has no images, or the
             hub cannot be reached.
     """
-    import datasets
-
     with _quiet(), _refusals(location):
-        if location.endswith(".parquet"):
-            opened = datasets.load_dataset("parquet", data_files={"train": location})
-        elif Path(location).is_dir() and not Path(location, "README.md").is_file():
-            # Seen as parquet whatever else lies there; a README may say which files are which.
-            opened = datasets.load_dataset("parquet", config.config, data_dir=location)
-        else:
-            opened = datasets.load_dataset(location, config.config)
-        names = choose_splits(map(str, opened), config)
+        opened = _parquet_files(location, config) if shared else _in_cache(location, config)
+        names = choose_splits(opened, config)
         notes: list[str] = []
         splits = {
             split: _open_table(location, name, opened[name], config, notes)
             for split, name in names.items()
         }
     ignored = {
-        f"records of the split {name}": len(opened[name])
-        for name in map(str, opened)
+        f"records of the split {name}": table.rows
+        for name, table in opened.items()
         if name not in names.values()
     }
     return Source(splits=splits, called=names, ignored=ignored, notes=tuple(dict.fromkeys(notes)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """A split as a table, wherever its rows lie."""
+
+    features: Any
+    """Its columns, as `datasets` describes them."""
+    rows: int
+    kind: Callable[[str], Any]
+    """Gives arrow's type of a column."""
+    column: Callable[[str], list[Any]]
+    """Gives the values of a column."""
+    images: Callable[[str], Callable[[int], Any]]
+    """Gives what gives the values of a column of images by their numbers."""
+    files: bool = False
+    """Whether images are files of this machine, whose paths are those of `datasets`."""
+    blocks: Int64[np.ndarray, " block"] | None = None
+
+
+def _arguments(location: str, config: SourceConfig) -> dict[str, Any]:
+    """Return what `datasets` is to be asked for."""
+    if location.endswith(".parquet"):
+        return {"path": "parquet", "data_files": {"train": location}}
+    if Path(location).is_dir() and not Path(location, "README.md").is_file():
+        # Seen as parquet whatever else lies there; a README may say which files are which.
+        return {"path": "parquet", "name": config.config, "data_dir": location}
+    return {"path": location, "name": config.config}
+
+
+def _in_cache(location: str, config: SourceConfig) -> dict[str, _Table]:
+    """Return the splits as `datasets` reads them, which keeps them in its cache."""
+    import datasets
+
+    opened = datasets.load_dataset(**_arguments(location, config))
+    return {str(name): _of_datasets(table) for name, table in opened.items()}
+
+
+def _of_datasets(table: Any) -> _Table:
+    columns = table.data
+
+    def images(name: str) -> Callable[[int], Any]:
+        values = columns.column(name)
+        return lambda index: values[index].as_py()
+
+    return _Table(
+        features=table.features,
+        rows=len(table),
+        kind=lambda name: columns.column(name).type,
+        column=lambda name: columns.column(name).to_pylist(),
+        images=images,
+        files=table.info.builder_name == "imagefolder",
+    )
+
+
+def _parquet_files(location: str, config: SourceConfig) -> dict[str, _Table]:
+    """Return the splits that `datasets` sees in some parquet files, which stay where they are."""
+    import datasets
+
+    if is_url(location):
+        return _of_parquet(_found_behind(location), None)
+    builder = datasets.load_dataset_builder(**_arguments(location, config))
+    if builder.info.builder_name != "parquet":
+        raise ConfigError(
+            f"{location} is no set of parquet files, which several processes could share; give its "
+            "files by a URL, such as hf://datasets/owner/name, or leave out --ray"
+        )
+    return _of_parquet(builder.config.data_files or {}, builder.info.features)
+
+
+def _found_behind(url: str) -> dict[str, list[str]]:
+    """Return the parquet files behind a URL by their splits, as `datasets` tells these apart."""
+    from datasets import data_files
+
+    named = url.endswith(".parquet")
+    patterns = {"train": [url]} if named else data_files.get_data_patterns(url)
+    found = {
+        str(name): data_files.DataFilesList.from_patterns(of_split, "" if named else url)
+        for name, of_split in patterns.items()
+    }
+    return {
+        name: [str(file) for file in files if str(file).endswith(".parquet")]
+        for name, files in found.items()
+    }
+
+
+def _of_parquet(
+    splits: Mapping[Any, Sequence[Any]], known: Mapping[str, Any] | None
+) -> dict[str, _Table]:
+    """Return the splits of parquet files, with the columns that are known or that they tell of."""
+    import datasets
+
+    tables = {}
+    for name, files in splits.items():
+        rows = ParquetRows.open([str(file) for file in files])
+        tables[str(name)] = _Table(
+            features=known or datasets.Features.from_arrow_schema(rows.schema),
+            rows=rows.rows,
+            kind=lambda column, schema=rows.schema: schema.field(column).type,
+            column=rows.column,
+            images=rows.images,
+            blocks=rows.starts,
+        )
+    return tables
 
 
 def table_rows(name: str, content: Path | bytes) -> list[dict[str, Any]]:
@@ -66,7 +176,7 @@ def table_rows(name: str, content: Path | bytes) -> list[dict[str, Any]]:
 
 
 def _open_table(
-    location: str, split: str, table: Any, config: SourceConfig, notes: list[str]
+    location: str, split: str, table: _Table, config: SourceConfig, notes: list[str]
 ) -> SourceSplit:
     import datasets
 
@@ -78,10 +188,10 @@ def _open_table(
             f"{shown} has no column of images; its columns are {', '.join(features)}; if one of "
             "them is, choose it with --image-column"
         )
-    images = table.data.column(image)
-    if not _may_hold_images(images.type):
+    kind = table.kind(image)
+    if not _may_hold_images(kind):
         raise DataError(
-            f"the column {image} of {shown} holds no images but {images.type}; choose another with "
+            f"the column {image} of {shown} holds no images but {kind}; choose another with "
             "--image-column"
         )
     label = None
@@ -90,19 +200,37 @@ def _open_table(
     labels, class_names = None, None
     if label is not None:
         names = getattr(features[label], "names", None)
-        column = table.data.column(label).to_pylist()
-        labels, class_names = read_labels(f"{shown}, column {label},", column, names)
+        labels, class_names = read_labels(f"{shown}, column {label},", table.column(label), names)
         kinds = (name for name in features if isinstance(features[name], datasets.ClassLabel))
         if others := [name for name in kinds if name != label]:
             notes.append(
                 f"the labels are those of the column {label}; --label-column chooses another of "
                 f"{', '.join(others)}"
             )
-    files = table.info.builder_name == "imagefolder"  # its paths are those of `datasets`
+    images = _Images(table.images(image), split, files=table.files)
+    return SourceSplit(
+        images=table.rows,
+        image=images,
+        sendable=None if table.blocks is None else images.part,
+        blocks=table.blocks,
+        labels=labels,
+        class_names=class_names,
+    )
 
-    def image_at(index: int) -> SourceImage:
+
+@dataclass(frozen=True)
+class _Images:
+    """Gives the images of a split by the numbers of their rows."""
+
+    value: Callable[[int], Any]
+    split: str
+    _: KW_ONLY
+    files: bool
+
+    def __call__(self, index: int) -> SourceImage:
+        split, files = self.split, self.files
         try:
-            value = images[index].as_py()
+            value = self.value(index)
         except ValueError as error:  # arrow's errors are such, and those of broken words
             raise SkippedImage(f"{split} record {index} is broken ({error})") from error
         value = value if isinstance(value, dict) else {"bytes": value}  # None for no image at all
@@ -116,7 +244,10 @@ def _open_table(
         message = f"{split} record {index} has no image (in the table{elsewhere})"
         raise SkippedImage(message, "unreadable")
 
-    return SourceSplit(images=len(table), image=image_at, labels=labels, class_names=class_names)
+    def part(self, numbers: Sequence[int]) -> "_Images":
+        """Return what gives the images of some rows of parquet files alone."""
+        assert isinstance(self.value, RowValues)
+        return dataclasses.replace(self, value=self.value.part(numbers))
 
 
 def _may_hold_images(kind: Any) -> bool:

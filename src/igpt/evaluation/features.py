@@ -19,6 +19,9 @@ from igpt.errors import ConfigError
 from igpt.evaluation.batches import measured_batches
 from igpt.model.pretrained import Pretrained
 
+PART = 4096
+"""Images of a part of many, after which it is noted how far it has come."""
+
 
 @torch.inference_mode()
 def extract_features(
@@ -78,6 +81,11 @@ def extract_features(
                 break
     processes.merge(features)
     return features
+
+
+def parts_of(images: int, first: int = 0) -> list[slice]:
+    """Return the parts by which features of many images are extracted, from `first` on."""
+    return [slice(start, min(start + PART, images)) for start in range(first, images, PART)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ on, and one of another network, other images or other layers begins anew.
 import dataclasses
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,12 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from igpt.data.shards import JoinedArray
 from igpt.data.store import Records
-from igpt.evaluation.features import extract_features
+from igpt.evaluation.features import PART, extract_features, parts_of
 from igpt.files import read_json, write_json
 from igpt.model.pretrained import Pretrained
 from igpt.values import from_dict, to_dict
-
-_PART = 4096  # images between two notes of how far it has come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ def stored_features(
     *,
     layers: Sequence[int],
     title: str | None = None,
+    ray: str | None = None,
 ) -> Float32[np.ndarray, "image layer width"]:
     """Return the features of all images of some splits, one split after another.
 
@@ -57,10 +58,11 @@ def stored_features(
         file: Where they are kept, a `.npy`; its folder is made.
         layers: From 0 to L.
         title: What to call the progress bar; None for no bar.
+        ray: Address of a Ray cluster that is to do it, for splits of a store.
 
     Raises:
         CheckpointError: The note beside the file is damaged.
-        ConfigError: The network has no such layer.
+        ConfigError: The network has no such layer, or there is no Ray.
         DataError: The images are smaller than the network's.
     """
     ends = np.cumsum([len(split) for split in splits]).tolist()
@@ -81,17 +83,38 @@ def stored_features(
     bar = tqdm(
         total=shape[0], initial=done, desc=title, unit="img", disable=None if title else True
     )
-    with bar:
+    with bar, _extractor(ray) as extracted:
         for split, end in zip(splits, ends, strict=True):
             begin = end - len(split)
-            for first in range(max(begin, done), end, _PART):
-                last = min(first + _PART, end)
-                part = split.chosen(np.arange(first - begin, last - begin))
-                extract_features(pretrained, part, layers=layers, out=array[first:last])
+            parts = parts_of(len(split), max(done - begin, 0))
+            found = extracted(pretrained, split, parts, layers)
+            for part, features in zip(parts, found, strict=True):
+                array[begin + part.start : begin + part.stop] = features
                 array.flush()
-                write_json(note, to_dict(dataclasses.replace(wanted, done=last)))
-                bar.update(last - first)
+                write_json(note, to_dict(dataclasses.replace(wanted, done=begin + part.stop)))
+                bar.update(part.stop - part.start)
     return np.load(file, mmap_mode="r")
+
+
+@contextmanager
+def _extractor(ray: str | None) -> Iterator[Callable[..., Iterator[np.ndarray]]]:
+    """Give what yields the features of some parts of a split, here or on a cluster."""
+    if ray is None:
+        yield _here
+        return
+    from igpt.data.on_ray import cluster
+    from igpt.evaluation.features_on_ray import features_by_parts
+
+    with cluster(ray):
+        yield features_by_parts
+
+
+def _here(
+    pretrained: Pretrained, records: Records, parts: Sequence[slice], layers: Sequence[int]
+) -> Iterator[Float32[np.ndarray, "image layer width"]]:
+    for part in parts:
+        some = records.chosen(np.arange(part.start, part.stop))
+        yield extract_features(pretrained, some, layers=layers)
 
 
 def _note_of(pretrained: Pretrained, splits: Sequence[Records], layers: Sequence[int]) -> _Note:
@@ -102,6 +125,14 @@ def _note_of(pretrained: Pretrained, splits: Sequence[Records], layers: Sequence
     return _Note(
         weights=digest.hexdigest(),
         palette=pretrained.tokenizer.palette.fingerprint,
-        images=tuple(zlib.crc32(np.ascontiguousarray(split.images).data) for split in splits),
+        images=tuple(_checksum(split.images) for split in splits),
         layers=tuple(layers),
     )
+
+
+def _checksum(images: np.ndarray | JoinedArray) -> int:
+    """Return the CRC-32 of pixels, some at a time, however many shards they lie in."""
+    checksum = 0
+    for first in range(0, len(images), PART):
+        checksum = zlib.crc32(np.ascontiguousarray(images[first : first + PART]).data, checksum)
+    return checksum

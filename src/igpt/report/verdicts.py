@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igpt.amounts import counted
-from igpt.data.store import RecordStore
+from igpt.data.description import read_description
 from igpt.errors import printable
 from igpt.evaluation.confusion import Confusion
 from igpt.evaluation.few_labels import FewLabelsResult
@@ -57,7 +57,7 @@ class Beside:
         if not RunFolder.is_at(path):
             return cls()
         settings = RunFolder.open(path).settings
-        images = settings.data.sha256 if data is None else RecordStore.describe(data)[1]
+        images = settings.data.sha256 if data is None else read_description(data)[1]
         if isinstance(settings, FinetuneSettings):
             path = Path(settings.source)
         return cls(

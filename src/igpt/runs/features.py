@@ -14,7 +14,7 @@ By the ending of `out`:
                 labels as a `ClassLabel`; of files, one split named "files"
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ def write_features(
     overwrite: bool = False,
     layers: Sequence[int] | None = None,
     device: str = "auto",
+    ray: str | None = None,
 ) -> WrittenFeatures:
     """Write the features of image files, or of every split of a store.
 
@@ -78,6 +79,7 @@ def write_features(
         overwrite: Whether a file that is there may be replaced.
         layers: Layers wanted, from 0 to L; all by default.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+        ray: Address of a Ray cluster that is to extract those of a store; "local" starts one here.
 
     Raises:
         CheckpointError: No model at `path`.
@@ -90,9 +92,11 @@ def write_features(
     images = as_paths(images)
     if bool(images) == (data is not None):
         raise ConfigError("give either image files or a record store (--data), and not both")
+    if ray is not None and data is None:
+        raise ConfigError("--ray is for the features of a store; give --data, or leave it out")
     _require_place(out, images, overwrite=overwrite)
     loose = loose_files(images) if images else None
-    pretrained = load(path, device=choose_device(device))
+    pretrained = load(path, device="cpu" if ray else choose_device(device))
     numbers = tuple(range(pretrained.model.config.layers + 1) if layers is None else layers)
     if loose is not None:
         read = file_features(pretrained, loose, layers=numbers, title=FILES)
@@ -100,7 +104,7 @@ def write_features(
     else:
         assert data is not None
         store = RecordStore.open(data)
-        splits, class_names = _of_store(pretrained, store, numbers), store.class_names
+        splits, class_names = _of_store(pretrained, store, numbers, ray), store.class_names
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(out.suffix.lower(), _write_folder)
     write(splits, numbers, class_names, out)
     return WrittenFeatures(
@@ -128,17 +132,31 @@ def _require_place(out: Path, images: Sequence[Path], *, overwrite: bool) -> Non
 
 
 def _of_store(
-    pretrained: Pretrained, store: RecordStore, layers: Sequence[int]
+    pretrained: Pretrained, store: RecordStore, layers: Sequence[int], ray: str | None
 ) -> dict[str, _Split]:
-    splits = {}
-    for name in store.splits:
-        records = store.split(name)
-        splits[name] = _Split(
-            files=records.names,
-            features=extract_features(pretrained, records, layers=layers, title=name),
-            labels=None if records.labels is None else np.asarray(records.labels),
-        )
-    return splits
+    with _extractor(ray) as features_of:
+        splits = {}
+        for name in store.splits:
+            records = store.split(name)
+            splits[name] = _Split(
+                files=records.names,
+                features=features_of(pretrained, records, layers=layers, title=name),
+                labels=None if records.labels is None else np.asarray(records.labels),
+            )
+        return splits
+
+
+@contextmanager
+def _extractor(ray: str | None) -> Iterator[Callable[..., np.ndarray]]:
+    """Give what extracts the features of a split, here or on a cluster."""
+    if ray is None:
+        yield extract_features
+        return
+    from igpt.data.on_ray import cluster
+    from igpt.evaluation.features_on_ray import features_on_cluster
+
+    with cluster(ray):
+        yield features_on_cluster
 
 
 def _write_npz(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igpt.amounts import size_text, spoken
-from igpt.data.store import RecordStore
+from igpt.data.description import read_description
 from igpt.errors import CheckpointError, ConfigError, IgptError, printable
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json
@@ -252,7 +252,7 @@ def _search(path: Path) -> Info:
 
 
 def _store(path: Path) -> Info:
-    description, identity = RecordStore.describe(path)
+    description, identity = read_description(path)
     size, names = description.config.image_size, description.class_names
     counts = ", ".join(f"{part.records:,} {name}" for name, part in description.splits.items())
     labels = f"{len(names)} classes: {', '.join(names[:12])}" if names else "no labels"

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from igpt.data.description import read_description
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError, DataError, IgptError, printable
 from igpt.evaluation.few_labels import FewLabelsResult
@@ -103,12 +104,33 @@ class Verification:
             f"  {file.state:8} {printable(file.name)}" + (f": {file.note}" if file.note else "")
             for file in self.files
         ]
+        return "\n".join([*rows, self.count()])
+
+    def count(self) -> str:
+        """Return the line for all files."""
         counts = {
             state: sum(file.state == state for file in self.files)
             for state in ("ok", "changed", "missing", "unknown")
         }
         said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        return "\n".join([*rows, f"{printable(self.path)}, a {self.kind}: {said}"])
+        return f"{printable(self.path)}, a {self.kind}: {said}"
+
+    def require_whole(self) -> None:
+        """See that no file was changed and none is missing.
+
+        Raises:
+            DataError: Some were; the message names the first of them.
+        """
+        faults = [file for file in self.files if file.state not in ("ok", "unknown")]
+        if faults:
+            first, more = faults[0], len(faults) - 1
+            raise DataError(
+                f"{self.path}: {first.name} {'was' if first.state == 'changed' else 'is'} "
+                f"{first.state}"
+                + (f" ({first.note})" if first.note else "")
+                + (f", and so are {more} more" if more else "")
+                + "; restore it, or prepare the store again"
+            )
 
 
 def verify(path: AnyPath) -> Verification:
@@ -200,12 +222,13 @@ def _all_fit(known: list[VerifiedFile], check: Callable[[], object]) -> list[Ver
 
 
 def _store(path: Path) -> Iterator[VerifiedFile]:
-    known = [_json(path / "store.json", lambda: RecordStore.describe(path))]
+    known = [_json(path / "store.json", lambda: read_description(path))]
     if known[0].state != "changed":
-        for name, split in RecordStore.describe(path)[0].splits.items():
-            for file in (path / name / part for part in split.files):
-                same = partial(_same, file, split.sha256.get(file.name))
-                known.append(_file(f"{name}/{file.name}", file, same))
+        for name, split in read_description(path)[0].splits.items():
+            for piece, shard in split.pieces():
+                for file in (path / name / piece / part for part in split.files):
+                    same = partial(_same, file, shard.sha256.get(file.name))
+                    known.append(_file(file.relative_to(path).as_posix(), file, same))
     yield from _all_fit(known, lambda: _open_all(path))
     yield from _others(path, known)
 
