@@ -29,7 +29,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from igpt.commands import check, draw, measure, photos, plan, prepare, publish, train
+from igpt.commands import check, draw, measure, photos, plan, prepare, publish, serve, train
 from igpt.commands.options import look_at
 from igpt.errors import ConfigError, IgptError, printable
 from igpt.places import PREPARING, kind_of, resuming
@@ -201,7 +201,7 @@ def app() -> App:
     _add(app, "Measure", measure.evaluate, measure.probe, measure.few_labels, measure.masks,
          measure.along, measure.outliers)  # fmt: skip
     _add(app, "Use", photos.classify, photos.similar, photos.features)
-    _add(app, "Draw", draw.complete, draw.sample, draw.surprise)
+    _add(app, "Draw", draw.complete, draw.sample, draw.surprise, serve.serve)
     _add(app, "Report", publish.report, publish.reproduce, publish.claims)
     _add(app, "Share", publish.convert, publish.push)
     _add(app, "Check", check.info, check.verify, check.doctor)

@@ -1,0 +1,1 @@
+"""The page of `igpt serve`, and the HTTP API behind it."""

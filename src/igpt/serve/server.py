@@ -1,0 +1,92 @@
+"""Serving until somebody stops it.
+
+serve([Path("runs/a")], announce=print)
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from igpt.errors import ConfigError
+from igpt.serve.limits import Limits
+
+_CONNECTIONS = 256
+_GRACE_SECONDS = 2  # for what is being drawn when it is stopped
+
+
+def serve(
+    paths: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    names: Sequence[str] = (),
+    limits: Limits | None = None,
+    device: str = "auto",
+    announce: Callable[[str], object] = print,
+) -> None:
+    """Serve models and the page until Ctrl-C.
+
+    Args:
+        paths: Runs, model folders and names on the hub.
+        host: Address to listen on.
+        port: 0 for any that is free.
+        names: By which the server may be called, beside `localhost`, numeric addresses and `host`.
+        limits: What is refused.
+        device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
+        announce: Is given the page's address once it can be asked.
+
+    Raises:
+        ConfigError: The extra is missing, there is nothing to serve or no such device, or the
+            address cannot be listened on.
+    """
+    try:
+        import uvicorn
+
+        from igpt.serve.app import create_app
+    except ImportError as error:
+        raise ConfigError(
+            f"igpt serve needs an extra ({error}); pip install 'igpt[web]'"
+        ) from error
+    from igpt.serve.models import Models
+
+    models = Models(paths or models_without_asking(), device=device)
+    with _listening(host, port) as listening:
+        app = create_app(models, limits, names=[host, *names])
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False,
+            limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_GRACE_SECONDS,
+        )  # fmt: skip
+        shown = f"[{host}]" if ":" in host else host
+        announce(f"http://{shown}:{listening.getsockname()[1]}/")
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def models_without_asking() -> Sequence[Path]:
+    """Return what is served when no model is named.
+
+    Raises:
+        ConfigError: There is nothing.
+    """
+    raise ConfigError(
+        "there is no model to serve; give a run, such as igpt serve runs/a (make quickstart makes "
+        "one, igpt start one of your photos), or a name on the hub, openai/imagegpt-small"
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigError: The address is taken, or none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"could not listen on {host}, port {port}: {reason}; choose another --port (0 is any "
+            "that is free) or --host"
+        ) from error
