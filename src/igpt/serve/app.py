@@ -226,7 +226,7 @@ async def encode(
 ) -> Encoded:
     """Return the middle of a picture as a network sees it. The body is the picture's file."""
     tokens = await asyncio.to_thread(
-        tokens_of, content, pretrained.tokenizer,
+        tokens_of, await request.body(), pretrained.tokenizer,
         max_pixels=server.limits.max_pixels, budget=server.budget,
     )  # fmt: skip
     return Encoded(tokens=tokens)

@@ -1,0 +1,237 @@
+// The page: where pictures come from, what is asked for, and which models are asked.
+
+import * as api from "./api.js";
+import { Panel } from "./panel.js";
+
+const find = (selector) => document.querySelector(selector);
+const file = find("#file"), given = find("#given"), form = find("#settings");
+const SEEDS = 2 ** 32;
+const SCALE = 128; // pixels that an image takes about in the PNG
+const NARROW = matchMedia("(max-width: 57.99rem)");
+
+const panels = new Map(); // of the chosen models, by name
+let limits = null, picture = null, work = new AbortController(), running = 0;
+
+function say(text, { error = false } = {}) {
+  find("#said").textContent = text;
+  find("#said").classList.toggle("error", error);
+}
+
+const loaded = () => [...panels.values()].filter((panel) => panel.model);
+const largest = () => Math.max(1, ...loaded().map((panel) => panel.size));
+const share = () => Number(given.value) / largest();
+
+function settings() {
+  return {
+    share: share(),
+    samples: Number(find("#samples").value),
+    temperature: Number(find("#temperature").value),
+    topK: find("#top-k").value ? Number(find("#top-k").value) : null,
+    seed: Number(find("#seed").value),
+  };
+}
+
+// Does something for each model, all at once, and says of each what went wrong.
+async function forEach(some, act) {
+  await Promise.all(some.map(async (panel) => {
+    try {
+      await act(panel);
+    } catch (error) {
+      if (error.name === "AbortError") panel.say("Stopped.");
+      else if (error instanceof api.Problem) panel.say(sentence(error.message), { error: true });
+      else throw error;
+    }
+  }));
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
+// Does what can be stopped; `anew` ends what is going on before.
+async function working(act, { anew = true } = {}) {
+  if (anew) work.abort();
+  if (work.signal.aborted) work = new AbortController();
+  running += 1;
+  tellRunning();
+  try {
+    await act(work.signal);
+  } finally {
+    running -= 1;
+    tellRunning();
+  }
+}
+
+function tellRunning() {
+  find("#stop").disabled = !running;
+  find("#download").disabled = !!running || !loaded().some((panel) => panel.drawn.length);
+}
+
+function stop() {
+  work.abort();
+}
+
+// Where the page is one column, what is drawn lies below what is asked.
+function showPanels() {
+  if (NARROW.matches) find("#panels").scrollIntoView();
+}
+
+async function drawAll(signal, some = loaded()) {
+  if (!form.reportValidity()) return;
+  showPanels();
+  await forEach(some, (panel) => panel.draw(settings(), signal));
+}
+
+async function seeAll(signal, some = loaded()) {
+  if (!picture) return true;
+  try {
+    await Promise.all(some.map((panel) => panel.see(picture, share(), signal)));
+    return true;
+  } catch (error) {
+    if (!(error instanceof api.Problem)) throw error;
+    for (const panel of some) panel.clear();
+    say(sentence(error.message), { error: true });
+    return false;
+  }
+}
+
+// Takes a picture from wherever it came.
+async function take(chosen) {
+  if (!chosen) return;
+  if (limits && chosen.size > limits.max_upload) {
+    say(`The file has ${mebibytes(chosen.size)} MiB, where at most ${mebibytes(limits.max_upload)} are taken; make it smaller.`, { error: true });
+    return;
+  }
+  picture = chosen;
+  say(chosen.name ? `${chosen.name}` : "A pasted picture");
+  if (given.value === "0") given.value = Math.floor(largest() / 2);
+  tellGiven();
+  await working(async (signal) => {
+    if (await seeAll(signal)) await drawAll(signal);
+    else picture = null;
+  });
+}
+
+const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+
+function tellGiven() {
+  const of = largest(), same = loaded().every((panel) => panel.size === of);
+  const part = same ? `${given.value} of ${of} rows` : `${Math.round(100 * share())} %`;
+  find("#given-said").textContent = picture ? part : "no picture yet, so nothing";
+  given.disabled = !picture;
+  for (const panel of loaded()) panel.showGiven(share());
+}
+
+// Keeps the share that is given when the largest image size changes.
+function scaleGiven(before) {
+  const now = largest();
+  given.max = Math.max(1, now - 1);
+  if (now !== before) given.value = Math.round((Number(given.value) / before) * now);
+  tellGiven();
+}
+
+async function choose(name, chosen) {
+  if (!chosen) {
+    const before = largest();
+    panels.get(name)?.element.remove();
+    panels.delete(name);
+    scaleGiven(before);
+    return;
+  }
+  const panel = new Panel(name, find("#panel"));
+  const before = largest();
+  panels.set(name, panel);
+  find("#panels").append(panel.element);
+  await forEach([panel], async () => {
+    await panel.load();
+    if (!panels.has(name)) return;
+    scaleGiven(before);
+    if (!picture) return;
+    await working(async (signal) => {
+      await panel.see(picture, share(), signal);
+      await panel.draw(settings(), signal);
+    }, { anew: false });
+  });
+}
+
+function addModel({ name }, index) {
+  const label = document.createElement("label");
+  const box = document.createElement("input");
+  label.className = "model";
+  box.type = "checkbox";
+  box.checked = index === 0;
+  label.append(box, name);
+  box.addEventListener("change", () => choose(name, box.checked));
+  find("#models").append(label);
+  if (box.checked) choose(name, true);
+}
+
+// All images as one: of each model a row, what was given, the completions, the picture.
+function grid() {
+  const gap = 4, height = SCALE + gap;
+  const some = loaded().filter((panel) => panel.drawn.length);
+  const rows = some.map((panel) => [
+    ...(panel.tokens ? [panel.part(".view")] : []), ...panel.drawn,
+  ]);
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(...rows.map((row) => row.length)) * height - gap;
+  canvas.height = rows.length * height - gap;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  rows.forEach((row, number) => row.forEach((image, column) =>
+    context.drawImage(image, column * height, number * height, SCALE, SCALE)));
+  return canvas;
+}
+
+function download() {
+  grid().toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `completions-${find("#seed").value}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }, "image/png");
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  working(drawAll);
+});
+find("#stop").addEventListener("click", stop);
+find("#download").addEventListener("click", download);
+find("#another").addEventListener("click", () => {
+  find("#seed").value = Math.floor(Math.random() * SEEDS);
+  working(drawAll);
+});
+file.addEventListener("change", () => take(file.files[0]).then(() => { file.value = ""; }));
+given.addEventListener("input", tellGiven);
+find("#temperature").addEventListener("input", (event) => {
+  find("#temperature-said").textContent = Number(event.target.value).toFixed(2);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") stop();
+});
+document.addEventListener("paste", (event) => {
+  const pasted = event.clipboardData.files[0];
+  if (pasted) take(pasted);
+  else if (event.target === document.body) say("What was pasted is no picture.", { error: true });
+});
+for (const [type, dropping] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("dropping", dropping);
+    if (type === "drop") take(event.dataTransfer.files[0]);
+  });
+}
+
+try {
+  const answer = await api.served();
+  limits = answer.limits;
+  find("#version").textContent = answer.version;
+  find("#samples").max = limits.max_samples;
+  answer.models.forEach(addModel);
+  find("#models").hidden = answer.models.length < 2;
+  tellGiven();
+} catch (error) {
+  say(sentence(error.message), { error: true });
+}
