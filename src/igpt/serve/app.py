@@ -307,7 +307,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"]).removeprefix("body.")
     text = f"{where}: {first['msg'].lower()}"
     if "input" in first and not isinstance(first["input"], dict | list):
         shown = repr(first["input"])

@@ -229,6 +229,7 @@ try {
   limits = answer.limits;
   find("#version").textContent = answer.version;
   find("#samples").max = limits.max_samples;
+  find("#samples").value = Math.min(find("#samples").value, limits.max_samples);
   answer.models.forEach(addModel);
   find("#models").hidden = answer.models.length < 2;
   tellGiven();

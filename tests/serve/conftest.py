@@ -1,0 +1,54 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from tests.conftest import TINY, random_model
+from tests.serve.serving import asking
+
+from igpt.model.pretrained import Pretrained
+from igpt.pixels.palette import Palette
+from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.serve.limits import Limits
+
+BERT = replace(TINY, causal=False)
+SMALL = Limits(max_upload=5000, max_pixels=300, max_samples=4)
+
+
+@pytest.fixture(scope="package")
+def pretrained() -> Pretrained:
+    palette = Palette(np.random.default_rng(0).uniform(-1, 1, (16, 3)).astype(np.float32))
+    return Pretrained(model=random_model(), tokenizer=ImageTokenizer(palette, 4))
+
+
+def two_folders(pretrained: Pretrained, folder: Path) -> list[Path]:
+    pretrained.save(folder / "a")
+    bert = Pretrained(model=random_model(BERT), tokenizer=pretrained.tokenizer)
+    bert.save(folder / "bert" / "model")
+    return [folder / "a", folder / "bert" / "model"]
+
+
+@pytest.fixture(scope="package")
+def folders(pretrained, tmp_path_factory) -> list[Path]:
+    """Two models in folders of their own: an autoregressive one and a BERT."""
+    return two_folders(pretrained, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def own_folders(pretrained, tmp_path) -> list[Path]:
+    """The same for a test that changes them."""
+    return two_folders(pretrained, tmp_path / "secret")
+
+
+@pytest.fixture(scope="package")
+def client(folders) -> Iterator[TestClient]:
+    with asking(folders) as one:
+        yield one
+
+
+@pytest.fixture(scope="package")
+def strict(folders) -> Iterator[TestClient]:
+    with asking(folders, SMALL, names=["Box.local"]) as one:
+        yield one

@@ -1,0 +1,55 @@
+"""What tests of the server share: a picture, and a server that runs."""
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from igpt.serve.app import create_app
+from igpt.serve.limits import Limits
+from igpt.serve.models import Models
+
+
+def picture_file(size=(20, 12), *, form="PNG") -> bytes:
+    pixels = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format=form)
+    return file.getvalue()
+
+
+@contextmanager
+def asking(
+    folders: Sequence[Path], limits: Limits | None = None, *, names: Sequence[str] = ()
+) -> Iterator[TestClient]:
+    """Return a client of an application that no server runs."""
+    app = create_app(Models(folders, device="cpu"), limits, names=names)
+    with TestClient(app, base_url="http://localhost:8000") as client:
+        yield client
+
+
+@contextmanager
+def running(models: Models, limits: Limits | None = None) -> Iterator[httpx.Client]:
+    """Serve on a free port of this machine, in a thread, and return a client of it."""
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(models, limits), port=0, log_level="error", ws="none")
+    )
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,171 @@
+"""A server that runs: pixels come as they are drawn, and who goes away is drawn for no longer."""
+
+import json
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.serve.serving import picture_file, running
+
+from igpt.serve.limits import Limits
+from igpt.serve.models import Models
+
+
+class SlowModels(Models):
+    """Models of which each row takes a moment; `computed` counts what was computed."""
+
+    computed = 0
+
+    async def compute(self, function, *arguments, **named):
+        self.computed += 1
+
+        def slowly():
+            time.sleep(0.1)
+            return function(*arguments, **named)
+
+        return await super().compute(slowly)
+
+
+@pytest.fixture
+def slow(folders):
+    return SlowModels(folders[:1], device="cpu")
+
+
+def drawing(client, **asked):
+    return client.stream("POST", "/api/models/a/completions", json=asked)
+
+
+def test_pixels_come_row_by_row_while_the_others_are_drawn(slow):
+    with running(slow) as client, drawing(client, samples=1) as answer:
+        arrived = [time.monotonic() for line in answer.iter_lines() if "drawn" in line]
+    assert len(arrived) == 4
+    assert arrived[-1] - arrived[0] > 0.2
+
+
+def test_a_client_that_goes_away_stops_its_drawing_and_frees_its_place(slow):
+    with running(slow, Limits(at_once=1, queue=0)) as client:
+        with drawing(client) as answer:
+            next(answer.iter_lines())
+        deadline = time.monotonic() + 10
+        while client.post("/api/models/a/completions", json={"samples": 1}).status_code == 429:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert slow.computed < 5 + 2 + 2  # a whole drawing, and no whole other one
+
+
+def test_who_waits_is_told_so_and_who_finds_no_place_is_refused(slow):
+    with running(slow, Limits(at_once=1, queue=1)) as client, ThreadPoolExecutor() as pool:
+        with drawing(client) as first:
+            lines = first.iter_lines()
+            next(lines)
+
+            def waited():
+                with drawing(client) as second:
+                    return [json.loads(line) for line in second.iter_lines()]
+
+            second = pool.submit(waited)
+            time.sleep(0.1)
+            third = client.post("/api/models/a/completions", json={})
+            list(lines)
+        assert third.status_code == 429
+        assert third.headers["retry-after"] == "2"
+        assert "try again" in third.json()["detail"]
+        came = second.result()
+    assert came[0] == {"event": "waiting", "ahead": 1}
+    assert came[-1]["event"] == "done"
+
+
+def test_one_who_leaves_the_queue_keeps_nobody_waiting(slow):
+    with running(slow, Limits(at_once=1, queue=1)) as client, drawing(client) as first:
+        next(first.iter_lines())
+        with drawing(client) as second:
+            next(second.iter_lines())
+        time.sleep(0.05)
+        with drawing(client) as third:
+            assert [line for line in third.iter_lines() if "done" in line]
+
+
+def test_a_short_question_is_answered_between_the_rows_of_a_drawing(slow):
+    with running(slow) as client, drawing(client) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        asked = {"tokens": [0] * 16, "position": 3}
+        assert client.post("/api/models/a/distribution", json=asked).status_code == 200
+        assert sum("drawn" in line for line in lines) > 4
+
+
+def seconds_of_use(client, seed, problems, until):
+    """Do what people do at a page, in any order, until it is time; note what went wrong."""
+    chance, done = random.Random(seed), 0
+    read = client.post("/api/models/a/tokens", content=picture_file()).json()["tokens"]
+    expected: dict[int, str] = {}
+    while time.monotonic() < until:
+        what, number = chance.randrange(4), chance.randrange(3)
+        try:
+            if what == 0:
+                asked = {"tokens": read, "seed": number, "samples": 2}
+                answer = client.post("/api/models/a/completions", json=asked)
+                if answer.status_code == 200:
+                    drawn = [json.loads(line) for line in answer.text.splitlines()]
+                    drawn = [line for line in drawn if line["event"] == "drawn"]
+                    text = json.dumps(drawn)
+                    if len(drawn) != 4 or expected.setdefault(number, text) != text:
+                        problems.append(f"seed {number}: {answer.text}")
+            elif what == 1:
+                asked = {"tokens": read, "position": number}
+                answer = client.post("/api/models/a/distribution", json=asked)
+            elif what == 2:
+                answer = client.post("/api/models/a/tokens", content=picture_file())
+                if answer.status_code == 200 and answer.json()["tokens"] != read:
+                    problems.append(answer.text)
+            else:
+                with drawing(client) as answer:
+                    next(answer.iter_lines(), None)
+            if answer.status_code not in (200, 429):
+                problems.append(f"{answer.status_code}: {answer.text}")
+            done += answer.status_code == 200
+        except httpx.HTTPError as error:
+            problems.append(repr(error))
+    return done
+
+
+def many_at_once(folders, *, clients, seconds):
+    with running(Models(folders[:1], device="cpu")) as client:
+        problems: list[str] = []
+        until = time.monotonic() + seconds
+        with ThreadPoolExecutor(clients) as pool:
+            one_each = [
+                pool.submit(_with_own_client, str(client.base_url), seed, problems, until)
+                for seed in range(clients)
+            ]
+            done = [one.result() for one in one_each]
+        assert problems == []
+        assert min(done) > 0
+        return sum(done)
+
+
+def _with_own_client(url, seed, problems, until):
+    with httpx.Client(base_url=url, timeout=60) as client:
+        return seconds_of_use(client, seed, problems, until)
+
+
+def test_several_clients_at_once_get_each_their_own_answers(folders):
+    many_at_once(folders, clients=5, seconds=3)
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_fifty_clients_for_two_minutes_leave_memory_as_it_was(folders):
+    many_at_once(folders, clients=50, seconds=20)
+    before = resident_bytes()
+    many_at_once(folders, clients=50, seconds=100)
+    assert resident_bytes() - before < 2**25
+    assert threading.active_count() < 20
