@@ -34,6 +34,7 @@ TENSORFLOW = ROOT / "tests" / "fixtures" / "tensorflow"
 CANNOT = {
     r"openai/|someone/": "on the hub, which tests do not reach",
     r"--scale small": "CIFAR-10 and hours",
+    r"^igpt serve": "serves until it is stopped; tests/serve has it",
     r"^igpt quickstart": "minutes; tests/test_quickstart.py has it in small",
     r"^make ": "makes an environment first; CI does",
     r"^pip install": "needs a package index",

@@ -61,6 +61,7 @@ SETTINGS = [
 
 GOOD = {
     "RUN": ["run", "bert", "tuned", "model", "exported"], "RUNS": ["run", "tuned"],
+    "MODELS": ["run", "model"],
     "--data": ["store"], "STORE": ["store"], "--palette": ["palette.npy"],
     "IMAGES": ["photo.png", "photos"],
     "SOURCE": ["photos", "run", "digits"], "FOLDERS": ["claims"], "RECIPE": ["cifar10-tiny"],
@@ -93,6 +94,7 @@ ALWAYS = {
     "start": ["--device=nowhere"],
     "quickstart": ["--device=nowhere"],  # minutes of work, and nothing that others have not
     "reproduce": ["--device=nowhere"],
+    "serve": ["--device=nowhere"],  # or it serves until somebody stops it
     "push": ["--dry-run=out/dry"],
 }  # fmt: skip
 LEFT_OUT = {"--compile", "--dry-run", "*"}  # torch.compile takes a minute

@@ -9,8 +9,9 @@ from igpt.serve.limits import Busy, Limits, Places
 def test_who_comes_when_all_places_are_taken_is_refused():
     places = Places(at_once=1, waiting=1)
     with places.ticket(), places.ticket():
-        with pytest.raises(Busy, match="try again"), places.ticket():
-            pass
+        refused = places.ticket()
+        with pytest.raises(Busy, match="try again"):
+            refused.__enter__()
     with places.ticket() as ticket:
         assert ticket.turn.is_set()
 
