@@ -19,6 +19,21 @@ from igpt.serve.limits import Limits
 from igpt.serve.models import Models
 
 
+class SlowModels(Models):
+    """Models of which each row takes a moment; `computed` counts what was computed."""
+
+    computed = 0
+
+    async def compute(self, function, *arguments, **named):
+        self.computed += 1
+
+        def slowly():
+            time.sleep(0.1)
+            return function(*arguments, **named)
+
+        return await super().compute(slowly)
+
+
 def picture_file(size=(20, 12), *, form="PNG") -> bytes:
     pixels = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     file = io.BytesIO()

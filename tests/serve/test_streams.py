@@ -9,25 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.serve.serving import picture_file, running
+from tests.serve.serving import SlowModels, picture_file, running
 
 from igpt.serve.limits import Limits
 from igpt.serve.models import Models
-
-
-class SlowModels(Models):
-    """Models of which each row takes a moment; `computed` counts what was computed."""
-
-    computed = 0
-
-    async def compute(self, function, *arguments, **named):
-        self.computed += 1
-
-        def slowly():
-            time.sleep(0.1)
-            return function(*arguments, **named)
-
-        return await super().compute(slowly)
 
 
 @pytest.fixture

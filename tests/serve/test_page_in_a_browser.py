@@ -1,0 +1,196 @@
+"""The page as people use it, in a headless Chromium that is there already."""
+
+import base64
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.serve.serving import SlowModels, picture_file, running
+
+from igpt.serve.models import Models
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def address(folders):
+    with running(Models(folders, device="cpu")) as client:
+        yield str(client.base_url)
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page of two models, once the first of them is loaded; nothing went wrong on it."""
+    with opened(browser, address) as page:
+        yield page
+
+
+class opened:
+    """A page that is looked at, in a window of its own."""
+
+    def __init__(self, browser, address, *, width=1200, scheme="light", bypass_csp=False):
+        self._context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=bypass_csp
+        )
+        self._address = address
+        self._wrong = []
+
+    def __enter__(self):
+        page = self._context.new_page()
+        page.on("pageerror", lambda error: self._wrong.append(str(error)))
+        page.on("request", lambda request: self._from_elsewhere(request.url))
+        page.goto(self._address)
+        page.get_by_text("Choose a picture, or press Draw").wait_for()
+        return page
+
+    def __exit__(self, kind, *_):
+        self._context.close()
+        if kind is None:
+            assert self._wrong == []
+
+    def _from_elsewhere(self, url):
+        if not url.startswith((self._address, "blob:")):
+            self._wrong.append(f"asks for {url}")
+
+
+def drop(page, content, name="cat.png"):
+    """Drop a file onto the page, as from the desktop."""
+    page.evaluate(
+        """([text, name]) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], name));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }""",
+        [base64.b64encode(content).decode(), name],
+    )
+
+
+def drawn_in(page, panel="a"):
+    status = page.locator(".panel", has=page.get_by_role("heading", name=panel, exact=True))
+    status.get_by_text("Drawn in").wait_for()
+
+
+def pixels(canvas):
+    """Return what a canvas shows, (height, width, 4)."""
+    png = canvas.evaluate("canvas => canvas.toDataURL('image/png')").partition(",")[2]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))
+
+
+def test_a_dropped_picture_is_seen_in_palette_colors_and_completed(page, pretrained):
+    drop(page, picture_file())
+    drawn_in(page)
+    tokenizer = pretrained.tokenizer
+    expected = tokenizer.decode(tokenizer.encode([picture_file()]))[0]
+    seen = pixels(page.locator(".view"))
+    np.testing.assert_array_equal(seen[:2, :, :3], expected[:2])
+    assert (seen[2:, :, 3] < 255).all()
+    assert page.locator(".drawn canvas").count() == 4
+    for canvas in page.locator(".drawn canvas").all():
+        shown = pixels(canvas)
+        assert (shown[..., 3] == 255).all()
+        np.testing.assert_array_equal(shown[:2, :, :3], expected[:2])
+        assert {*map(tuple, shown[2:, :, :3].reshape(-1, 3))} <= {
+            *map(tuple, tokenizer.palette.rgb)
+        }
+
+
+def test_without_a_picture_it_draws_from_nothing_as_many_as_are_asked_for(page):
+    page.get_by_label("Completions").fill("2")
+    page.keyboard.press("Enter")
+    drawn_in(page)
+    assert page.locator(".drawn canvas").count() == 2
+
+
+def test_another_seed_draws_anew(page):
+    page.get_by_role("button", name="Draw").click()
+    drawn_in(page)
+    before = pixels(page.locator(".drawn canvas").first)
+    page.get_by_role("button", name="Another").click()
+    page.get_by_text("Drawing …").wait_for(state="hidden")
+    drawn_in(page)
+    assert page.get_by_label("Seed").input_value() != "0"
+    assert (pixels(page.locator(".drawn canvas").first) != before).any()
+
+
+def test_pixels_appear_while_it_draws_and_stop_leaves_them(browser, folders):
+    slow = SlowModels(folders[:1], device="cpu")
+    with running(slow) as client, opened(browser, str(client.base_url)) as page:
+        page.get_by_role("button", name="Draw").click()
+        first = page.locator(".drawn canvas").first
+        first.wait_for()
+        while not (drawn := (pixels(first)[..., 3] > 0).sum()):
+            page.wait_for_timeout(20)
+        page.keyboard.press("Escape")
+        page.get_by_text("Stopped.").wait_for()
+        assert 0 < drawn < 16
+        assert drawn <= (pixels(first)[..., 3] > 0).sum() < 16
+        assert page.get_by_role("button", name="Stop").is_disabled()
+
+
+def test_a_wrong_file_gets_the_line_that_the_command_prints(page):
+    drop(page, b"no picture at all, but a text", name="notes.txt")
+    said = page.locator("#said.error")
+    said.wait_for()
+    assert said.inner_text().startswith("The picture is not an image in a format that can be read;")
+    drop(page, picture_file())
+    drawn_in(page)
+    assert page.locator("#said").inner_text() == "cat.png"
+
+
+def test_models_are_seen_side_by_side(page):
+    drop(page, picture_file())
+    page.get_by_role("checkbox", name="bert").check()
+    page.locator(".view").nth(1).wait_for()
+    first, second = (page.locator(".panel").nth(number).bounding_box() for number in (0, 1))
+    assert second["x"] > first["x"] + first["width"] - 1
+    page.get_by_role("checkbox", name="bert").uncheck()
+    assert page.locator(".panel").count() == 1
+
+
+def test_arrow_keys_look_at_pixels_and_it_says_what_the_network_expects(page):
+    drop(page, picture_file())
+    drawn_in(page)
+    page.locator(".view").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.get_by_text("Row 2, column 2:").wait_for()
+    assert page.locator(".bars .own").count() == 1
+
+
+def test_the_grid_is_saved_as_a_png(page):
+    drop(page, picture_file())
+    drawn_in(page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save PNG").click()
+    with Image.open(saved.value.path()) as image:
+        assert image.format == "PNG"
+        assert image.size[0] > 4 * image.size[1]  # what was given, and four completions
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
+    browser, address, width, scheme
+):
+    from axe_playwright_python.sync_playwright import Axe
+
+    with opened(browser, address, width=width, scheme=scheme, bypass_csp=True) as page:
+        drop(page, picture_file())
+        drawn_in(page)
+        page.locator(".view").focus()
+        page.keyboard.press("ArrowDown")
+        page.locator(".bars .own").wait_for()
+        found = Axe().run(page).response["violations"]
+        assert [one for one in found if one["impact"] in ("serious", "critical")] == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
