@@ -12,7 +12,8 @@ from tests.conftest import TINY, random_model, random_tokens
 from igpt.errors import CheckpointError, ConfigError, DataError, IgptError
 from igpt.files import write_json
 from igpt.formats.load import load
-from igpt.model.pretrained import Pretrained, model_identity
+from igpt.model.description import model_identity
+from igpt.model.pretrained import Pretrained
 from igpt.model.weights import write_tensors
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer

@@ -15,7 +15,8 @@ from tests.report.conftest import (
 )
 
 from igpt.errors import CheckpointError, DataError
-from igpt.model.pretrained import Pretrained, model_identity
+from igpt.model.description import model_identity
+from igpt.model.pretrained import Pretrained
 from igpt.report.read import read_runs
 from igpt.runs.kept import MadeFrom
 from igpt.runs.measure import Evaluation

@@ -15,9 +15,8 @@ business.
 import dataclasses
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,15 @@ from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.class_head import MappedHead, fold
 from igpt.model.classes import BATCH, Classified, Classifier, StoredImages
 from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
+from igpt.model.description import (
+    CONFIG,
+    MODEL_FILES,
+    PALETTE,
+    WEIGHTS,
+    ModelDescription,
+    identity_of,
+    read_description,
+)
 from igpt.model.kept_probe import PROBE, KeptProbe
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, require_finite, require_matching, write_tensors
@@ -34,49 +42,14 @@ from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.pixels.preparation import AnyImage, Preparation
 from igpt.pixels.tokenizer import ImageTokenizer
-from igpt.seals import crc32c, fingerprint, sealed, unsealed
-from igpt.values import from_dict, to_dict
-
-FORMAT = 2
-_WITHOUT_CHECKSUMS = 1
-"""The format before, which is read as well."""
-_WEIGHTS, _PALETTE, _CONFIG = "model.safetensors", "palette.npy", "config.json"
-MODEL_FILES = (_WEIGHTS, _PALETTE)
-"""The files of a model's folder beside `config.json`."""
+from igpt.seals import crc32c, sealed
+from igpt.values import to_dict
 
 ONE_POSITION_OFF = (
     "transformers feeds a classifier no start embedding, so that each pixel is one position off "
     "and probabilities differ a little from igpt's"
 )
 """What is to be said of a class head that goes to `transformers` or comes from there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What `config.json` says."""
-
-    format: int = FORMAT
-    model: ModelConfig
-    class_names: tuple[str, ...] | None
-    class_layer: int | None
-    mask_probability: float = MASK_PROBABILITY
-    objective: AskedObjective = "auto"
-    """What it was trained by; "auto" in folders older than the question."""
-    preparation: Preparation | None = None
-    """How the images that it learned from were made ready; None where that is not known."""
-    sha256: dict[str, str] = field(default_factory=dict)
-    """Of the other files by name; none in a folder of format 1."""
-    crc32c: int | None = None
-    """Of the weights, which loading checks; the same in no time."""
-
-    def __post_init__(self) -> None:
-        """Reject what fits no network of this shape."""
-        self.model.check_layer(self.class_layer)
-        self.model.objective(self.objective)
-        if not 0 < self.mask_probability < 1:
-            raise ConfigError(
-                f"mask_probability must lie between 0 and 1, got {self.mask_probability}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,9 +273,9 @@ class Pretrained:
         """
         with written_aside(Path(folder), exclusive=exclusive) as aside:
             aside.mkdir()
-            write_tensors(aside / _WEIGHTS, fold(self.model.state_dict()))
-            self.palette.save(aside / _PALETTE)
-            settings = _Settings(
+            write_tensors(aside / WEIGHTS, fold(self.model.state_dict()))
+            self.palette.save(aside / PALETTE)
+            settings = ModelDescription(
                 model=self.model.config,
                 class_names=self.class_names,
                 class_layer=self.class_layer,
@@ -310,12 +283,12 @@ class Pretrained:
                 objective=self.learned_by,
                 preparation=known if (known := self.tokenizer.preparation).size else None,
                 sha256={name: digest(aside / name) for name in MODEL_FILES},
-                crc32c=crc32c(aside / _WEIGHTS),
+                crc32c=crc32c(aside / WEIGHTS),
             )
             values = sealed(to_dict(settings))
-            write_json(aside / _CONFIG, values)
+            write_json(aside / CONFIG, values)
             if probe is not None:
-                of_this = dataclasses.replace(probe, model=_identity(aside, values))
+                of_this = dataclasses.replace(probe, model=identity_of(aside, values))
                 of_this.save(aside / PROBE)
 
 
@@ -326,14 +299,14 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         CheckpointError: What is there is broken, was changed or does not fit together.
         ConfigError: The palette has another number of colors than the network.
     """
-    values, settings = _describe(folder)
-    palette, weights = Palette.load(folder / _PALETTE), read_tensors(folder / _WEIGHTS)
+    values, settings = read_description(folder)
+    palette, weights = Palette.load(folder / PALETTE), read_tensors(folder / WEIGHTS)
     changed = None
-    if settings.sha256 and digest(folder / _PALETTE) != settings.sha256.get(_PALETTE):
-        changed = _PALETTE
-    if settings.crc32c not in (None, crc32c(folder / _WEIGHTS)):
-        changed = _WEIGHTS
-    if changed and read_json(folder / _CONFIG) != values:
+    if settings.sha256 and digest(folder / PALETTE) != settings.sha256.get(PALETTE):
+        changed = PALETTE
+    if settings.crc32c not in (None, crc32c(folder / WEIGHTS)):
+        changed = WEIGHTS
+    if changed and read_json(folder / CONFIG) != values:
         return load_folder(folder, device=device)  # a training has just put a newer model there
     if changed:
         raise CheckpointError(
@@ -341,7 +314,7 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
             "copy the folder again, or go back to another checkpoint"
         )
     pretrained = Pretrained.from_weights(
-        settings.model, weights, palette, class_names=settings.class_names, path=folder / _WEIGHTS
+        settings.model, weights, palette, class_names=settings.class_names, path=folder / WEIGHTS
     )
     model = pretrained.model.to(device)
     if not values.get("class_reads_start", True):
@@ -361,7 +334,7 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
         class_layer=settings.class_layer,
         mask_probability=settings.mask_probability,
         objective=settings.objective,
-        identity=_identity(folder, values),
+        identity=identity_of(folder, values),
         probe_folder=_probe_of(folder),
     )
 
@@ -370,44 +343,3 @@ def _probe_of(folder: Path) -> Path | None:
     """Return where a probe of this model was kept: in its folder, or in that of its run."""
     run = (folder.parent / PROBE,) if (folder.parent / "recipe.json").is_file() else ()
     return next((probe for probe in (folder / PROBE, *run) if probe.is_dir()), None)
-
-
-def model_identity(folder: Path) -> str:
-    """Return the `Pretrained.identity` of a model folder without loading it.
-
-    Raises:
-        CheckpointError: There is none, or its `config.json` is damaged.
-    """
-    return _identity(folder, _describe(folder)[0])
-
-
-def model_sha256(folder: Path) -> dict[str, str]:
-    """Return the checksums of `MODEL_FILES` by name, as `config.json` has them; none of format 1.
-
-    Raises:
-        CheckpointError: There is none, or it is damaged.
-    """
-    return _describe(folder)[1].sha256
-
-
-def _describe(folder: Path) -> tuple[dict[str, Any], _Settings]:
-    """Return what `config.json` holds, as it is and as settings."""
-    path = folder / _CONFIG
-    values = read_json(path)
-    known = unsealed(values, path, error=CheckpointError)
-    if values.get("format") not in (FORMAT, _WITHOUT_CHECKSUMS):
-        raise CheckpointError(
-            f"{folder} is of model format {values.get('format')}, but this igpt reads format "
-            f"{FORMAT}; install the igpt that wrote it"
-        )
-    known.pop("class_reads_start", None)  # of heads from `transformers`, until 0.1.0
-    try:
-        return values, from_dict(_Settings, known, name="a model's config")
-    except ConfigError as error:
-        raise CheckpointError(f"{path} is no model's config: {error}; copy it again") from error
-
-
-def _identity(folder: Path, values: dict[str, Any]) -> str:
-    if values["format"] == _WITHOUT_CHECKSUMS:
-        values |= {"crc32c": crc32c(folder / _WEIGHTS), "palette": digest(folder / _PALETTE)}
-    return fingerprint(values)

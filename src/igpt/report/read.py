@@ -25,7 +25,7 @@ from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.model.config import ModelConfig, ObjectiveName
-from igpt.model.pretrained import model_identity
+from igpt.model.description import model_identity
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
 from igpt.report.verdicts import Beside

@@ -12,7 +12,7 @@ from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
 from igpt.formats.load import load
-from igpt.model.pretrained import model_identity
+from igpt.model.description import model_identity
 from igpt.paths import AnyPath, as_path
 from igpt.processes import choose_device
 from igpt.runs.kept import MadeFrom, kept_if_possible

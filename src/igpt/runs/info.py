@@ -18,8 +18,8 @@ from igpt.errors import CheckpointError, ConfigError, IgptError, printable
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json
 from igpt.model.config import OBJECTIVE_WORDS, AskedObjective, ModelConfig
+from igpt.model.description import model_identity
 from igpt.model.kept_probe import PROBE
-from igpt.model.pretrained import model_identity
 from igpt.paths import AnyPath
 from igpt.pixels.orders import RASTER
 from igpt.pixels.palette import Palette

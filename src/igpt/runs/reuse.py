@@ -16,7 +16,8 @@ from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.probe import LayerProbe, LayerProbes
 from igpt.formats.load import load, locate
-from igpt.model.pretrained import Pretrained, model_identity
+from igpt.model.description import model_identity
+from igpt.model.pretrained import Pretrained
 from igpt.places import run_of
 from igpt.processes import choose_device
 from igpt.runs.kept import ALL, MadeFrom, Result, kept_if_possible

@@ -26,8 +26,9 @@ from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.outliers import OutliersResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import digest, read_json
+from igpt.model.description import MODEL_FILES, model_identity, model_sha256
 from igpt.model.kept_probe import PROBE, KeptProbe
-from igpt.model.pretrained import MODEL_FILES, load_folder, model_identity, model_sha256
+from igpt.model.pretrained import load_folder
 from igpt.model.weights import read_sealed
 from igpt.paths import AnyPath
 from igpt.pixels.images import read_whole_png

@@ -47,8 +47,7 @@ def reading(tokenizer: ImageTokenizer) -> list[int]:
 
 def half(tokenizer: ImageTokenizer) -> int:
     """Return how many tokens are in the half of an image that is usually given."""
-    nothing = torch.zeros(1, tokenizer.positions, dtype=torch.long)
-    return tokenizer.given(nothing, tokenizer.half_rows).shape[1]
+    return tokenizer.half_rows * tokenizer.image_size
 
 
 def require_drawable(pretrained: Pretrained, asked: CompletionAsked) -> None:
