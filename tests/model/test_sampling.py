@@ -8,7 +8,7 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import ConfigError
-from igpt.model.sampling import SamplingConfig, _project, continue_tokens, draw
+from igpt.model.sampling import Pace, SamplingConfig, continue_tokens, draw
 
 
 @torch.inference_mode()
@@ -35,28 +35,94 @@ def test_the_cache_changes_no_pixel(given, config):
     assert torch.equal(ours[:, :given], start)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("window", [1, 5, 16])  # as on a CPU; as on a GPU, several and one
-@pytest.mark.parametrize("at_a_time", [1, 12, 2048])  # one image, two, and all five
-def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch, bias, window, at_a_time):
-    config = dataclasses.replace(TINY, bias=bias)
-    model, tokens = random_model(config), random_tokens(5)
-    seen = []
-
-    def follow(logits, config, generator):
-        seen.append(logits)
-        return tokens[:, 5 + len(seen) - 1]
-
-    monkeypatch.setattr("igpt.model.sampling.draw", follow)
-    monkeypatch.setattr("igpt.model.sampling._WINDOWS", {"cpu": window})
-    monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
-    continue_tokens(model, tokens[:, :5])
-    torch.testing.assert_close(torch.stack(seen, dim=1), model(tokens)[:, 5:])
+WINDOWED = [
+    pytest.param(TINY, {}, id="all"),
+    pytest.param(TINY, {"temperature": 0.0}, id="greedy"),
+    pytest.param(
+        dataclasses.replace(TINY, image_size=6, bias=True), {"temperature": 0.7}, id="cooler"
+    ),
+    pytest.param(dataclasses.replace(TINY, image_size=6, colors=300), {"top_k": 20}, id="top-k"),
+    pytest.param(dataclasses.replace(TINY, layers=1, image_size=6), {"top_p": 0.8}, id="top-p"),
+    pytest.param(dataclasses.replace(TINY, colors=3), {"top_k": 2, "top_p": 0.9}, id="both"),
+]
 
 
-@pytest.mark.parametrize("at_a_time", [1, 12, 2048])  # one image, two, and all three
-def test_samples_are_those_of_images_given_several_times(monkeypatch, at_a_time):
-    monkeypatch.setattr("igpt.model.sampling._TOKENS_AT_A_TIME", at_a_time)
+def drawn(model, given, config, seed=3, **settings):
+    """Return images, and what the generator gives next."""
+    generator = torch.Generator().manual_seed(seed)
+    images = continue_tokens(model, given, config, generator=generator, **settings)
+    return images, torch.rand(3, generator=generator)
+
+
+@pytest.mark.parametrize(("shape", "settings"), WINDOWED)
+@pytest.mark.parametrize("batch", [1, 5])  # of which each image goes on as far as its guesses hold
+@pytest.mark.parametrize("rows", [0, 1.4])
+def test_windows_draw_the_pixels_of_one_at_a_time(shape, settings, batch, rows):
+    model, config = random_model(shape), SamplingConfig(**settings)
+    given = random_tokens(batch, config=shape)[:, : int(rows * shape.image_size)]
+    wanted, state = drawn(model, given, config, pace=Pace(window=1))
+    for window in (2, 7, shape.positions + 3):
+        images, after = drawn(model, given, config, pace=Pace(window=window))
+        assert torch.equal(images, wanted)
+        assert torch.equal(after, state)  # as much is left to chance, for the next batch too
+
+
+@pytest.mark.parametrize("sight", [5, 64])
+def test_windows_see_no_pixel_that_is_yet_to_be_drawn(sight):
+    """As on a GPU, which looks at places of the cache that are not filled."""
+    shape = dataclasses.replace(TINY, image_size=8)
+    model, given = random_model(shape), random_tokens(3, config=shape)[:, :10]
+    wanted, _ = drawn(model, given, SamplingConfig(), pace=Pace(window=1))
+    for window in (1, 6):
+        images, _ = drawn(model, given, SamplingConfig(), pace=Pace(window=window, sight=sight))
+        assert torch.equal(images, wanted)
+
+
+def test_what_is_chosen_as_it_goes_draws_the_same_pixels():
+    shape = dataclasses.replace(TINY, layers=1, image_size=9)
+    model = random_model(shape)
+    for batch in (1, 7, 12):
+        given = random_tokens(batch, config=shape)[:, :40]
+        wanted, _ = drawn(model, given, SamplingConfig(one_at_a_time=True))
+        assert torch.equal(drawn(model, given, SamplingConfig())[0], wanted)
+
+
+def passes(model, *arguments, **settings):
+    """Return how often the network was asked."""
+    count = 0
+
+    def follow(*_):
+        nonlocal count
+        count += 1
+
+    with model.color_head.register_forward_hook(follow):
+        drawn(model, *arguments, **settings)
+    return count
+
+
+def test_where_guesses_hold_a_pass_gains_a_window():
+    """A network that repeats the color above, as images on end of one column would have it."""
+    shape = dataclasses.replace(TINY, image_size=8)
+    model, greedy = random_model(shape), SamplingConfig(temperature=0.0)
+    torch.nn.init.zeros_(model.color_head.weight)  # always the first color
+    given = torch.zeros(2, 8, dtype=torch.long)
+    assert passes(model, given, greedy, pace=Pace(window=11)) == 1 + 55 / 11
+    assert passes(model, given, greedy, pace=Pace(window=1)) == 56
+
+
+def test_one_at_a_time_reads_a_pixel_a_pass_and_many_at_a_time_fewer_passes():
+    shape = dataclasses.replace(TINY, image_size=8)
+    model, given = random_model(shape), random_tokens(1, config=shape)[:, :8]
+    assert passes(model, given, SamplingConfig(one_at_a_time=True)) == 56
+    assert passes(model, given, SamplingConfig()) < 56
+
+
+def test_a_pace_that_would_not_go_on_is_refused():
+    with pytest.raises(ConfigError, match="window must be at least 1, got 0"):
+        Pace(window=0)
+
+
+def test_samples_are_those_of_images_given_several_times():
     model, given = random_model(), random_tokens(3)[:, :5]
     drawn = continue_tokens(model, given, samples=4, generator=torch.Generator().manual_seed(1))
     again = continue_tokens(
@@ -64,13 +130,6 @@ def test_samples_are_those_of_images_given_several_times(monkeypatch, at_a_time)
     )
     assert torch.equal(drawn, again)
     assert len(drawn.unique(dim=0)) > 3
-
-
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("outputs", [24, 21])  # in parts, and what does not go into parts
-def test_a_projection_in_parts_is_the_layers_own(bias, outputs):
-    layer, x = torch.nn.Linear(12, outputs, bias=bias), torch.randn(5, 12)
-    torch.testing.assert_close(_project(layer, x), layer(x))
 
 
 @pytest.mark.slow
@@ -119,9 +178,17 @@ def test_no_images_stay_none():
     assert continue_tokens(random_model(), random_tokens()[:0, :4]).shape == (0, 16)
 
 
-def test_no_temperature_means_the_likeliest():
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 9e-7])
+def test_next_to_no_temperature_means_the_likeliest(temperature):
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
-    assert draw(logits, SamplingConfig(temperature=0.0), None).tolist() == [1, 0]
+    assert draw(logits, SamplingConfig(temperature=temperature), None).tolist() == [1, 0]
+
+
+def test_the_lowest_temperature_still_draws():
+    logits = torch.tensor([[0.0, 30.0, 30.0], [-1e4, 1e4, 0.0]]).repeat(50, 1)
+    found = draw(logits, SamplingConfig(temperature=1e-6), torch.Generator().manual_seed(0))
+    assert set(found[::2].tolist()) == {1, 2}
+    assert set(found[1::2].tolist()) == {1}
 
 
 def draws(logits, **settings):
@@ -162,10 +229,32 @@ def test_top_p_keeps_the_color_that_crosses_it():
     torch.testing.assert_close(draws([0.3, 0.2, 0.5], top_p=0.6), wanted, atol=0.03, rtol=0)
 
 
+def test_of_equally_likely_colors_exactly_so_many_are_kept():
+    assert (draws([0.1, 0.2, 0.2, 0.2, 0.2, 0.1], top_k=3) > 0).tolist() == [0, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.1, 1), (0.3, 3), (0.7, 7), (0.8, 8), (1.0, 10)])
+def test_of_equally_likely_colors_the_fewest_reach_top_p(top_p, kept):
+    """Sums of a tenth are rounded, 0.7999999 for eight of them."""
+    assert (draws([0.1] * 10, top_p=top_p) > 0).tolist() == [True] * kept + [False] * (10 - kept)
+
+
+def test_what_leaves_every_color_draws_as_without_it():
+    logits = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    every = [{}, {"top_k": 16}, {"top_k": 99}, {"top_p": 1.0}]
+    found = [
+        draw(logits, SamplingConfig(**some), torch.Generator().manual_seed(1)) for some in every
+    ]
+    assert all(torch.equal(found[0], other) for other in found)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"temperature": -1.0}, "temperature must be 0 or a number above, got -1"),
+        ({"temperature": float("nan")}, "temperature must be 0 or a number above, got nan"),
+        ({"temperature": float("inf")}, "temperature must be 0 or a number above, got inf"),
+        ({"top_p": float("nan")}, r"top_p must lie in \(0, 1\], got nan"),
         ({"top_k": 0}, "top_k must be at least 1"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\]"),
     ],

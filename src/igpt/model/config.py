@@ -3,6 +3,7 @@
 No torch here, so that the command line can list sizes and read a run's settings at once.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -163,7 +164,7 @@ class SamplingConfig:
     """How pixels are drawn; the defaults draw from all of each one's distribution, as it is."""
 
     temperature: float = 1.0
-    """Divides the logits; below 1 for safer colors, 0 for always the likeliest."""
+    """Divides the logits; below 1 for safer colors, 0 (below 0.000001) for always the likeliest."""
     top_k: int | None = None
     """Draw from the k likeliest colors only."""
     top_p: float | None = None
@@ -177,11 +178,18 @@ class SamplingConfig:
     compile: bool = False
     """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
     only for those with a few sequences each, whose steps are mostly overhead."""
+    one_at_a_time: bool = False
+    """Draw pixel by pixel even where many at a time, which are the same pixels, were faster."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest color is taken, and nothing left to chance."""
+        return self.temperature < 1e-6  # logits divided by less may be no numbers
 
     def __post_init__(self) -> None:
         """Reject settings that leave no color to draw."""
-        if self.temperature < 0:
-            raise ConfigError(f"temperature must not be negative, got {self.temperature}")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature must be 0 or a number above, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

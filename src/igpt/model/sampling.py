@@ -1,71 +1,132 @@
-"""New tokens from a causal network, pixel by pixel.
+"""New tokens from a causal network, many pixels at a time where that is faster.
 
-Each pixel is computed once: keys and values of the pixels before it are kept in a cache, one tensor
-a layer. The given pixels go through the network as in training, once for all samples that are drawn
-after them, and a few images at a time on a CPU, whose caches then hold what lies between two
-operations. A pixel that is drawn goes through `_next_state`, which is `Block.forward` for one
-position, in fewer operations: at small batches the overhead of each is a good part of what it
-takes. Compiling rids of it, and so does a GPU's recording of them.
+What chance decides is drawn beforehand: at every pixel each color is given a time to wait, at
+random, and the color is drawn whose probability divided by its wait is the largest (an exponential
+race, which is Gumbel-max without logarithms). With the waits known an image is a function of the
+network, and can be found otherwise than pixel by pixel. The next pixels are guessed, and a window
+of them is read in one pass. What the pass makes of them is right as far as the guesses were, and
+for one pixel more; and what it makes of the others are better guesses. So every pass gains a pixel
+at least, and several where the guesses hold. A pixel's first guess is the color above it, or in
+other orders than row by row what lies as far back.
+
+That is the same image, not one that is like it, as far as logits are the same numbers. Products of
+one row and of several add up in another order, so that logits differ in their last bits, and a
+color goes to another where two were equally near to being drawn within these bits: in float32 once
+in some million pixels, in bfloat16 once in some hundred. From there on the image is another one,
+drawn from the same distribution all the same. The same seed, batch and settings give the same
+pixels on the same machine; so do other windows, in float32, and no windows, but for such a tie.
 
 This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from igpt.errors import ConfigError
-from igpt.model.compiler import require_compiler
+from igpt.model.cached import CachedNetwork
 from igpt.model.config import SamplingConfig
-from igpt.model.transformer import Block, ImageGPT
+from igpt.model.transformer import ImageGPT
 
-_TOKENS_AT_A_TIME = 2048
-"""Given tokens that a CPU reads at once, of as many images as they make up."""
-_PARTS = 4
-"""Parts of a weight matrix that a CPU reads side by side."""
-_WINDOWS = {"cuda": 256}
-"""Where it is not 1: a pixel looks at a multiple of so many places in the cache, of which those yet
-to be filled do not count. One recording then serves many pixels."""
+_REACHED = 1e-9
+"""A sum of probabilities that falls short of top_p by no more has reached it: rounding."""
+
+_WINDOWS = (4, 8, 16, 32)
+_GROWTH = 0.43
+"""The power of the window by which what a pass gains grows, more or less: 2.4 pixels with windows
+of 8 and 3.1 with 16 on a network of CIFAR-10, twice that on one of digits."""
+_LEAST_PASSES = 12
+"""What fewer passes gained says little of what others will."""
+_MOST_SEQUENCES = {"cpu": 8}
+"""Where windows were measured to be faster, and with how many images side by side at most."""
+_MOST_WAITS = 2**28
+"""Bytes; waits that would take more are drawn pixel by pixel, and no windows are read."""
+_SIGHT = {"cuda": 256}
 _LEAST_REPLAYS = 8
-"""Fewer pixels than that are not worth a recording."""
+"""Fewer passes than that are not worth a recording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How many pixels are read at a time, and what a GPU does of it; no pixel depends on it."""
+
+    window: int | None = None
+    """Pixels of each image in a pass; 1 for one at a time, None to choose as it goes."""
+    sight: int | None = None
+    """A pixel looks at a multiple of so many places in the cache; None for 256 on a GPU, where one
+    recording then serves many passes, and 1 on a CPU."""
+    record: bool = True
+    """Whether a GPU records the launches of a pass, and repeats them."""
+
+    def __post_init__(self) -> None:
+        """Reject what would not go on."""
+        for name in ("window", "sight"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 def draw(
-    logits: Float[Tensor, "batch color"], config: SamplingConfig, generator: torch.Generator | None
-) -> Int[Tensor, " batch"]:
-    """Return one color for each row of logits.
+    logits: Float[Tensor, "*shape color"], config: SamplingConfig, generator: torch.Generator | None
+) -> Int[Tensor, "*shape"]:
+    """Return one color for each row of logits; see `choose`.
 
-    With both `top_k` and `top_p`, a color must pass both.
+    Args:
+        logits: Of any shape.
+        config: How to draw.
+        generator: Source of the draw, on the same device; torch's own if None.
     """
-    if config.temperature == 0:
+    waits = None
+    if not config.is_greedy:
+        waits = torch.empty(logits.shape, device=logits.device).exponential_(generator=generator)
+    return choose(logits, config, waits)
+
+
+def choose(
+    logits: Float[Tensor, "*shape color"],
+    config: SamplingConfig,
+    waits: Float[Tensor, "*shape color"] | None,
+) -> Int[Tensor, "*shape"]:
+    """Return the color of each row whose probability, divided by its wait, is the largest.
+
+    With waits that are exponentially distributed each color is chosen as often as its probability
+    says. That is how `torch.multinomial` does it, without its checks, which have a GPU's queue run
+    empty.
+
+    `top_k` leaves exactly so many colors, `top_p` the fewest likeliest that together reach it; of
+    equally likely colors, those that come first in the palette. With both, a color must pass both.
+
+    Args:
+        logits: Of any shape.
+        config: How to draw; below a temperature of 0.000001, the likeliest color.
+        waits: A positive number for each color; None where none are needed, without temperature.
+    """
+    if config.is_greedy:
         return logits.argmax(dim=-1)
-    logits = logits.float() / config.temperature
+    assert waits is not None
+    weights = (logits.float() / config.temperature).softmax(dim=-1)
     if config.top_k is not None or config.top_p is not None:
-        ordered, colors = logits.sort(dim=-1, descending=True)
-        probability = ordered.softmax(dim=-1)
-        keep = torch.ones_like(ordered, dtype=torch.bool)
-        if config.top_k is not None:
-            keep[:, config.top_k :] = False
-        if config.top_p is not None:  # the color that crosses the threshold still belongs
-            keep &= probability.cumsum(dim=-1) - probability < config.top_p
-        probability = probability * keep
-        return colors.gather(1, _choose(probability, generator)).squeeze(1)
-    return _choose(logits.softmax(dim=-1), generator).squeeze(1)
+        weights = weights * _kept(logits, config)
+    return (weights / waits).argmax(dim=-1)
 
 
-def _choose(
-    weights: Float[Tensor, "batch color"], generator: torch.Generator | None
-) -> Int[Tensor, "batch 1"]:
-    """Return one index a row, each as often as its weight says.
-
-    As `torch.multinomial` does it, without its checks, which have a GPU's queue run empty.
-    """
-    waits = torch.empty_like(weights).exponential_(generator=generator)
-    return (weights / waits).argmax(dim=-1, keepdim=True)
+def _kept(
+    logits: Float[Tensor, "*shape color"], config: SamplingConfig
+) -> Bool[Tensor, "*shape color"]:
+    """Return which colors pass `top_k` and `top_p`."""
+    ordered, colors = logits.sort(dim=-1, descending=True, stable=True)
+    kept = torch.ones_like(ordered, dtype=torch.bool)
+    if config.top_k is not None:
+        kept[..., config.top_k :] = False
+    if config.top_p is not None:  # the color that crosses the threshold still belongs
+        probability = (ordered.double() / config.temperature).softmax(dim=-1)
+        kept &= probability.cumsum(dim=-1) - probability < config.top_p - _REACHED
+    return torch.empty_like(kept).scatter_(-1, colors, kept)
 
 
 @torch.inference_mode()
@@ -77,6 +138,7 @@ def continue_tokens(
     samples: int = 1,
     limit: int | None = None,
     generator: torch.Generator | None = None,
+    pace: Pace | None = None,
 ) -> Int[Tensor, "sequence position"]:
     """Return images that begin with the `given` tokens: whole ones, or their first `limit` tokens.
 
@@ -87,12 +149,14 @@ def continue_tokens(
         samples: How often to go on from each image; those of one image follow one another.
         limit: Tokens of each image that are wanted, those given included; all by default.
         generator: Source of the draws, on the model's device; torch's own if None.
+        pace: How many pixels to read at a time; by default what was measured to be fastest, unless
+            `config.one_at_a_time`.
 
     Raises:
         ConfigError: The network is not causal, more is given than an image has, or
             `config.compile` without a compiler.
     """
-    config = config or SamplingConfig()
+    config, pace = config or SamplingConfig(), pace or Pace()
     model.config.require_causal()
     positions, count = model.config.positions, given.shape[1]
     if count > positions:
@@ -104,151 +168,162 @@ def continue_tokens(
                 f"got {limit}"
             )
         positions = limit
-    sequences = len(given) * samples
-    tokens = torch.empty(sequences, positions, dtype=torch.long, device=model.device)
-    tokens[:, :count] = given.repeat_interleave(samples, dim=0)
-    if count == positions or not sequences:
-        return tokens
-    next_state = _next_state
-    if config.compile:
-        require_compiler(model.device, "compiling")
-        next_state = torch.compile(_next_state)
-    heads = model.config.heads
-    window = _WINDOWS.get(model.device.type, 1)
-    room = _round_up(positions, window)
-    room += config.compile  # never all in use, which to the compiler is another layout
-    shape = (2, sequences, heads, room, model.config.width // heads)  # keys, values
-    caches = [  # zeros, since what is yet to be filled counts nothing, but must not be infinite
-        torch.zeros(shape, device=model.device, dtype=model.position_embedding.dtype)
-        for _ in model.blocks
-    ]
-    h = _read(model, given, caches, samples)
-    place = torch.tensor([count], device=model.device)  # of the next pixel
-
-    def draw_pixel() -> Tensor:
-        color = draw(model.color_head(model.final_norm(h)), config, generator)
-        tokens.index_copy_(1, place, color[:, None])
-        return color
-
-    def draw_and_go_on(seen: int) -> None:
-        color = draw_pixel()
-        place.add_(1)
-        state = F.embedding(color, model.token_embedding)
-        state = state + model.position_embedding.index_select(0, place)
-        bias = None
-        if window > 1:  # some of what is in sight has yet to be drawn
-            late = torch.arange(seen, device=model.device) > place
-            bias = torch.zeros(seen, device=model.device, dtype=state.dtype)
-            bias.masked_fill_(late, float("-inf"))
-        for block, cache in zip(model.blocks, caches, strict=True):
-            assert isinstance(block, Block)
-            sight = cache[:, :, :, :seen]
-            if config.compile:
-                torch._dynamo.maybe_mark_dynamic(sight, 3)  # or each length is compiled anew
-            state = next_state(block, state, sight, place, bias)
-        h.copy_(state)
-
-    position = count
-    while position + 1 < positions:
-        seen = _round_up(position + 2, window)
-        end = min(seen, positions) - 1
-        _repeat(partial(draw_and_go_on, seen), end - position, model.device, generator)
-        position = end
-    draw_pixel()
-    return tokens
+    if count == positions or not len(given) * samples:  # nothing to draw
+        images = F.pad(given, (0, positions - count)).repeat_interleave(samples, dim=0)
+        return images.to(model.device)
+    return _Drawing(model, given, samples, positions, config, generator, pace).finished()
 
 
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def _first_window(
+    config: SamplingConfig, pace: Pace, device: torch.device, shape: tuple[int, int, int]
+) -> int:
+    """Return how many pixels to read at a time at first; `shape` is (pixel, sequence, color)."""
+    if config.one_at_a_time or 4 * math.prod(shape) > _MOST_WAITS:
+        return 1
+    if pace.window is not None:
+        return pace.window
+    if shape[1] > _MOST_SEQUENCES.get(device.type, 0):
+        return 1
+    return _best_window(shape[1], 1.0)
 
 
-def _repeat(
-    step: Callable[[], None],
-    times: int,
-    device: torch.device,
-    generator: torch.Generator | None,
-) -> None:
-    """Call `step` so often: on a GPU the first time, and then a recording of what it launched.
+def _best_window(sequences: int, ease: float) -> int:
+    """Return the window that should be fastest, where passes gain so many times the usual."""
 
-    Launching its hundreds of small kernels one by one takes longer than running them.
-    """
-    if device.type != "cuda" or times < _LEAST_REPLAYS:
+    def speed(window: int) -> float:
+        if window == 1:
+            return 1.0
+        # What a pass takes on a CPU, beside one over a single pixel of each image.
+        time = 1.3 + 0.2 * (window - 1) * sequences / (sequences + 3.5)
+        return min(window, ease * window**_GROWTH) / time
+
+    return max((1, *_WINDOWS), key=speed)
+
+
+class _Drawing:
+    """Images that are being drawn, of which each may be at another pixel."""
+
+    def __init__(
+        self,
+        model: ImageGPT,
+        given: Int[Tensor, "batch given"],
+        samples: int,
+        positions: int,
+        config: SamplingConfig,
+        generator: torch.Generator | None,
+        pace: Pace,
+    ) -> None:
+        device, sequences, count = model.device, len(given) * samples, given.shape[1]
+        shape = (positions - count, sequences, model.config.colors)
+        self._config, self._generator, self._record = config, generator, pace.record
+        self._count, self._positions, self._row = count, positions, model.config.image_size
+        self._window = _first_window(config, pace, device, shape)
+        windows = self._window > 1
+        self._may_change = windows and pace.window is None and not config.compile
+        # Of each image, the next pixel, before which all are drawn, and the first of which nothing
+        # has been guessed.
+        self._next = torch.full((sequences, 1), count, device=device)
+        self._unguessed = self._next.clone()
+        room = positions + (max(self._window, *_WINDOWS) if windows else 0)  # to look beyond
+        self._tokens = torch.zeros(sequences, room, dtype=torch.long, device=device)
+        self._tokens[:, :count] = given.repeat_interleave(samples, dim=0)
+        self._waits = self._draw_waits(shape) if windows and not config.is_greedy else None
+        self._network = CachedNetwork(
+            model,
+            sequences=sequences,
+            room=room,
+            sight=pace.sight or _SIGHT.get(device.type, 1),
+            level=sequences == 1 or not windows,
+            compiled=config.compile,
+        )
+        logits = self._network.read(given, samples=samples)
+        self._keep(self._next, self._colors(logits[:, None], self._next), 1)
+
+    def finished(self) -> Int[Tensor, "sequence position"]:
+        """Draw what is left, and return the images."""
+        seen, graph = 0, None
+        passes, ease = 0, 0.0
+        places = self._next.flatten().tolist()
+        while (low := min(places)) < self._positions:
+            high = max(places)
+            if high + self._window > seen:
+                if self._may_change and self._window > 1 and passes >= _LEAST_PASSES:
+                    self._window = _best_window(len(places), ease / passes)
+                seen, graph = self._network.sight(high + self._window), None
+            # So many passes see enough, and are needed for certain.
+            needed = math.ceil((self._positions - low) / self._window)
+            times = max(1, min((seen - high) // self._window, needed))
+            graph = self._repeat(partial(self._step, seen), times, graph)
+            places = self._next.flatten().tolist()
+            passes += times
+            ease += (min(places) - low) / self._window**_GROWTH  # the slowest is waited for
+        return self._tokens[:, : self._positions]
+
+    def _repeat(
+        self, step: Callable[[], None], times: int, graph: torch.cuda.CUDAGraph | None
+    ) -> torch.cuda.CUDAGraph | None:
+        """Call `step` so often, on a GPU by a recording of what it launches, and return that.
+
+        Launching its hundreds of small kernels one by one takes longer than running them.
+        """
+        device = self._next.device
+        if graph is None and device.type == "cuda" and self._record and times >= _LEAST_REPLAYS:
+            aside = torch.cuda.Stream(device)
+            aside.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(aside):  # where libraries and the compiler may still allocate
+                step()
+            torch.cuda.current_stream(device).wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            if self._generator is not None:
+                graph.register_generator_state(self._generator)
+            with torch.cuda.graph(graph):
+                step()
+            times -= 1
         for _ in range(times):
-            step()
-        return
-    aside = torch.cuda.Stream(device)
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):  # where libraries and the compiler may still allocate
-        step()
-    torch.cuda.current_stream(device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    if generator is not None:
-        graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        step()
-    for _ in range(times - 1):
-        graph.replay()
+            step() if graph is None else graph.replay()
+        return graph
 
+    def _step(self, seen: int) -> None:
+        """Read a window of each image, and keep what is right of it."""
+        window = self._window
+        places = self._next + torch.arange(window, device=self._next.device)
+        read = places - 1
+        if window > 1:  # what has not been guessed is as in the nearest row above that has been
+            rows = ((read - self._unguessed).div(self._row, rounding_mode="floor") + 1).clamp(min=0)
+            read = (read - rows * self._row).clamp(min=0)
+        tokens = self._tokens.gather(1, read)
+        colors = self._colors(self._network.logits(tokens, places, seen), places)
+        gained = 1
+        if window > 1:
+            gained = (colors[:, :-1] == tokens[:, 1:]).cumprod(dim=1).sum(dim=1, keepdim=True) + 1
+        self._keep(places, colors, gained)
 
-def _read(
-    model: ImageGPT,
-    given: Int[Tensor, "batch given"],
-    caches: list[Float[Tensor, "2 sequence head room feature"]],
-    samples: int,
-) -> Float[Tensor, "sequence width"]:
-    """Fill the caches with the start embedding and the given pixels; return the last states."""
-    given = F.pad(given, (0, 1))  # `embed` puts the start embedding first and leaves the last out
-    read = given.shape[1]
-    on_cpu = given.device.type == "cpu"
-    images = max(1, _TOKENS_AT_A_TIME // read if on_cpu else len(given))
-    states = []
-    for first in range(0, len(given), images):
-        h = model.embed(given[first : first + images])
-        share = slice(first * samples, (first + images) * samples, samples)
-        for block, cache in zip(model.blocks, caches, strict=True):
-            assert isinstance(block, Block)
-            h, _ = block(h, cache=cache[:, share])
-        states.append(h[:, -1])
-    for cache in caches:
-        every = cache[:, :, :, :read].unflatten(1, (-1, samples))
-        every[:, :, 1:] = every[:, :, :1]
-    return torch.cat(states).repeat_interleave(samples, dim=0)
+    def _keep(
+        self,
+        places: Int[Tensor, "sequence window"],
+        colors: Int[Tensor, "sequence window"],
+        gained: Int[Tensor, "sequence 1"] | int,
+    ) -> None:
+        """Write down colors: so many that are right, and guesses after them."""
+        self._tokens.scatter_(1, places, colors)
+        torch.maximum(self._unguessed, places[:, -1:] + 1, out=self._unguessed)
+        self._next.add_(gained).clamp_(max=self._positions)
 
+    def _colors(
+        self,
+        logits: Float[Tensor, "sequence window color"],
+        places: Int[Tensor, "sequence window"],
+    ) -> Int[Tensor, "sequence window"]:
+        """Return what is drawn at these places."""
+        if self._waits is None:
+            return draw(logits, self._config, self._generator)
+        pixel = (places - self._count).clamp(max=len(self._waits) - 1)
+        image = torch.arange(len(places), device=places.device)[:, None]
+        return choose(logits, self._config, self._waits[pixel, image])
 
-def _next_state(
-    block: Block,
-    h: Float[Tensor, "sequence width"],
-    cache: Float[Tensor, "2 sequence head seen feature"],
-    place: Int[Tensor, " 1"],
-    bias: Float[Tensor, " seen"] | None,
-) -> Float[Tensor, "sequence width"]:
-    """Return `Block.forward` of one new position, which sees all in the cache and itself.
-
-    Its key and value go into the cache at its `place`; `bias` is added to the attention's logits.
-    """
-    attention, mlp = block.attention, block.mlp
-    qkv = _project(attention.query_key_value, block.attention_norm(h))
-    qkv = qkv.view(len(h), 3, attention.heads, 1, -1)
-    cache.index_copy_(3, place, qkv[:, 1:].transpose(0, 1))
-    k, v = cache
-    y = F.scaled_dot_product_attention(
-        qkv[:, 0], k, v, None if bias is None else bias.expand(len(h), attention.heads, 1, -1)
-    )  # (sequence, head, 1, feature)
-    h = h + _project(attention.output, y.reshape(h.shape))
-    x = _project(mlp.input, block.mlp_norm(h)).mul_(1.702)
-    return h + _project(mlp.output, F.silu(x, inplace=True).div_(1.702))
-
-
-def _project(
-    linear: nn.Linear, x: Float[Tensor, "sequence inputs"]
-) -> Float[Tensor, "sequence outputs"]:
-    """Return `linear(x)`, on a CPU with all its threads.
-
-    A matrix product with so few rows is left to one thread there, and one thread reads the weights
-    slower than memory gives them; products side by side, each with a part of the outputs, share.
-    """
-    if x.device.type != "cpu" or len(linear.weight) % _PARTS:
-        return linear(x)
-    parts = linear.weight.unflatten(0, (_PARTS, -1))
-    y = torch.bmm(x.expand(_PARTS, *x.shape), parts.mT).transpose(0, 1).flatten(1)
-    return y if linear.bias is None else y + linear.bias
+    def _draw_waits(self, shape: tuple[int, int, int]) -> Float[Tensor, "pixel sequence color"]:
+        """Return the waits of all pixels, as drawing them one after the other has them."""
+        waits = torch.empty(shape, device=self._next.device)
+        for of_pixel in waits:
+            of_pixel.exponential_(generator=self._generator)
+        return waits
