@@ -53,6 +53,16 @@ def test_what_is_read_is_never_replaced_under_any_name(tmp_path, alias):
         require_free(tmp_path / alias.format(tmp_path.name), reads=[photo], overwrite=True)
 
 
+def test_nothing_is_replaced_in_a_folder_that_is_read(tmp_path):
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    (tmp_path / "photos" / "deep" / "a-1.png").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    for name in ("photos/deep/a-1.png", "link/deep/a-1.png"):
+        with pytest.raises(ConfigError, match=r"a-1\.png lies in a folder that is read"):
+            require_free(tmp_path / name, reads=[tmp_path / "photos"], overwrite=True)
+    require_free(tmp_path / "photos" / "new.png", reads=[tmp_path / "photos"])
+
+
 @pytest.mark.parametrize(
     ("marks", "kind"),
     [

@@ -34,7 +34,7 @@ def require_free(
 
     Args:
         outputs: The files; no two of them may be one.
-        reads: Files that are read for them.
+        reads: Files that are read for them, and folders of such.
         overwrite: Whether what is there may be replaced.
         page: A text in the first lines of the command's own pages, which may be replaced anyway.
 
@@ -44,11 +44,17 @@ def require_free(
     """
     real = [os.path.realpath(output) for output in outputs]
     inputs = {_identity(path): path for path in reads}
+    folders = {Path(os.path.realpath(path)) for path in inputs.values() if path.is_dir()}
     for output, path in zip(outputs, real, strict=True):
         if real.count(path) > 1:
             raise ConfigError(f"{output} would be written twice; give the images other names")
         if (read := inputs.get(_identity(output))) is not None:
             raise ConfigError(f"{read} is read and would be replaced; choose another --out")
+        if output.exists() and not folders.isdisjoint(Path(path).parents):
+            raise ConfigError(
+                f"{output} lies in a folder that is read and would be replaced; choose another "
+                "--out"
+            )
         require_outside(output)
         if output.is_dir():
             raise ConfigError(f"{output} is a folder, where a file is wanted; add the file's name")

@@ -7,8 +7,9 @@ import torch
 from tests.conftest import random_model, random_tokens
 
 from igpt.data.batches import Batch
+from igpt.model.cached import CachedNetwork
 from igpt.model.config import ModelConfig
-from igpt.model.sampling import SamplingConfig, continue_tokens
+from igpt.model.sampling import Pace, SamplingConfig, continue_tokens
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.masked import masked
 from igpt.training.config import TrainingConfig
@@ -58,20 +59,18 @@ def test_compiled_blocks_learn_the_same(precision):
     assert losses(precision=precision, compile=True) == pytest.approx(wanted, rel=0.03)
 
 
-def test_the_cache_gives_the_logits_of_a_full_pass(monkeypatch):
+@pytest.mark.parametrize("window", [1, 12])
+def test_the_cache_gives_the_logits_of_a_full_pass(window):
     model, tokens = random_model(CONFIG).cuda(), random_tokens(4, config=CONFIG).cuda()
-    seen = []
-
-    def follow(logits, config, generator):
-        seen.append(logits)
-        return tokens[:, 99 + len(seen)]
-
-    monkeypatch.setattr("igpt.model.sampling.draw", follow)
-    monkeypatch.setattr("igpt.model.sampling._LEAST_REPLAYS", 1000)  # a recording would not follow
-    continue_tokens(model, tokens[:, :100])
-    torch.testing.assert_close(
-        torch.stack(seen, dim=1), model(tokens)[:, 100:], atol=1e-3, rtol=1e-3
-    )
+    network = CachedNetwork(model, sequences=4, room=256, sight=64, level=window == 1)
+    with torch.inference_mode():
+        seen = [network.read(tokens[:, :99])[:, None]]
+        for place in range(100, 256, window):
+            places = torch.arange(place, place + window, device="cuda").expand(4, -1)
+            sight = network.sight(place + window)
+            seen.append(network.logits(tokens.gather(1, places - 1), places, sight))
+        wanted = model(tokens)[:, 99:]
+    torch.testing.assert_close(torch.cat(seen, dim=1), wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_the_likeliest_completion_is_that_of_the_cpu():
@@ -84,25 +83,38 @@ def test_the_likeliest_completion_is_that_of_the_cpu():
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [1, 8])
 @pytest.mark.parametrize(
     "settings", [{}, {"temperature": 0.0}, {"top_k": 9, "top_p": 0.9}], ids=["all", "top", "some"]
 )
-def test_a_recording_draws_what_single_launches_draw(monkeypatch, settings, dtype, compiled):
-    """Over three windows of the cache, token for token, with a generator and torch's own."""
-    monkeypatch.setattr("igpt.model.sampling._WINDOWS", {"cuda": 96})
+def test_a_recording_draws_what_single_launches_draw(settings, window, dtype, compiled):
+    """Over three stretches of the cache, token for token, with a generator and torch's own."""
     model = random_model(CONFIG).cuda().to(dtype)
     given = random_tokens(4, config=CONFIG)[:, :60].cuda()
     config = SamplingConfig(**settings, compile=compiled)
 
-    def draw(seed):
+    def drawn(seed, record):
+        pace = Pace(window=window, sight=96, record=record)
         own = torch.Generator("cuda").manual_seed(seed)
         torch.manual_seed(seed)
-        return [continue_tokens(model, given, config, generator=g) for g in (own, None)]
+        return [continue_tokens(model, given, config, generator=g, pace=pace) for g in (own, None)]
 
-    recorded = draw(1)
-    monkeypatch.setattr("igpt.model.sampling._LEAST_REPLAYS", 1000)
-    single = draw(1)
+    recorded, single = drawn(1, True), drawn(1, False)
     assert torch.equal(recorded[0], single[0])
     assert torch.equal(recorded[1], single[1])
     if not settings:
-        assert not torch.equal(recorded[0], draw(2)[0])
+        assert not torch.equal(recorded[0], drawn(2, True)[0])
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_windows_draw_the_pixels_of_one_at_a_time(batch):
+    model, given = random_model(CONFIG).cuda(), random_tokens(batch, config=CONFIG)[:, :60].cuda()
+
+    def drawn(window):
+        own = torch.Generator("cuda").manual_seed(1)
+        return continue_tokens(model, given, generator=own, pace=Pace(window=window))
+
+    wanted = drawn(1)
+    for window in (4, 16):
+        same = (drawn(window) == wanted).all(dim=1).float().mean()
+        assert same >= (batch - 1) / batch  # a near tie may fall the other way

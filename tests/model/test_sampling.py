@@ -137,16 +137,18 @@ def test_compiled_drawing_gives_the_same_pixels():
     """In a process of its own: the compiler cannot see through the shape checks of the tests."""
     code = """
 import torch
-from igpt.model.sampling import SamplingConfig, continue_tokens
+from igpt.model.sampling import Pace, SamplingConfig, continue_tokens
 from tests.conftest import random_model, random_tokens
 greedy = dict(temperature=0.0)
-for batch in (1, 3):
-    model, given = random_model(), random_tokens(batch)[:, :3]
-    plain = continue_tokens(model, given, SamplingConfig(**greedy), samples=2)
-    compiled = continue_tokens(model, given, SamplingConfig(**greedy, compile=True), samples=2)
+for batch, window in ((1, 1), (3, 6)):
+    model, given, pace = random_model(), random_tokens(batch)[:, :3], Pace(window=window)
+    plain, compiled = (
+        continue_tokens(model, given, SamplingConfig(**greedy, compile=c), samples=2, pace=pace)
+        for c in (False, True)
+    )
     assert torch.equal(plain, compiled), (plain, compiled)
 graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-assert graphs <= 2, graphs  # one for each batch, not for each position
+assert graphs <= 2, graphs  # one for each, not for each position
 """
     root = Path(__file__).parents[2]
     done = subprocess.run(

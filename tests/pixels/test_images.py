@@ -1,6 +1,8 @@
 import contextlib
 import errno
 import io
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -199,6 +201,27 @@ def test_a_long_strip_is_as_if_it_were_resized_whole(turned, side, size, filter)
     corner = (0, start) if turned else (start, 0)
     middle = np.asarray(whole.crop((*corner, corner[0] + size, corner[1] + size)))
     assert abs(square(pixels, size, filter).astype(int) - middle).max() <= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory as Linux tells it")
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
+def test_a_strip_of_few_bytes_takes_little_memory(tmp_path, shape):
+    """Resized whole to 224 pixels it would be 5 billion pixels, to 32 a hundred million."""
+    path = tmp_path / "strip.png"
+    write_png(path, np.zeros((*shape, 3), np.uint8))
+    assert path.stat().st_size < 1000
+    code = f"""
+from igpt.pixels.images import read_square
+def peak():
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024
+before = peak()
+for size in (32, 224):
+    assert read_square({str(path)!r}, size).shape == (size, size, 3)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 64  # MiB
 
 
 def test_the_default_filter_averages_areas():

@@ -454,9 +454,11 @@ def test_no_runs_are_refused(tmp_path):
         write_report([], tmp_path / "report.html")
 
 
-def test_a_folder_is_not_replaced_by_a_page(run):
+def test_a_folder_and_other_endings_are_refused(run, tmp_path):
     with pytest.raises(ConfigError, match="is a folder, where a file is wanted"):
         write_report([run.path], run.path)
+    with pytest.raises(ConfigError, match=r"a report is written as \.html, got --out .*page\.pdf"):
+        write_report([run.path], tmp_path / "page.pdf")
     assert (run.path / "recipe.json").is_file()
 
 

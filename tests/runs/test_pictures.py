@@ -86,6 +86,19 @@ def test_files_are_made_ready_as_the_networks_own_images_or_by_the_filter_given(
         np.testing.assert_array_equal(original, preparation.square(files[0], 4))
 
 
+def test_no_two_completions_have_one_name(model, files, tmp_path):
+    shouted = tmp_path / "z" / "DOG.png"  # another name, but not on every disk
+    write_png(shouted, read_image(files[0]))
+    picture = complete_files(model, [files[2], shouted], tmp_path / "out", samples=1)
+    names = {path.name for path in picture.parent.iterdir()}
+    assert names == {"1-dog-1.png", "2-DOG-1.png", "completions.png"}
+    with pytest.raises(ConfigError, match=r"dog\.png is given twice; name it once"):
+        complete_files(model, [files[2], files[2]], tmp_path / "twice", samples=1)
+    with pytest.raises(ConfigError, match=r"1-cat-1\.png would be written twice"):
+        write_png(tmp_path / "1-cat.png", read_image(files[0]))
+        complete_files(model, [*files[:2], tmp_path / "1-cat.png"], tmp_path / "two", samples=1)
+
+
 def test_the_same_seed_draws_the_same_pixels(model, files, tmp_path):
     pictures = [
         complete_files(model, files, tmp_path / str(n), seed=seed).read_bytes()

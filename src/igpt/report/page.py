@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from igpt.errors import ConfigError
 from igpt.files import written_aside
-from igpt.outputs import require_free
+from igpt.outputs import require_ending, require_free
 from igpt.paths import AnyPath, as_paths
 from igpt.report import figures, verdicts
 from igpt.report.differences import difference_tables
@@ -43,12 +43,12 @@ def write_report(
 
     Args:
         runs: Folders of the runs; one that is given twice is on the page once.
-        out: The HTML file; an earlier report there is replaced.
+        out: The HTML file, .html; an earlier report there is replaced.
         overwrite: Replace any other file too.
 
     Raises:
         CheckpointError: A folder holds no run, or one of its files is damaged.
-        ConfigError: There are no runs, or `out` may not be written.
+        ConfigError: There are no runs, or `out` is no `.html` or may not be written.
         DataError: A palette or picture is damaged, or `out` cannot be written.
     """
     out = Path(out)
@@ -56,6 +56,7 @@ def write_report(
     if not runs:
         raise ConfigError("a report needs at least one run; give the folder that a training wrote")
     require_free(out, overwrite=overwrite, page=_MARK)
+    require_ending(out, ".html", "a report is")
     reported = read_runs(runs)
     groups = {
         "pretraining": [run for run in reported if run.pretrains],

@@ -94,11 +94,18 @@ def complete_files(
 
 
 def _completion_files(out: Path, names: Sequence[str], samples: int) -> dict[str, list[Path]]:
-    """Return where each image's completions go; its number is put before a name that is shared."""
+    """Return where each image's completions go; its number is put before a name that is shared.
+
+    Raises:
+        ConfigError: An image is given twice.
+    """
     stems = [Path(name).stem for name in names]
-    files = {}
+    shared = [stem.casefold() for stem in stems]  # one name, on some disks
+    files: dict[str, list[Path]] = {}
     for number, (name, stem) in enumerate(zip(names, stems, strict=True), start=1):
-        shown = f"{number}-{stem}" if stems.count(stem) > 1 else stem
+        if name in files:
+            raise ConfigError(f"{name} is given twice; name it once, or ask for more --samples")
+        shown = f"{number}-{stem}" if shared.count(stem.casefold()) > 1 else stem
         files[name] = [out / f"{shown}-{sample}.png" for sample in range(1, samples + 1)]
     return files
 
