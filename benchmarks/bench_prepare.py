@@ -26,7 +26,7 @@ from igpt.data.prepare import prepare_store
 from igpt.pixels.images import read_square
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
-NOISE = 21.0  # standard deviation in levels, by which such a JPEG has some 107 kB
+NOISE = 24.0  # standard deviation in levels, by which such a JPEG has some 107 kB
 SIDE = 64
 MANY = (1_000_000, 100_000_000)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from igpt.errors import CheckpointError, DataError, IgptError, nearest_name
-from igpt.files import digest, read_json, require_writable, write_json, written_aside
+from igpt.files import digest, discard, read_json, require_writable, write_json, written_aside
 from tests.system import run
 from tests.writing import PROGRAM, names, read_folder, write, write_folder
 
@@ -259,3 +259,12 @@ def test_a_pipe_in_the_place_of_json_is_one_line(tmp_path):
 def test_json_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(CheckpointError, match=r"could not read .*a.json: No such file"):
         read_json(tmp_path / "a.json")
+
+
+def test_what_is_discarded_is_gone_with_all_that_is_in_it(tmp_path):
+    (tmp_path / "store" / "notes" / "more").mkdir(parents=True)
+    (tmp_path / "store" / "notes" / "more" / "a.json").write_text("{}")
+    discard(tmp_path / "store" / "notes")
+    assert list((tmp_path / "store").iterdir()) == []
+    with pytest.raises(DataError, match="could not write .*notes: No such file"):
+        discard(tmp_path / "store" / "notes")

@@ -145,6 +145,21 @@ def remove_abandoned(folder: Path, name: str = "") -> None:
                         _put_right(path, leftover)
 
 
+def discard(path: Path) -> None:
+    """Remove a file or folder that lies in a folder of ours, the whole of it at once.
+
+    What a killed process leaves of it has another name by then, and goes with the next writer of
+    the folder around it.
+
+    Raises:
+        DataError: The place cannot be written to.
+    """
+    with refusals_told(path):
+        aside = path.with_name(f".partial-{owner()}.{os.urandom(4).hex()}-{path.parent.name}")
+        path.rename(aside)
+        _remove(aside)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all.
 

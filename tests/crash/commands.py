@@ -151,6 +151,7 @@ COMMANDS = {
     for command in (
         Command("prepare", _PREPARE),
         Command("prepare, into an empty folder", _PREPARE, ("mkdir {work}/store",)),
+        Command("prepare, in shards", _PREPARE + " --shard-images 6"),
         Command("palette", _PALETTE, overwrites=True),
         Command(
             "palette, anew",

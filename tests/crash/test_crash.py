@@ -6,14 +6,14 @@ from tests.system import require_refusals, run
 
 _CODE = "from tests.crash.trials import main; main()"
 _POINTS = [
-    "prepare", "prepare, into an empty folder", "palette", "palette, anew", "pretrain",
-    "pretrain, into an empty folder", "finetune", "convert", "convert, to igpt's own",
+    "prepare", "prepare, into an empty folder", "prepare, in shards", "palette", "palette, anew",
+    "pretrain", "pretrain, into an empty folder", "finetune", "convert", "convert, to igpt's own",
 ]  # fmt: skip
 
 
 def test_a_command_killed_at_some_points_comes_to_the_same():
     require_refusals()
-    commands = ["prepare", "palette, anew", "pretrain", "finetune", "convert"]
+    commands = ["prepare", "prepare, in shards", "palette, anew", "pretrain", "finetune", "convert"]
     print(run(_CODE, "points", *commands, "--most", 4))
 
 

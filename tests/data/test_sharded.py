@@ -10,12 +10,15 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from igpt.cli import main
+from igpt.data.batches import TokenBatches, evaluation_batches
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, DataError
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.runs.verify import verify
 
 
@@ -89,6 +92,27 @@ def test_pixels_of_shards_are_mapped_and_not_copied(sharded):
     assert all(isinstance(part, np.memmap) for part in images.parts)
     assert images[6].base is not None
     assert np.shares_memory(images[5:8], images.parts[1])
+
+
+def test_a_network_learns_from_the_same_batches(whole, sharded, tiny_palette):
+    tokenizer = ImageTokenizer(tiny_palette, 4)
+    one, many = (
+        TokenBatches(
+            store.split("train"), tokenizer, batch_size=6, seed=3, augmentation="random-resize-crop"
+        )
+        for store in (whole, sharded)
+    )
+    for step in range(5):
+        assert torch.equal(one.at(step).tokens, many.at(step).tokens)
+        assert torch.equal(one.at(step).labels, many.at(step).labels)
+    of_all = [
+        [
+            batch.tokens
+            for batch in evaluation_batches(store.split("train"), tokenizer, batch_size=7)
+        ]
+        for store in (whole, sharded)
+    ]
+    assert all(map(torch.equal, *of_all))
 
 
 def test_the_records_do_not_depend_on_shards_or_workers(class_folders, tmp_path):
@@ -167,6 +191,7 @@ def test_a_whole_store_is_verified_in_a_line(sharded, capsys):
 
 PREPARE_SLOWLY = """
 import sys, time
+from igpt.data.batches import TokenBatches, evaluation_batches
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.pixels.images import OpenedImage

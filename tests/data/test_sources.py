@@ -1,3 +1,5 @@
+import pickle
+import shutil
 import unicodedata
 
 import pytest
@@ -29,6 +31,19 @@ def test_classes_are_compared_in_one_way_of_writing_accents(tmp_path, save_image
         save_image(tmp_path / split / "b" / "a.png")
     splits = open_source(str(tmp_path)).splits
     assert splits["train"].class_names == splits["test"].class_names == ("b", "caf\u00e9")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_images_can_be_sent_to_another_process(tmp_path, save_image, kind):
+    for shade in range(4):
+        save_image(tmp_path / "source" / "ant" / f"{shade}.png", shade)
+    location = tmp_path / "source"
+    if kind != "folder":
+        location = shutil.make_archive(str(tmp_path / "archive"), kind, location)
+    split = open_source(str(location)).splits["train"]
+    sent = pickle.loads(pickle.dumps(split.sendable([3, 1])))
+    assert [int(sent(number).read()[0, 0, 0, 0]) for number in (1, 3)] == [1, 3]
+    assert sent(3).name == split.image(3).name
 
 
 def test_two_folders_for_one_split_are_refused(tmp_path, save_image):

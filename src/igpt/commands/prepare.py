@@ -84,7 +84,8 @@ def data_prepare(
     one, WebDataset shards, a folder of parquet files in the hub's layout, the name of a hub data
     set such as uoft-cs/cifar10, "digits", which ships with scikit-learn, or, with --palette, the
     authors' token arrays: tokens/imagenet for tokens/imagenet_trX.npy, imagenet_teX.npy and so on,
-    with labels in imagenet_trY.npy.
+    with labels in imagenet_trY.npy. Folders, tar and parquet files may lie behind a URL that fsspec
+    reads, such as s3://bucket/photos or hf://datasets/owner/name.
 
     Splits go by their names. ImageNet's labelled validation split is the paper's test split, and
     4 % of train its validation split (--validation-fraction 0.04): so it is read under its usual

@@ -15,7 +15,6 @@ else it is none:
 Each is written aside and renamed, the shard before its note. All carry checksums.
 """
 
-import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from igpt.data.description import shard_name
 from igpt.data.planned import Plan, PlannedSplit
 from igpt.data.writing import WrittenPiece
 from igpt.errors import DataError
-from igpt.files import digest, read_json, write_json, written_aside
+from igpt.files import digest, discard, read_json, write_json, written_aside
 from igpt.places import PREPARING, STORE
 from igpt.seals import sealed, unsealed
 from igpt.values import from_dict, to_dict
@@ -127,7 +126,7 @@ class Begun:
 
     def remove(self) -> None:
         """Remove the notes of a store that is whole."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)
 
     def _note(self, split: str, number: int) -> Path:
         return self._folder / f"{split}-{shard_name(number)}.json"
