@@ -88,6 +88,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def has_idle_cores() -> bool:
+    """Say whether this machine has more cores than the processes on it have threads to compute."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return (len(allowed) or os.cpu_count() or 1) > here * torch.get_num_threads()
+
+
 def require_divisible(batch_size: int) -> None:
     """See that a batch can be shared out evenly.
 

@@ -67,7 +67,7 @@ class Memory:
     fetched: int
     """Weights and gradients of other devices, with fsdp."""
     batch: int
-    """The tokens."""
+    """The tokens, also of batches that are made ready ahead."""
     moment: str
     """When that is."""
 
@@ -98,6 +98,8 @@ class Step:
     scored: float = 1.0
     """Share of the pixels whose logits are computed: 1, or of a BERT network those hidden."""
     dropout: bool = False
+    ahead: int = 0
+    """Batches that are ready, or being made, beside the one that is learned from."""
 
     @property
     def images(self) -> int:
@@ -192,7 +194,7 @@ class Step:
                 moment=moment,
                 weights=all_weights // shares,
                 moments=_MOMENTS * all_weights // shares,
-                batch=_TOKEN * self.images * model.positions,
+                batch=_TOKEN * self.images * model.positions * (1 + self.ahead),
                 **{name: parts.get(name, 0) for name in names},
             )
 

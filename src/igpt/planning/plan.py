@@ -13,7 +13,7 @@ from igpt.errors import ConfigError
 from igpt.hardware import Arithmetic, Hardware
 from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.planning.memory import Memory, Step, Strategy
-from igpt.training.config import Parallel, TrainingConfig, crowds
+from igpt.training.config import Parallel, TrainingConfig, batches_ahead, crowds
 
 MEASURED_MFU = 0.38
 """Of iGPT-S, 32 images a step, compiled, in bfloat16 on one H200 (docs/log.md, 2026-11-26)."""
@@ -150,6 +150,7 @@ def training_step(
         model=model, training=training, precision=precision, devices=devices,
         strategy=_strategy(training.parallel, model.parameters, kind, devices),
         fused_norms=kind.is_gpu, dropout=dropout,
+        ahead=batches_ahead(training.prepare_ahead, gpu=kind.is_gpu),
     )  # fmt: skip
     scored: dict[ObjectiveName, float] = {
         "autoregressive": 1.0,

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from igpt import processes
+from igpt.data.ahead import prepared_ahead
 from igpt.data.batches import Batch
 from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.places import resuming
-from igpt.training.config import TrainingConfig
+from igpt.training.config import TrainingConfig, batches_ahead
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
 from igpt.training.metrics import MetricsFile, NoMetrics, Progress, read_metrics, require_lines
@@ -85,7 +86,8 @@ def fit(
         pretrained: Network to fit in place, and what belongs to it.
         training: How.
         objective: Makes the losses of a batch.
-        batch_at: Returns the batch of a step.
+        batch_at: Returns the batch of a step; called ahead, and by several threads at a time, as
+            `training.prepare_ahead` says.
         validate: Updates done to measures for the record, on held-out images; called every
             `training.validate_every` steps and at the end, with an early stop also at the start.
         fingerprint: Says which settings a saved state belongs to.
@@ -162,9 +164,16 @@ def fit(
     estimate = Estimate(
         title=str(folder), training=training, records=records, start=memory.updates, began=began
     )
+    ahead = batches_ahead(
+        training.prepare_ahead, gpu=device.type == "cuda", idle_cores=processes.has_idle_cores()
+    )
+    steps = range(memory.updates, training.steps)
     signals, received = StopSignals(repeated=processes.launched()), 0
     try:
-        with signals.caught():
+        with (
+            signals.caught(),
+            prepared_ahead(batch_at, steps, ahead=ahead, device=device) as batch_at,
+        ):
             at_start: dict[str, float] = {}
             if early_stop is not None and memory.updates == 0:
                 at_start = measure(0)
