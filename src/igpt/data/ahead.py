@@ -5,7 +5,7 @@
             batch = batch_at(step)  # on the device; the next two are under way
 
 A batch is a pure function of its step, so it is the same whoever makes it, and when. Threads make
-them: what takes the time, in Pillow, NumPy and PyTorch, lets go of Python's lock, and a thread reads
+them: what takes the time, in Pillow, NumPy and PyTorch, lets go of Python's lock, and threads read
 the very arrays that are mapped into this process. No more than `ahead` are under way or waiting.
 
 For a GPU a batch is also copied there, from pinned memory and beside what the GPU computes.
@@ -23,6 +23,7 @@ from igpt.data.batches import Batch
 
 BatchAt = Callable[[int], Batch]
 """Returns the batch of a step."""
+
 
 @contextmanager
 def prepared_ahead(

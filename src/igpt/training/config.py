@@ -24,6 +24,16 @@ def crowds(parameters: int, memory: int) -> bool:
     return parameters * BYTES_A_WEIGHT > _COMFORTABLE * memory
 
 
+def sharing(parameters: int, memory: int, *, devices: int, per_machine: int) -> int:
+    """Return among how many devices fsdp shares the weights.
+
+    Those of one machine, so that blocks travel by its own links only, unless weights, gradients and
+    moments would crowd a device even so; or else all of them.
+    """
+    several = devices > per_machine and devices % per_machine == 0
+    return per_machine if several and not crowds(parameters // per_machine, memory) else devices
+
+
 def batches_ahead(asked: int | None, *, gpu: bool, idle_cores: bool = True) -> int:
     """Return how many batches are made ready ahead: as many as are asked for, or by this rule.
 

@@ -37,6 +37,7 @@ from igpt.training.loop import train
 from igpt.training.metrics import MetricsFile, NoMetrics, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
 from igpt.training.parallel import choose_strategy, spread_over_processes
+from igpt.training.precision import settled
 from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory
@@ -109,6 +110,7 @@ def fit(
         DataError: The disk is full, or the place cannot be written to.
     """
     model, device = pretrained.model, pretrained.model.device
+    training = settled(training, device, model.config)
     checkpoints = Checkpoints(
         folder / STATE, keep=training.keep_checkpoints, fingerprint=fingerprint
     )
@@ -116,7 +118,8 @@ def fit(
         lambda: _recall(folder, pretrained, checkpoints, training.steps, early_stop)
     )
     strategy, reason = choose_strategy(training, sum(p.numel() for p in model.parameters()), device)
-    spread = spread_over_processes(model, objective, strategy)
+    assert training.precision != "auto"
+    spread = spread_over_processes(model, objective, strategy, precision=training.precision)
     optimizer = build_optimizer(spread.model, training)
     if memory.updates in checkpoints.steps():
         checkpoints.load(memory.updates, spread.model, optimizer)

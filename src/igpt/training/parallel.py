@@ -9,8 +9,14 @@
 | ddp | all in each process | gradients |
 | fsdp | a share in each | weights, for the forward and the backward pass, and gradients |
 
+With fsdp on several machines each machine has all weights in its shares, if they fit, so that
+weights travel inside machines and only gradients between them.
+
 All give the same means over the whole batch and the same updates, but for the order in which
-numbers are added. PyTorch's own wrappers do the work (`DistributedDataParallel`, `fully_shard`).
+numbers are added. Where blocks are multiplied in 16 bits, fsdp also sends them in 16 bits, half as
+much, and keeps no other copy of them: matrices are those that autocast would have made, gains of
+norms are rounded too. Shares, gradients when they are added up, and all outside the blocks stay in
+float32. PyTorch's own wrappers do the work (`DistributedDataParallel`, `fully_shard`).
 They wrap what ends in the losses rather than the network, so that an objective may use the network
 as it likes. What only fsdp needs is imported where it is used: it takes as long as half of PyTorch.
 
@@ -33,9 +39,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from igpt import processes
 from igpt.files import digest, refusals_told
+from igpt.hardware import Arithmetic
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
-from igpt.training.config import BYTES_A_WEIGHT, TrainingConfig, crowds
+from igpt.training.config import BYTES_A_WEIGHT, TrainingConfig, crowds, sharing
 
 Strategy = Literal["alone", "ddp", "fsdp"]
 
@@ -107,9 +114,9 @@ class _Replicated(Spread):
 class _Sharded(Spread):
     """Every process has a share of each weight, and fetches the others' when it needs them."""
 
-    def __init__(self, model: ImageGPT, objective: Objective) -> None:
+    def __init__(self, model: ImageGPT, objective: Objective, precision: Arithmetic) -> None:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         device = model.device
         weights = dict(model.state_dict())
@@ -119,9 +126,18 @@ class _Sharded(Spread):
         if sharded.config.tied:
             sharded.color_head.weight = sharded.token_embedding
         weights.clear()
-        mesh = init_device_mesh(device.type, (processes.count(),))
+        shares = _sharing(sum(weight.numel() for weight in model.parameters()), device)
+        copies = processes.count() // shares  # over which gradients are added up, too
+        shape = {"copies": copies, "shares": shares} if copies > 1 else {"shares": shares}
+        mesh = init_device_mesh(device.type, tuple(shape.values()), mesh_dim_names=tuple(shape))
+        policy = MixedPrecisionPolicy()
+        if precision != "float32":
+            policy = MixedPrecisionPolicy(
+                param_dtype=getattr(torch, precision), reduce_dtype=torch.float32,
+                cast_forward_inputs=False,  # the residual stream stays as it is
+            )  # fmt: skip
         for block in sharded.blocks:
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         self.wrapped = _Losses(sharded, objective)
         fully_shard(self.wrapped, mesh=mesh)
         super().__init__(sharded, self._losses)
@@ -134,6 +150,10 @@ class _Sharded(Spread):
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         return self.wrapped(tokens, labels, generator)
+
+    def adding_up(self, *, last: bool) -> AbstractContextManager[None]:
+        self.wrapped.set_requires_all_reduce(last)  # over copies; shares are added up each time
+        return contextlib.nullcontext()
 
     def norm(self, gradients: Sequence[Tensor]) -> Tensor:
         return _whole(nn.utils.get_total_norm(gradients))
@@ -156,10 +176,24 @@ class _Sharded(Spread):
             self.given.to("meta")
 
 
-def spread_over_processes(model: ImageGPT, objective: Objective, strategy: Strategy) -> Spread:
-    """Return the network as it learns, in this process and the others."""
-    kinds = {"alone": Spread, "ddp": _Replicated, "fsdp": _Sharded}
-    return kinds[strategy](model, objective)
+def spread_over_processes(
+    model: ImageGPT,
+    objective: Objective,
+    strategy: Strategy,
+    *,
+    precision: Arithmetic = "float32",
+) -> Spread:
+    """Return the network as it learns, in this process and the others.
+
+    Args:
+        model: The network.
+        objective: Makes its losses.
+        strategy: How it is spread.
+        precision: At which it is multiplied, and at which fsdp sends its blocks.
+    """
+    if strategy == "fsdp":
+        return _Sharded(model, objective, precision)
+    return (_Replicated if strategy == "ddp" else Spread)(model, objective)
 
 
 def choose_strategy(
@@ -177,7 +211,8 @@ def choose_strategy(
     needed, there = parameters * BYTES_A_WEIGHT, _memory(device)
     (crowded,) = processes.agree(crowds(parameters, there))
     strategy = asked if asked != "auto" else "fsdp" if crowded else "ddp"
-    kept = needed if strategy == "ddp" else needed / count
+    shares = 1 if strategy == "ddp" else _sharing(parameters, device)
+    kept = needed / shares
     reason = (
         "as training.parallel says"
         if asked != "auto"
@@ -185,8 +220,9 @@ def choose_strategy(
         f"{_size(there)} of memory"
     )
     return strategy, (
-        f"{'one process' if count == 1 else f'{count} processes'} by {strategy}: {_size(kept)} of "
-        f"weights, gradients and moments in each, {reason}"
+        f"{'one process' if count == 1 else f'{count} processes'} by {strategy}"
+        f"{f' within each {shares}' if 1 < shares < count else ''}: {_size(kept)} of weights, "
+        f"gradients and moments in each, {reason}"
     )
 
 
@@ -246,6 +282,16 @@ def read_shares(folder: Path, tensors: dict[str, Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is")  # alone, which is no fault
         checkpoint.load(dict(tensors), storage_reader=reader)
+
+
+def _sharing(parameters: int, device: torch.device) -> int:
+    """Return among how many processes fsdp shares the weights, the same in each process."""
+    count = processes.count()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    (shares,) = processes.agree(
+        sharing(parameters, _memory(device), devices=count, per_machine=here)
+    )
+    return shares
 
 
 def _memory(device: torch.device) -> int:
