@@ -47,7 +47,7 @@ def prepared_ahead(
         return
     copies = _Copies(device) if device.type == "cuda" else None
 
-    def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
+    def make(step: int) -> tuple[Batch, torch.Event | None]:
         batch = batch_at(step)
         return (batch, None) if copies is None else copies.begin(batch)
 
@@ -78,16 +78,13 @@ class _Copies:
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)
 
-    def begin(self, batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+    def begin(self, batch: Batch) -> tuple[Batch, torch.Event]:
         """Return the batch as it will be on the GPU, and the event of its being there."""
-        with torch.cuda.stream(self._stream):  # pins for this GPU, too
-            tensors = (
-                None if part is None else part.pin_memory().to(self._device, non_blocking=True)
-                for part in (batch.tokens, batch.labels)
-            )
-            return Batch(*tensors), self._stream.record_event()
+        with torch.cuda.stream(self._stream):
+            labels = None if batch.labels is None else self._moved(batch.labels)
+            return Batch(self._moved(batch.tokens), labels), self._stream.record_event()
 
-    def end(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
+    def end(self, batch: Batch, copied: torch.Event) -> Batch:
         """Return the batch, which the stream that computes waits for."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(copied)
@@ -95,3 +92,6 @@ class _Copies:
             if part is not None:
                 part.record_stream(computing)  # so that its memory is not another's too soon
         return batch
+
+    def _moved(self, part: torch.Tensor) -> torch.Tensor:
+        return part.pin_memory().to(self._device, non_blocking=True)

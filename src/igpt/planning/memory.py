@@ -67,6 +67,8 @@ class Memory:
     """Of every color at every scored pixel, and what the loss makes of them, in float32."""
     fetched: int
     """Weights and gradients of other devices, with fsdp."""
+    saving: int
+    """Copy of weights and moments that is being saved beside the training, on a processor."""
     batch: int
     """The tokens, also of batches that are made ready ahead."""
     moment: str
@@ -103,6 +105,8 @@ class Step:
     dropout: bool = False
     ahead: int = 0
     """Batches that are ready, or being made, beside the one that is learned from."""
+    copied_to_save: bool = False
+    """Whether what is being saved is a copy, in the memory that the training is in."""
 
     @property
     def images(self) -> int:
@@ -202,12 +206,18 @@ class Step:
         matrix = block_bytes // 3
         passing = matrix + (matrix // 2 if block_copies else 0) if kept_gradients else 0
 
+        saving = 0
+        if self.copied_to_save:  # with fsdp also the model, in the first process
+            saving = (1 + _MOMENTS) * all_weights // shares
+            saving += all_weights if self.strategy == "fsdp" else 0
+
         def at(moment: str, **parts: int) -> Memory:
             names = ("copies", "gradients", "activations", "logits", "fetched")
             return Memory(
                 moment=moment,
                 weights=all_weights // shares,
                 moments=_MOMENTS * all_weights // shares,
+                saving=saving,
                 batch=_TOKEN * self.images * model.positions * (1 + self.ahead),
                 **{name: parts.get(name, 0) for name in names},
             )

@@ -13,7 +13,14 @@ from igpt.errors import ConfigError
 from igpt.hardware import Arithmetic, Hardware
 from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.planning.memory import Memory, Step, Strategy
-from igpt.training.config import Parallel, TrainingConfig, batches_ahead, crowds, sharing
+from igpt.training.config import (
+    Parallel,
+    TrainingConfig,
+    batches_ahead,
+    crowds,
+    saves_beside,
+    sharing,
+)
 
 MEASURED_MFU = 0.38
 """Of iGPT-S, 32 images a step, compiled, in bfloat16 on one H200 (docs/log.md, 2026-11-26)."""
@@ -157,6 +164,7 @@ def training_step(
         copies=_copies(model, kind, devices),
         fused_norms=kind.is_gpu, dropout=dropout,
         ahead=batches_ahead(training.prepare_ahead, gpu=kind.is_gpu),
+        copied_to_save=not kind.is_gpu and saves_beside(training.background_saving, gpu=False),
     )  # fmt: skip
     scored: dict[ObjectiveName, float] = {
         "autoregressive": 1.0,

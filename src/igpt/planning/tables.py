@@ -17,6 +17,7 @@ _PARTS = {
     "activations": "activations",
     "logits": "logits and their loss",
     "fetched": "fetched from other devices",
+    "saving": "copy that is being saved",
     "batch": "tokens",
 }
 

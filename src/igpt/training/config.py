@@ -45,6 +45,15 @@ def batches_ahead(asked: int | None, *, gpu: bool, idle_cores: bool = True) -> i
     return _AHEAD_FOR_GPU if gpu else _AHEAD if idle_cores else 0
 
 
+def saves_beside(asked: bool | None, *, gpu: bool) -> bool:
+    """Say whether states are copied and written beside the training: as asked for, or on a GPU.
+
+    There the copy goes to the processor's memory. On a processor it would take of the memory that
+    the training has, and the writing of the cores.
+    """
+    return gpu if asked is None else asked
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a network is fitted; the defaults are the paper's (Chen et al. 2020, appendix A.1).
@@ -92,6 +101,9 @@ class TrainingConfig:
     """Save a state to resume from every so many steps ..."""
     checkpoint_minutes: float = 10.0
     """... and whenever so much time has passed since the last."""
+    background_saving: bool | None = None
+    """Copy a state to memory and write it while steps go on; by default on a GPU, where the copy
+    goes to other memory than the training's: 12 bytes a weight."""
     keep_checkpoints: int = 2
     """How many of the newest states stay."""
     validate_every: int = 1000

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from igpt import processes
 from igpt.data.ahead import prepared_ahead
 from igpt.data.batches import Batch
@@ -31,16 +33,17 @@ from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.places import resuming
-from igpt.training.config import TrainingConfig, batches_ahead
+from igpt.training.config import TrainingConfig, batches_ahead, saves_beside
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
 from igpt.training.metrics import MetricsFile, NoMetrics, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
 from igpt.training.parallel import choose_strategy, spread_over_processes
 from igpt.training.precision import settled
+from igpt.training.saving import Writer
 from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
-from igpt.training.state import Checkpoints, Memory
+from igpt.training.state import Checkpoints, Memory, Tensors
 
 METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots"
 AT_START = "_at_start"
@@ -131,22 +134,35 @@ def fit(
         else NoMetrics()
     )
 
-    def save_model(place: Path) -> None:
-        with spread.whole(to_save=True):
-            if processes.first():
-                metrics.require_in_place()
-                pretrained.save(place)
+    def save_model(place: Path, weights: dict[str, Tensor] | None = None) -> None:
+        weights = spread.whole_weights() if weights is None else weights
+        if processes.first():
+            metrics.require_in_place()
+            pretrained.save(place, weights=weights)
 
     def measure(updates: int) -> dict[str, float]:
         with spread.whole():
             return validate(updates)
 
+    beside = saves_beside(training.background_saving, gpu=device.type == "cuda")
+    writer = Writer(beside=beside)
+    group = processes.second_group() if beside and strategy == "fsdp" else None
+
     def save(memory: Memory) -> None:
-        if early_stop is None:  # first, so that no "finished" has an older model
-            save_model(folder / MODEL)
+        writer.wait()  # so that there is never more than one copy
         metrics.sync()
-        metrics.require_in_place()
-        checkpoints.save(spread.model, optimizer, memory)
+        tensors = Tensors.of(spread.model, optimizer, copied=beside)
+        weights = None
+        if early_stop is None:
+            weights = spread.whole_weights() if tensors.in_shares else tensors.weights
+
+        def write() -> None:
+            if weights is not None:  # first, so that no "finished" has an older model
+                save_model(folder / MODEL, weights)
+            metrics.require_in_place()
+            checkpoints.write(tensors, memory, group)
+
+        writer.begin(write)
 
     progress = Progress(
         folder.name,
@@ -228,6 +244,7 @@ def fit(
                 now = time.monotonic()
                 line["seconds"] = spent_before + now - began
                 metrics.write(line)
+                writer.check()
                 received, out_of_time, late = processes.agree(
                     signals.received or 0,
                     seconds is not None and now - began >= seconds,
@@ -240,6 +257,7 @@ def fit(
                 )  # fmt: skip
                 if validated:
                     metrics.sync()
+                    writer.wait()
                     if processes.first():
                         checkpoints.settle(memory)
                 elif stop or late or updates % training.checkpoint_every == 0:
@@ -247,10 +265,12 @@ def fit(
                     saved = time.monotonic()
                 if stop:
                     break
+            writer.wait()
     except (OSError, IgptError):
         metrics.require_in_place()  # or else that is why
         raise
     finally:
+        writer.close()
         progress.close()
         metrics.close()
     if received and not memory.finished:

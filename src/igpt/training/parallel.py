@@ -64,13 +64,13 @@ class Spread:
         """Return the length of all gradients together."""
         return nn.utils.get_total_norm(gradients)
 
-    def whole(self, *, to_save: bool = False) -> AbstractContextManager[None]:
-        """Return a context in which the network that was given has all weights.
-
-        Args:
-            to_save: Only the first process needs them, and on the CPU.
-        """
+    def whole(self) -> AbstractContextManager[None]:
+        """Return a context in which the network that was given has all weights."""
         return contextlib.nullcontext()
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Return all weights by name, for the first process to write; others get none."""
+        return dict(self.model.state_dict()) if processes.first() else {}
 
 
 class _Losses(nn.Module):
@@ -139,7 +139,7 @@ class _Sharded(Spread):
         for block in sharded.blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         self.wrapped = _Losses(sharded, objective)
-        fully_shard(self.wrapped, mesh=mesh)
+        self._sharding = fully_shard(self.wrapped, mesh=mesh)
         super().__init__(sharded, self._losses)
 
     def _losses(
@@ -152,28 +152,29 @@ class _Sharded(Spread):
         return self.wrapped(tokens, labels, generator)
 
     def adding_up(self, *, last: bool) -> AbstractContextManager[None]:
-        self.wrapped.set_requires_all_reduce(last)  # over copies; shares are added up each time
+        self._sharding.set_requires_all_reduce(last)  # over copies
         return contextlib.nullcontext()
 
     def norm(self, gradients: Sequence[Tensor]) -> Tensor:
         return _whole(nn.utils.get_total_norm(gradients))
 
     @contextmanager
-    def whole(self, *, to_save: bool = False) -> Iterator[None]:
-        weights = {}
-        for name, share in self.model.state_dict().items():
-            weight = _whole(share)  # one after the other, so that a device need not hold them all
-            if not to_save:
-                weights[name] = weight
-            elif processes.first():
-                weights[name] = weight.cpu()
-        if weights:
-            self.given.load_state_dict(weights, assign=True)
-            weights.clear()
+    def whole(self) -> Iterator[None]:
+        weights = {name: _whole(share) for name, share in self.model.state_dict().items()}
+        self.given.load_state_dict(weights, assign=True)
+        weights.clear()
         try:
             yield
         finally:
             self.given.to("meta")
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        weights = {}
+        for name, share in self.model.state_dict().items():
+            weight = _whole(share)  # one after the other, so that a device need not hold them all
+            if processes.first():
+                weights[name] = weight.cpu()
+        return weights
 
 
 def spread_over_processes(
@@ -240,10 +241,17 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
-def write_shares(folder: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
+def write_shares(
+    folder: Path, tensors: dict[str, Tensor], group: processes.Group | None = None
+) -> dict[str, str]:
     """Write every process's share of some tensors into a folder that all of them see.
 
     PyTorch's distributed checkpoint, as safetensors files: nothing in it is pickled.
+
+    Args:
+        folder: Where.
+        tensors: By name.
+        group: That the processes speak in.
 
     Returns:
         SHA-256 of every file, by name.
@@ -255,13 +263,13 @@ def write_shares(folder: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
 
     writer = checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
-        checkpoint.save(dict(tensors), storage_writer=writer)
+        checkpoint.save(dict(tensors), storage_writer=writer, process_group=group)
     except checkpoint.CheckpointException as error:
         with refusals_told(folder):
             raise next(iter(error.failures.values()))[0] from error
     mine = sorted(folder.glob(f"shard-{processes.rank() + 1:05d}-*"))
     sha256: dict[str, str] = {}
-    for part in processes.gather({file.name: digest(file) for file in mine}):
+    for part in processes.gather({file.name: digest(file) for file in mine}, group):
         sha256 |= part
     return sha256
 
