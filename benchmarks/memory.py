@@ -103,7 +103,7 @@ def _steps(step: Step, device: str):
     objective = autoregressive
     if not step.model.causal:
         objective = functools.partial(masked, probability=MASK_PROBABILITY)
-    spread = spread_over_processes(model, objective, step.strategy)
+    spread = spread_over_processes(model, objective, step.strategy, precision=step.precision)
     tokens = torch.randint(step.model.colors, (step.images, step.model.positions), device=device)
     for done in train(
         spread.model, build_optimizer(spread.model, step.training), objective=objective,

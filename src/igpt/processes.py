@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from igpt.errors import ConfigError, IgptError
 from igpt.files import written_aside
 
 Value = TypeVar("Value")
+Group: TypeAlias = distributed.ProcessGroup
 
 MINUTES = 30.0
 """How long processes wait for one that does not answer, if nothing else is asked for."""
@@ -88,6 +89,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def has_idle_cores() -> bool:
+    """Say whether this machine has more cores than the processes on it have threads to compute."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return (len(allowed) or os.cpu_count() or 1) > here * torch.get_num_threads()
+
+
 def require_divisible(batch_size: int) -> None:
     """See that a batch can be shared out evenly.
 
@@ -110,11 +118,26 @@ def total(values: Sequence[float]) -> list[float]:
     return _reduced(values, distributed.ReduceOp.SUM)
 
 
-def agree(*values: int) -> tuple[int, ...]:
+def agree(*values: int, group: Group | None = None) -> tuple[int, ...]:
     """Return the largest of each number over all processes, so that all decide alike."""
     if count() == 1:
         return values
-    return tuple(map(int, _reduced(values, distributed.ReduceOp.MAX)))
+    return tuple(map(int, _reduced(values, distributed.ReduceOp.MAX, group)))
+
+
+def second_group() -> Group | None:
+    """Return a group of all processes, for another thread of each to speak in; None of one alone.
+
+    Every process must ask for it. Whatever takes a group is spoken in the first one by default.
+    """
+    if count() == 1:
+        return None
+    first_group = distributed.group.WORLD
+    assert first_group is not None
+    timeout = first_group._get_backend(torch.device("cpu")).options._timeout
+    group = distributed.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(group, distributed.ProcessGroup)
+    return group
 
 
 def merge(array: np.ndarray) -> None:
@@ -123,7 +146,7 @@ def merge(array: np.ndarray) -> None:
         distributed.all_reduce(torch.from_numpy(array))
 
 
-def by_first(act: Callable[[], Value]) -> Value:
+def by_first(act: Callable[[], Value], group: Group | None = None) -> Value:
     """Have the first process do something, and return to all of them what it returned.
 
     Where it fails, its error is raised there, and ends the others.
@@ -138,7 +161,7 @@ def by_first(act: Callable[[], Value]) -> Value:
         except BaseException as error:
             outcome[1], failed = _exit_code(error), error
     # pickled, by this group's own processes and for them
-    distributed.broadcast_object_list(outcome, device=torch.device("cpu"))
+    distributed.broadcast_object_list(outcome, device=torch.device("cpu"), group=group)
     if failed is not None:
         raise failed
     if outcome[1] is not None:
@@ -146,16 +169,16 @@ def by_first(act: Callable[[], Value]) -> Value:
     return outcome[0]
 
 
-def gather(value: Value) -> list[Value]:
+def gather(value: Value, group: Group | None = None) -> list[Value]:
     """Return the value of each process, in their order."""
     values = [value] * count()
     if count() > 1:
-        distributed.all_gather_object(values, value)  # pickled, as above
+        distributed.all_gather_object(values, value, group)  # pickled, as above
     return values
 
 
 @contextmanager
-def written_aside_by_all(path: Path) -> Iterator[Path]:
+def written_aside_by_all(path: Path, group: Group | None = None) -> Iterator[Path]:
     """Yield a temporary folder that all processes write into; rename it to `path` when all have.
 
     As `igpt.files.written_aside`, for a folder, which is there already.
@@ -163,11 +186,11 @@ def written_aside_by_all(path: Path) -> Iterator[Path]:
     if first():
         with written_aside(path) as aside:
             aside.mkdir()
-            yield by_first(lambda: aside)
-            agree(0)  # all are done
+            yield by_first(lambda: aside, group)
+            agree(0, group=group)  # all are done
     else:
-        yield by_first(lambda: path)
-        agree(0)
+        yield by_first(lambda: path, group)
+        agree(0, group=group)
 
 
 def launched() -> bool:
@@ -311,9 +334,11 @@ def _exit_code(error: BaseException) -> int:
     return getattr(error, "exit_code", 2 if isinstance(error, IgptError) else 1)
 
 
-def _reduced(values: Sequence[float | int], operation: Any) -> list[float]:
+def _reduced(
+    values: Sequence[float | int], operation: Any, group: Group | None = None
+) -> list[float]:
     numbers = torch.tensor(values, dtype=torch.float64)
-    distributed.all_reduce(numbers, operation)
+    distributed.all_reduce(numbers, operation, group)
     return numbers.tolist()
 
 

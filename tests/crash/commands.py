@@ -161,6 +161,11 @@ COMMANDS = {
         ),
         Command("pretrain", _PRETRAIN, go_on=_RESUME),
         Command("pretrain, into an empty folder", _PRETRAIN, ("mkdir {work}/run",), _RESUME),
+        Command(
+            "pretrain, saving beside",
+            _PRETRAIN + " --set training.background_saving=true --set training.prepare_ahead=2",
+            go_on=_RESUME,
+        ),
         Command("pretrain, masked", _PRETRAIN + " --set model.causal=false", go_on=_RESUME),
         Command("finetune", _FINETUNE, go_on=("resume {work}/tuned --device cpu",)),
         Command(

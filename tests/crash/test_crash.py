@@ -7,13 +7,17 @@ from tests.system import require_refusals, run
 _CODE = "from tests.crash.trials import main; main()"
 _POINTS = [
     "prepare", "prepare, into an empty folder", "prepare, in shards", "palette", "palette, anew",
-    "pretrain", "pretrain, into an empty folder", "finetune", "convert", "convert, to igpt's own",
+    "pretrain", "pretrain, into an empty folder", "pretrain, saving beside", "finetune", "convert",
+    "convert, to igpt's own",
 ]  # fmt: skip
 
 
 def test_a_command_killed_at_some_points_comes_to_the_same():
     require_refusals()
-    commands = ["prepare", "prepare, in shards", "palette, anew", "pretrain", "finetune", "convert"]
+    commands = [
+        "prepare", "prepare, in shards", "palette, anew", "pretrain", "pretrain, saving beside",
+        "finetune", "convert",
+    ]  # fmt: skip
     print(run(_CODE, "points", *commands, "--most", 4))
 
 

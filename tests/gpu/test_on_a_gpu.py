@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.conftest import random_model, random_tokens
 
+from igpt.data.ahead import prepared_ahead
 from igpt.data.batches import Batch
 from igpt.model.cached import CachedNetwork
 from igpt.model.config import ModelConfig
@@ -57,6 +58,22 @@ def test_bfloat16_stays_near_float32(objective):
 def test_compiled_blocks_learn_the_same(precision):
     wanted = losses(precision=precision)
     assert losses(precision=precision, compile=True) == pytest.approx(wanted, rel=0.03)
+
+
+def test_batches_made_ready_ahead_are_the_same_on_the_gpu():
+    def batch_at(step):
+        return Batch(random_tokens(512, config=CONFIG, seed=step), torch.arange(512) + step)
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    with prepared_ahead(batch_at, range(20), ahead=4, device=device) as ready_at:
+        for step in range(20):
+            found, wanted = ready_at(step), batch_at(step)
+            assert found.tokens.device == found.labels.device == device
+            busy = torch.randn(2048, 2048, device=device)
+            for _ in range(20):
+                busy = busy @ busy / 2048
+            assert torch.equal(found.tokens.cpu(), wanted.tokens)
+            assert torch.equal(found.labels.cpu(), wanted.labels)
 
 
 @pytest.mark.parametrize("window", [1, 12])

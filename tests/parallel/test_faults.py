@@ -21,7 +21,8 @@ from igpt.training.config import TrainingConfig
 from igpt.training.loop import TrainingDiverged, train
 from igpt.training.optimizer import build_optimizer
 from igpt.training.parallel import spread_over_processes
-from igpt.training.state import Checkpoints, Memory
+from igpt.training.saving import Writer
+from igpt.training.state import Checkpoints, Memory, Tensors
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -65,12 +66,19 @@ def ended(process):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_any_moment_it_loses_nothing(given, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("--set=training.background_saving=true", "--set=training.prepare_ahead=2")],
+    ids=["one after the other", "side by side"],
+)
+def test_killed_at_any_moment_it_loses_nothing(given, tmp_path, settings):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    code, said = ended(start("-m", "igpt", *command(whole, given, steps=18), "--processes", "2"))
+    undisturbed = (*command(whole, given, steps=18), "--processes", "2")
+    code, said = ended(start("-m", "igpt", *undisturbed))
     assert code == 0, said
     harms = "0 1 kill step 5,1 0 kill saving 2,2 1 kill validation 1"
-    code, said = ended(torchrun(harms, command(broken, given, steps=18), restarts=3))
+    disturbed = (*command(broken, given, steps=18), *settings)
+    code, said = ended(torchrun(harms, disturbed, restarts=3))
     assert code == 0, said
     assert said.count("(exitcode: -9)") == 3
     assert losses(broken) == losses(whole)
@@ -168,6 +176,12 @@ def refuse_room(folder):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with pytest.raises(DataError, match=r"could not write .*step-000002: File too large"):
         states.save(spread.model, optimizer, Memory(updates=2))
+    writer, group = Writer(beside=True), processes.second_group()
+    copied = Tensors.of(spread.model, optimizer, copied=True)
+    writer.begin(lambda: states.write(copied, Memory(updates=2), group))
+    with pytest.raises(DataError, match=r"could not write .*step-000002: File too large"):
+        writer.wait()
+    writer.close()
     processes.agree(0)
     if processes.first():
         assert os.listdir(folder / "state") == ["step-000001"]

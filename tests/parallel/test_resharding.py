@@ -21,7 +21,7 @@ RECIPE = replace(
     SHAPES_RECIPE,
     training=TrainingConfig(
         steps=8, batch_size=12, learning_rate=0.003, warmup_steps=2, validate_every=4,
-        validation_images=14, checkpoint_every=2, parallel="fsdp",
+        validation_images=14, checkpoint_every=2, parallel="fsdp", background_saving=True,
     ),
 )  # fmt: skip
 

@@ -1,9 +1,11 @@
 """What can be set about a training holds by either strategy: two processes learn what one does."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import torch
+from benchmarks.memory import Shape, make_step, measured_peak
 from tests.conftest import TINY, random_model, random_tokens
 from tests.parallel.group import run_in_group
 
@@ -27,8 +29,14 @@ CASES = {
     "hidden pixels in parts": (BERT, masked, replace(CONFIG, microbatch_size=1)),
     "computed again": (BERT, masked, replace(CONFIG, checkpoint_activations=True)),
     "in bfloat16": (TINY, autoregressive, replace(CONFIG, precision="bfloat16")),
+    "in bfloat16, in parts": (
+        TINY, autoregressive, replace(CONFIG, precision="bfloat16", microbatch_size=2),
+    ),
+    "hidden pixels in bfloat16, computed again": (
+        BERT, masked, replace(CONFIG, precision="bfloat16", checkpoint_activations=True),
+    ),
     "in float16": (TINY, autoregressive, replace(CONFIG, precision="float16")),
-}
+}  # fmt: skip
 
 
 def learn(case, strategy="alone", *, config=None, dropout=0.1):
@@ -37,7 +45,7 @@ def learn(case, strategy="alone", *, config=None, dropout=0.1):
     config = config or wanted
     model = random_model(shape, classes=2)
     model.set_dropout(dropout)
-    spread = spread_over_processes(model, objective, strategy)
+    spread = spread_over_processes(model, objective, strategy, precision=config.precision)
 
     def batch_at(step):
         whole = random_tokens(8, config=shape, seed=step), torch.arange(8) % 2
@@ -119,6 +127,60 @@ def test_what_fits_twice_over_is_held_by_each_process_and_the_rest_shared(outcom
     assert "over half of the" in chosen["auto", 10**12][1]
     assert "as training.parallel says" in chosen["fsdp", 1_000][1]
     assert choose("fsdp", 10**12) == ("alone", "")
+
+
+def learn_in_two_machines(file):
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    outcomes = {
+        case: learn(case, "fsdp") for case in ("in parts", "clipped", "in bfloat16, in parts")
+    }
+    outcomes["chosen"] = choose("fsdp", 1_000)[1]
+    model = spread_over_processes(random_model(), autoregressive, "fsdp").model
+    outcomes["mesh"] = tuple(model.position_embedding.device_mesh.shape)
+    if processes.first():
+        torch.save(outcomes, file)
+
+
+@pytest.mark.slow
+def test_shares_within_machines_learn_the_same(tmp_path):
+    run_in_group(4, learn_in_two_machines, tmp_path / "outcomes.pt")
+    outcomes = torch.load(tmp_path / "outcomes.pt")
+    assert outcomes.pop("mesh") == (2, 2)
+    assert "4 processes by fsdp within each 2: " in outcomes.pop("chosen")
+    for case, (found_steps, found_weights) in outcomes.items():
+        config = CASES[case][2]
+        if config.microbatch_size:
+            config = replace(config, microbatch_size=4 * config.microbatch_size)
+        steps, weights = learn(case, config=config)
+        near = {"rel": 0.02, "abs": 0.01} if "bfloat16" in case else {"rel": 1e-3, "abs": 1e-5}
+        for found, wanted in zip(found_steps, steps, strict=True):
+            assert found == pytest.approx(wanted, **near), case
+        for name, weight in weights.items():
+            torch.testing.assert_close(found_weights[name], weight, rtol=0, atol=near["abs"])
+
+
+SHAPE = Shape(layers=4, width=128, heads=4, side=8, colors=16, images=2, at_a_time=2)
+
+
+def measure_peaks(file):
+    peaks = []
+    for precision in ("float32", "bfloat16"):
+        for checkpointed in (False, True):
+            step = make_step(
+                SHAPE, precision=precision, checkpointed=checkpointed, devices=2, strategy="fsdp"
+            )
+            peaks.append((step.peak().total, measured_peak(step)))
+    if processes.first():
+        torch.save(peaks, file)
+
+
+@pytest.mark.slow
+def test_a_step_in_shares_takes_what_was_reckoned(tmp_path):
+    run_in_group(2, measure_peaks, tmp_path / "peaks.pt")
+    peaks = torch.load(tmp_path / "peaks.pt")
+    for reckoned, measured in peaks:
+        assert reckoned == pytest.approx(measured, rel=0.12)
+    assert peaks[2][1] < 0.9 * peaks[0][1]  # half of what is fetched, and no copies
 
 
 def learn_compiled(file):

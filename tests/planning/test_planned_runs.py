@@ -42,16 +42,32 @@ def test_ddp_sends_each_gradient_twice_but_for_its_own_share():
     assert plan.communication.gathered_bytes == 0
 
 
-def test_fsdp_sends_weights_and_gradients_for_each_microbatch():
-    training = replace(TRAINING, parallel="fsdp", microbatch_size=2)
+@pytest.mark.parametrize(("precision", "sent"), [("float32", 4), ("bfloat16", 2)])
+def test_fsdp_sends_weights_and_gradients_for_each_microbatch(precision, sent):
+    training = replace(TRAINING, parallel="fsdp", microbatch_size=2, precision=precision)
     plan = make_plan("a", SMALL, training, kind=H100, devices=4)
     blocks = SMALL.layers * (12 * 32**2 + 2 * 32)
-    share = 2 * 4 * 3 / 4  # two microbatches, four bytes, from three of four
-    assert plan.communication.reduced_bytes == pytest.approx(share * SMALL.parameters)
-    assert plan.communication.gathered_bytes == pytest.approx(share * (SMALL.parameters + blocks))
+    share = 2 * 3 / 4  # two microbatches, from three of four
+    assert plan.communication.reduced_bytes == pytest.approx(share * 4 * SMALL.parameters)
+    gathered = 4 * (SMALL.parameters - blocks) + 2 * sent * blocks
+    assert plan.communication.gathered_bytes == pytest.approx(share * gathered)
     assert plan.communication.seconds == pytest.approx(
         (plan.communication.reduced_bytes + plan.communication.gathered_bytes) / H100.link
     )
+
+
+def test_fsdp_on_several_machines_sends_gradients_alone_between_them():
+    training = replace(TRAINING, parallel="fsdp", batch_size=16, precision="float32")
+    plan = make_plan("a", SMALL, training, kind=H100, devices=16)
+    sent, weights = plan.communication, 4 * SMALL.parameters
+    assert sent.reduced_bytes == pytest.approx(weights * 7 / 8)
+    assert sent.between_bytes == pytest.approx(2 * weights / 8 / 2)
+    within = (sent.reduced_bytes + sent.gathered_bytes) / H100.link
+    assert sent.seconds == pytest.approx(within + sent.between_bytes / H100.network)
+    crowded = replace(H100, memory=16 * SMALL.parameters // 8)
+    everywhere = make_plan("a", SMALL, training, kind=crowded, devices=16).communication
+    assert everywhere.between_bytes == 0
+    assert everywhere.bandwidth == H100.network
 
 
 def test_auto_is_what_the_device_can():

@@ -18,8 +18,9 @@ from igpt.training.fit import EarlyStop, fit
 from igpt.training.metrics import read_metrics
 
 CONFIG = TrainingConfig(
-    steps=8, warmup_steps=2, learning_rate=0.01, validate_every=3, checkpoint_every=2
-)
+    steps=8, warmup_steps=2, learning_rate=0.01, validate_every=3, checkpoint_every=2,
+    prepare_ahead=0,  # so that a batch is asked for in its step
+)  # fmt: skip
 STOP = EarlyStop(measure="score", patience=2)
 WAYS = pytest.mark.parametrize("early_stop", [None, STOP], ids=["to the end", "early stop"])
 
@@ -86,6 +87,59 @@ def test_float16_goes_on_with_the_scale_that_its_loss_had(tmp_path, tiny_palette
     assert lines == wanted_lines
     model = Path("model", "model.safetensors")
     assert weights[model] == wanted_weights[model]
+
+
+@WAYS
+def test_batches_made_ready_ahead_change_nothing(tmp_path, tiny_palette, early_stop):
+    ahead = dataclasses.replace(CONFIG, prepare_ahead=3)
+    without, whole, parts = (
+        Training(tmp_path / name, tiny_palette, early_stop=early_stop)
+        for name in ("without", "whole", "parts")
+    )
+    without.go_on()
+    whole.go_on(config=ahead)
+    while not parts.go_on(config=ahead, seconds=0.0).finished:
+        pass
+    assert whole.outcome() == without.outcome()
+    assert parts.outcome()[0] == without.outcome()[0]
+
+
+@WAYS
+def test_states_that_are_written_beside_the_training_are_the_same(
+    tmp_path, tiny_palette, early_stop
+):
+    beside = dataclasses.replace(CONFIG, background_saving=True)
+    at_once, whole, parts = (
+        Training(tmp_path / name, tiny_palette, early_stop=early_stop)
+        for name in ("at once", "whole", "parts")
+    )
+    at_once.go_on()
+    whole.go_on(config=beside)
+    while not parts.go_on(config=beside, seconds=0.0).finished:
+        pass
+    assert whole.outcome() == at_once.outcome()
+    assert parts.outcome()[0] == at_once.outcome()[0]
+
+
+@pytest.mark.parametrize("steps", [4, 8], ids=["on the way", "at the end"])
+def test_a_state_that_cannot_be_written_beside_the_training_ends_it(training, steps):
+    def get_in_the_way(step):
+        if step == steps - 1:
+            shutil.rmtree(training.folder / "state")
+            (training.folder / "state").write_text("")
+
+    training.at_step = get_in_the_way
+    config = dataclasses.replace(CONFIG, background_saving=True)
+    with pytest.raises(DataError, match=r"could not write .*step-00000\d"):
+        training.go_on(config=config)
+    assert steps <= len(training.steps)
+
+
+def test_a_batch_that_cannot_be_made_ends_the_training_at_its_step(training):
+    training.at_step = lambda step: step == 5 and fail()
+    with pytest.raises(DataError, match="the picture cannot be written"):
+        training.go_on(config=dataclasses.replace(CONFIG, prepare_ahead=3))
+    assert len(read_metrics(training.folder / "metrics.jsonl")) == 5
 
 
 def everything(folder):

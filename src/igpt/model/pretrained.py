@@ -259,7 +259,12 @@ class Pretrained:
         )  # fmt: skip
 
     def save(
-        self, folder: AnyPath, *, exclusive: bool = False, probe: KeptProbe | None = None
+        self,
+        folder: AnyPath,
+        *,
+        exclusive: bool = False,
+        probe: KeptProbe | None = None,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         """Write the model folder, whole or not at all.
 
@@ -267,13 +272,15 @@ class Pretrained:
             folder: Where.
             exclusive: Write in place of none.
             probe: A kept probe of this very network to go with it.
+            weights: Its weights at another time, or from another place; by default those it has.
 
         Raises:
             DataError: The disk is full, or the place cannot be written to, or is taken.
         """
+        weights = self.model.state_dict() if weights is None else weights
         with written_aside(Path(folder), exclusive=exclusive) as aside:
             aside.mkdir()
-            write_tensors(aside / WEIGHTS, fold(self.model.state_dict()))
+            write_tensors(aside / WEIGHTS, fold(weights))
             self.palette.save(aside / PALETTE)
             settings = ModelDescription(
                 model=self.model.config,

@@ -46,7 +46,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
         """Return the normalized features."""
-        return F.rms_norm(x, self.gain.shape, self.gain, NORM_EPSILON)
+        gain = self.gain.to(x.dtype)  # as what is fetched from other processes may have 16 bits
+        return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
 
 
 class SelfAttention(nn.Module):

@@ -29,7 +29,8 @@ float32 and 2 in 16 bits; the residual stream and the norms are float32 in eithe
     MLP before and after activation     8 e d
 
 With `checkpoint_activations` each block keeps its input, 4 d, and one block at a time all of it.
-Under 16 bits each matrix also has a copy in 16 bits, from the forward pass to its own backward.
+Under 16 bits each matrix also has a copy in 16 bits, from the forward pass to its own backward;
+with fsdp, blocks are fetched in 16 bits instead.
 `benchmarks/memory.py` sets these figures beside measured ones. Blocks that are compiled keep less:
 for them this is an upper bound.
 """
@@ -66,8 +67,10 @@ class Memory:
     """Of every color at every scored pixel, and what the loss makes of them, in float32."""
     fetched: int
     """Weights and gradients of other devices, with fsdp."""
+    saving: int
+    """Copy of weights and moments that is being saved beside the training, on a processor."""
     batch: int
-    """The tokens."""
+    """The tokens, also of batches that are made ready ahead."""
     moment: str
     """When that is."""
 
@@ -93,16 +96,27 @@ class Step:
     """At which the matrices are multiplied."""
     devices: int = 1
     strategy: Strategy = "alone"
+    copies: int = 1
+    """With fsdp, how often all weights are there: once, or once in each machine."""
     fused_norms: bool = True
     """Norms are one kernel, as on a GPU, and keep nothing but their input."""
     scored: float = 1.0
     """Share of the pixels whose logits are computed: 1, or of a BERT network those hidden."""
     dropout: bool = False
+    ahead: int = 0
+    """Batches that are ready, or being made, beside the one that is learned from."""
+    copied_to_save: bool = False
+    """Whether what is being saved is a copy, in the memory that the training is in."""
 
     @property
     def images(self) -> int:
         """Of a batch, those of this device."""
         return self.training.batch_size // self.devices
+
+    @property
+    def shares(self) -> int:
+        """Among how many devices the weights are shared."""
+        return self.devices // self.copies if self.strategy == "fsdp" else 1
 
     @property
     def microbatch(self) -> int:
@@ -130,12 +144,13 @@ class Step:
         return self.model.parameters - self.model.layers * self.block_weights
 
     @property
-    def _element(self) -> int:
+    def element(self) -> int:
+        """Bytes of a number that is multiplied."""
         return 4 if self.precision == "float32" else 2
 
     def _block_kept(self) -> int:
         """Return the bytes that a block keeps of each token, beside its input."""
-        model, element = self.model, self._element
+        model, element = self.model, self.element
         norms = 2 * _FLOAT + (0 if self.fused_norms else 2 * _FLOAT * model.width)
         kept = _FLOAT * model.width + norms + 14 * element * model.width + _FLOAT * model.heads
         return kept + (2 * model.width if self.dropout else 0)
@@ -145,15 +160,15 @@ class Step:
 
         That is in the MLP: the gradient of its output, and of the activation, four times as wide.
         """
-        width, element = self.model.width, self._element
+        width, element = self.model.width, self.element
         return _FLOAT * width + (element * width if element < _FLOAT else 0) + 4 * element * width
 
     def _moments(self) -> Iterator[Memory]:
-        model, element = self.model, self._element
+        model, element = self.model, self.element
         tokens = self.microbatch * model.positions
         width, layers = model.width, model.layers
         checkpointed = self.training.checkpoint_activations
-        shares = self.devices if self.strategy == "fsdp" else 1
+        shares = self.shares
         all_weights = _FLOAT * model.parameters
         head = _FLOAT * model.colors * width
 
@@ -165,26 +180,36 @@ class Step:
         head_input = round(element * width * tokens * self.scored)
         color = model.colors * tokens * self.scored
 
-        block_copies = 2 * 12 * width**2 if element < _FLOAT else 0
+        # With fsdp blocks come in 16 bits, and need no copies.
+        copied = element < _FLOAT and self.strategy != "fsdp"
+        block_copies = 2 * 12 * width**2 if copied else 0
         head_copy = 2 * model.colors * width if element < _FLOAT else 0
         copies = layers * block_copies + head_copy
         kept_copies = 0 if checkpointed else layers * block_copies
 
         # Several microbatches' gradients add up in place; DDP's live in its buckets, and before the
-        # last microbatch, when they are not to be sent yet, beside them.
+        # last microbatch, when they are not to be sent yet, beside them; so do those of fsdp's
+        # shares that there are several copies of.
         kept_gradients = self.microbatches > 1 or self.strategy == "ddp"
-        twice = self.microbatches > 1 and self.strategy == "ddp"
+        twice = self.microbatches > 1 and (self.strategy == "ddp" or self.copies > 1)
         earlier = all_weights * (2 if twice else 1) // shares if kept_gradients else 0
 
         def gradients(done: int) -> int:
             return max(earlier, done // shares)
 
         block_bytes, other_bytes = _FLOAT * self.block_weights, _FLOAT * self.other_weights
-        fetching = _FETCHED_BLOCKS * block_bytes + other_bytes if self.strategy == "fsdp" else 0
-        with_gradients = fetching and fetching + 2 * block_bytes + other_bytes
+        fetched = element * self.block_weights
+        fetching = _FETCHED_BLOCKS * fetched + other_bytes if self.strategy == "fsdp" else 0
+        # a block's gradients, as they come and, in float32, as they are added up over devices
+        with_gradients = fetching and fetching + fetched + block_bytes + other_bytes
         # that of one of the MLP's matrices, a third of a block, before it is added to the others
         matrix = block_bytes // 3
-        passing = matrix + (matrix // 2 if copies else 0) if kept_gradients else 0
+        passing = matrix + (matrix // 2 if block_copies else 0) if kept_gradients else 0
+
+        saving = 0
+        if self.copied_to_save:  # with fsdp also the model, in the first process
+            saving = (1 + _MOMENTS) * all_weights // shares
+            saving += all_weights if self.strategy == "fsdp" else 0
 
         def at(moment: str, **parts: int) -> Memory:
             names = ("copies", "gradients", "activations", "logits", "fetched")
@@ -192,7 +217,8 @@ class Step:
                 moment=moment,
                 weights=all_weights // shares,
                 moments=_MOMENTS * all_weights // shares,
-                batch=_TOKEN * self.images * model.positions,
+                saving=saving,
+                batch=_TOKEN * self.images * model.positions * (1 + self.ahead),
                 **{name: parts.get(name, 0) for name in names},
             )
 

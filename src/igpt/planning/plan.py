@@ -13,7 +13,14 @@ from igpt.errors import ConfigError
 from igpt.hardware import Arithmetic, Hardware
 from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.planning.memory import Memory, Step, Strategy
-from igpt.training.config import Parallel, TrainingConfig, crowds
+from igpt.training.config import (
+    Parallel,
+    TrainingConfig,
+    batches_ahead,
+    crowds,
+    saves_beside,
+    sharing,
+)
 
 MEASURED_MFU = 0.38
 """Of iGPT-S, 32 images a step, compiled, in bfloat16 on one H200 (docs/log.md, 2026-11-26)."""
@@ -34,13 +41,18 @@ class Communication:
     reduced_bytes: int
     """Gradients: all-reduced with ddp, reduced and scattered with fsdp."""
     bandwidth: float
-    """Bytes/s each way of the slowest link; 0 for one device."""
+    """Bytes/s each way of the slowest link that those take; 0 for one device."""
+    between_bytes: int = 0
+    """Gradients of a share, all-reduced between machines that each have all: fsdp."""
+    network: float = 0.0
+    """Bytes/s each way of the link that those take."""
 
     @property
     def seconds(self) -> float:
         """Time of a step's, if nothing else is to be sent."""
         sent = self.gathered_bytes + self.reduced_bytes
-        return sent / self.bandwidth if sent else 0.0
+        seconds = sent / self.bandwidth if sent else 0.0
+        return seconds + (self.between_bytes / self.network if self.between_bytes else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +161,10 @@ def training_step(
     step = Step(
         model=model, training=training, precision=precision, devices=devices,
         strategy=_strategy(training.parallel, model.parameters, kind, devices),
+        copies=_copies(model, kind, devices),
         fused_norms=kind.is_gpu, dropout=dropout,
+        ahead=batches_ahead(training.prepare_ahead, gpu=kind.is_gpu),
+        copied_to_save=not kind.is_gpu and saves_beside(training.background_saving, gpu=False),
     )  # fmt: skip
     scored: dict[ObjectiveName, float] = {
         "autoregressive": 1.0,
@@ -181,6 +196,13 @@ def _strategy(asked: Parallel, parameters: int, kind: Hardware, devices: int) ->
     return "fsdp" if crowds(parameters, kind.memory) else "ddp"
 
 
+def _copies(model: ModelConfig, kind: Hardware, devices: int) -> int:
+    """Return how often fsdp has all weights."""
+    return devices // sharing(
+        model.parameters, kind.memory, devices=devices, per_machine=kind.per_machine
+    )
+
+
 def with_training(step: Step, **settings: object) -> Step:
     """Return the step under other settings of its training."""
     return replace(step, training=replace(step.training, **settings))  # type: ignore[arg-type]
@@ -198,23 +220,28 @@ def again_per_token(step: Step) -> int:
 def communication(step: Step, kind: Hardware) -> Communication:
     """Return what a device sends in a step, in a ring: a share of (N - 1)/N, twice to all-reduce.
 
-    Weights and gradients go in float32. With fsdp, blocks are gathered for the forward and for the
-    backward pass of each microbatch, and what is outside them once; with ddp, gradients are sent
-    after the last microbatch only.
+    With fsdp, blocks are gathered for the forward and for the backward pass of each microbatch, at
+    the precision at which they are multiplied, and what is outside them once; where each machine
+    has all weights in its shares, gradients are all-reduced between machines once. With ddp,
+    gradients are sent after the last microbatch only. All but the blocks goes in float32.
     """
-    others = (step.devices - 1) / step.devices
     weights = 4 * step.model.parameters
-    gathered, reduced = 0.0, 0.0
+    gathered, reduced, between = 0.0, 0.0, 0.0
+    sharing = step.shares if step.strategy == "fsdp" else step.devices
+    others = (sharing - 1) / sharing
     if step.strategy == "ddp":
         reduced = 2 * others * weights
     elif step.strategy == "fsdp":
-        twice = 4 * step.model.layers * step.block_weights
-        gathered = step.microbatches * others * (weights + twice)
+        blocks = step.model.layers * step.block_weights
+        gathered = step.microbatches * others * (4 * step.other_weights + 2 * step.element * blocks)
         reduced = step.microbatches * others * weights
+        between = 2 * (step.copies - 1) / step.copies * weights / step.shares
     return Communication(
         gathered_bytes=round(gathered),
         reduced_bytes=round(reduced),
-        bandwidth=kind.bandwidth(step.devices) if step.devices > 1 else 0.0,
+        bandwidth=kind.bandwidth(sharing) if step.devices > 1 else 0.0,
+        between_bytes=round(between),
+        network=kind.bandwidth(step.devices) if between else 0.0,
     )
 
 
@@ -250,12 +277,12 @@ def remedies(step: Step, kind: Hardware, room: int | None = None) -> tuple[str, 
             found.append(
                 f"training.checkpoint_activations=true with training.microbatch_size={images}"
             )
-    if kind.is_gpu and (more := _processes_that_fit(step, room)):
+    if kind.is_gpu and (more := _processes_that_fit(step, kind, room)):
         found.append(more)
     return tuple(found)
 
 
-def _processes_that_fit(step: Step, room: int) -> str:
+def _processes_that_fit(step: Step, kind: Hardware, room: int) -> str:
     """Return the fewest processes, in doubles, among which a step fits; empty if none do."""
     checkpointed = with_training(step, checkpoint_activations=True)
     ways: tuple[tuple[Step, Strategy, str], ...] = (
@@ -266,7 +293,9 @@ def _processes_that_fit(step: Step, room: int) -> str:
     for attempt, strategy, settings in ways:
         devices = max(2, 2 * step.devices)
         while step.training.batch_size % devices == 0:
-            if replace(attempt, devices=devices, strategy=strategy).peak().total <= room:
+            copies = _copies(step.model, kind, devices)
+            more = replace(attempt, devices=devices, strategy=strategy, copies=copies)
+            if more.peak().total <= room:
                 return f"{devices} processes and {settings}"
             devices *= 2
     return ""

@@ -17,6 +17,7 @@ _PARTS = {
     "activations": "activations",
     "logits": "logits and their loss",
     "fetched": "fetched from other devices",
+    "saving": "copy that is being saved",
     "batch": "tokens",
 }
 
@@ -169,6 +170,12 @@ def _time_lines(plan: Plan) -> str:
         lines.append(
             f"sent           {_seconds(sent.seconds)} a step, {share:.0%} of the arithmetic: "
             f"{' and '.join(parts)} a device, at {sent.bandwidth / 1e9:g} GB/s"
+            + (
+                f"; between machines gradients {sent.between_bytes / 1e9:,.2f} GB, at "
+                f"{sent.network / 1e9:g} GB/s"
+                if sent.between_bytes
+                else ""
+            )
         )
     lines.append(f"tokens/s       {_range(plan.tokens_per_second, '{:,.0f}')}")
     lines.append(f"days           {_range(plan.days, '{:,.2f}')} for {plan.training.steps:,} steps")

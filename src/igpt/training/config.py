@@ -16,10 +16,42 @@ BYTES_A_WEIGHT = 16
 _COMFORTABLE = 0.5
 """Of a device's memory; the rest is for activations, and to measure whole weights."""
 
+_AHEAD_FOR_GPU, _AHEAD = 4, 2
+
 
 def crowds(parameters: int, memory: int) -> bool:
     """Say whether all of so many weights take up too much of a device for it to have all."""
     return parameters * BYTES_A_WEIGHT > _COMFORTABLE * memory
+
+
+def sharing(parameters: int, memory: int, *, devices: int, per_machine: int) -> int:
+    """Return among how many devices fsdp shares the weights.
+
+    Those of one machine, so that blocks travel by its own links only, unless weights, gradients and
+    moments would crowd a device even so; or else all of them.
+    """
+    several = devices > per_machine and devices % per_machine == 0
+    return per_machine if several and not crowds(parameters // per_machine, memory) else devices
+
+
+def batches_ahead(asked: int | None, *, gpu: bool, idle_cores: bool = True) -> int:
+    """Return how many batches are made ready ahead: as many as are asked for, or by this rule.
+
+    For a GPU four, since it computes beside the processor whatever that does. On a processor two if
+    it has cores that the arithmetic leaves idle, and otherwise none.
+    """
+    if asked is not None:
+        return asked
+    return _AHEAD_FOR_GPU if gpu else _AHEAD if idle_cores else 0
+
+
+def saves_beside(asked: bool | None, *, gpu: bool) -> bool:
+    """Say whether states are copied and written beside the training: as asked for, or on a GPU.
+
+    There the copy goes to the processor's memory. On a processor it would take of the memory that
+    the training has, and the writing of the cores.
+    """
+    return gpu if asked is None else asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +92,18 @@ class TrainingConfig:
     """On several processes: each has all weights (ddp), or a share (fsdp); auto: as memory asks."""
     checkpoint_activations: bool = False
     """Keep only what goes between blocks, and compute the rest again: less memory, more time."""
+    prepare_ahead: int | None = None
+    """Batches made ready while others are learned from; 0 for none. By default 4 for a GPU, 2 on a
+    processor with idle cores. Losses are the same, to the bit."""
     seed: int = 0
     """Decides the first weights, the order of the data, augmentation and hidden pixels."""
     checkpoint_every: int = 1000
     """Save a state to resume from every so many steps ..."""
     checkpoint_minutes: float = 10.0
     """... and whenever so much time has passed since the last."""
+    background_saving: bool | None = None
+    """Copy a state to memory and write it while steps go on; by default on a GPU, where the copy
+    goes to other memory than the training's: 12 bytes a weight."""
     keep_checkpoints: int = 2
     """How many of the newest states stay."""
     validate_every: int = 1000
@@ -91,6 +129,8 @@ class TrainingConfig:
         for name in ("microbatch_size", "validation_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.prepare_ahead is not None and self.prepare_ahead < 0:
+            raise ConfigError(f"prepare_ahead must not be negative, got {self.prepare_ahead}")
         for name in ("max_gradient_norm", "head_learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be over 0, got {getattr(self, name)}")

@@ -23,22 +23,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from igpt import processes
+from igpt.data.ahead import prepared_ahead
 from igpt.data.batches import Batch
 from igpt.errors import CheckpointError, IgptError
 from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.places import resuming
-from igpt.training.config import TrainingConfig
+from igpt.training.config import TrainingConfig, batches_ahead, saves_beside
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
 from igpt.training.metrics import MetricsFile, NoMetrics, Progress, read_metrics, require_lines
 from igpt.training.optimizer import build_optimizer
 from igpt.training.parallel import choose_strategy, spread_over_processes
+from igpt.training.precision import settled
+from igpt.training.saving import Writer
 from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
-from igpt.training.state import Checkpoints, Memory
+from igpt.training.state import Checkpoints, Memory, Tensors
 
 METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots"
 AT_START = "_at_start"
@@ -85,7 +90,8 @@ def fit(
         pretrained: Network to fit in place, and what belongs to it.
         training: How.
         objective: Makes the losses of a batch.
-        batch_at: Returns the batch of a step.
+        batch_at: Returns the batch of a step; called ahead, and by several threads at a time, as
+            `training.prepare_ahead` says.
         validate: Updates done to measures for the record, on held-out images; called every
             `training.validate_every` steps and at the end, with an early stop also at the start.
         fingerprint: Says which settings a saved state belongs to.
@@ -107,6 +113,7 @@ def fit(
         DataError: The disk is full, or the place cannot be written to.
     """
     model, device = pretrained.model, pretrained.model.device
+    training = settled(training, device, model.config)
     checkpoints = Checkpoints(
         folder / STATE, keep=training.keep_checkpoints, fingerprint=fingerprint
     )
@@ -114,7 +121,8 @@ def fit(
         lambda: _recall(folder, pretrained, checkpoints, training.steps, early_stop)
     )
     strategy, reason = choose_strategy(training, sum(p.numel() for p in model.parameters()), device)
-    spread = spread_over_processes(model, objective, strategy)
+    assert training.precision != "auto"
+    spread = spread_over_processes(model, objective, strategy, precision=training.precision)
     optimizer = build_optimizer(spread.model, training)
     if memory.updates in checkpoints.steps():
         checkpoints.load(memory.updates, spread.model, optimizer)
@@ -126,22 +134,35 @@ def fit(
         else NoMetrics()
     )
 
-    def save_model(place: Path) -> None:
-        with spread.whole(to_save=True):
-            if processes.first():
-                metrics.require_in_place()
-                pretrained.save(place)
+    def save_model(place: Path, weights: dict[str, Tensor] | None = None) -> None:
+        weights = spread.whole_weights() if weights is None else weights
+        if processes.first():
+            metrics.require_in_place()
+            pretrained.save(place, weights=weights)
 
     def measure(updates: int) -> dict[str, float]:
         with spread.whole():
             return validate(updates)
 
+    beside = saves_beside(training.background_saving, gpu=device.type == "cuda")
+    writer = Writer(beside=beside)
+    group = processes.second_group() if beside and strategy == "fsdp" else None
+
     def save(memory: Memory) -> None:
-        if early_stop is None:  # first, so that no "finished" has an older model
-            save_model(folder / MODEL)
+        writer.wait()  # so that there is never more than one copy
         metrics.sync()
-        metrics.require_in_place()
-        checkpoints.save(spread.model, optimizer, memory)
+        tensors = Tensors.of(spread.model, optimizer, copied=beside)
+        weights = None
+        if early_stop is None:
+            weights = spread.whole_weights() if tensors.in_shares else tensors.weights
+
+        def write() -> None:
+            if weights is not None:  # first, so that no "finished" has an older model
+                save_model(folder / MODEL, weights)
+            metrics.require_in_place()
+            checkpoints.write(tensors, memory, group)
+
+        writer.begin(write)
 
     progress = Progress(
         folder.name,
@@ -162,9 +183,16 @@ def fit(
     estimate = Estimate(
         title=str(folder), training=training, records=records, start=memory.updates, began=began
     )
+    ahead = batches_ahead(
+        training.prepare_ahead, gpu=device.type == "cuda", idle_cores=processes.has_idle_cores()
+    )
+    steps = range(memory.updates, training.steps)
     signals, received = StopSignals(repeated=processes.launched()), 0
     try:
-        with signals.caught():
+        with (
+            signals.caught(),
+            prepared_ahead(batch_at, steps, ahead=ahead, device=device) as batch_at,
+        ):
             at_start: dict[str, float] = {}
             if early_stop is not None and memory.updates == 0:
                 at_start = measure(0)
@@ -216,6 +244,7 @@ def fit(
                 now = time.monotonic()
                 line["seconds"] = spent_before + now - began
                 metrics.write(line)
+                writer.check()
                 received, out_of_time, late = processes.agree(
                     signals.received or 0,
                     seconds is not None and now - began >= seconds,
@@ -228,6 +257,7 @@ def fit(
                 )  # fmt: skip
                 if validated:
                     metrics.sync()
+                    writer.wait()
                     if processes.first():
                         checkpoints.settle(memory)
                 elif stop or late or updates % training.checkpoint_every == 0:
@@ -235,10 +265,12 @@ def fit(
                     saved = time.monotonic()
                 if stop:
                     break
+            writer.wait()
     except (OSError, IgptError):
         metrics.require_in_place()  # or else that is why
         raise
     finally:
+        writer.close()
         progress.close()
         metrics.close()
     if received and not memory.finished:

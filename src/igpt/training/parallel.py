@@ -9,8 +9,14 @@
 | ddp | all in each process | gradients |
 | fsdp | a share in each | weights, for the forward and the backward pass, and gradients |
 
+With fsdp on several machines each machine has all weights in its shares, if they fit, so that
+weights travel inside machines and only gradients between them.
+
 All give the same means over the whole batch and the same updates, but for the order in which
-numbers are added. PyTorch's own wrappers do the work (`DistributedDataParallel`, `fully_shard`).
+numbers are added. Where blocks are multiplied in 16 bits, fsdp also sends them in 16 bits, half as
+much, and keeps no other copy of them: matrices are those that autocast would have made, gains of
+norms are rounded too. Shares, gradients when they are added up, and all outside the blocks stay in
+float32. PyTorch's own wrappers do the work (`DistributedDataParallel`, `fully_shard`).
 They wrap what ends in the losses rather than the network, so that an objective may use the network
 as it likes. What only fsdp needs is imported where it is used: it takes as long as half of PyTorch.
 
@@ -33,9 +39,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from igpt import processes
 from igpt.files import digest, refusals_told
+from igpt.hardware import Arithmetic
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
-from igpt.training.config import BYTES_A_WEIGHT, TrainingConfig, crowds
+from igpt.training.config import BYTES_A_WEIGHT, TrainingConfig, crowds, sharing
 
 Strategy = Literal["alone", "ddp", "fsdp"]
 
@@ -57,13 +64,13 @@ class Spread:
         """Return the length of all gradients together."""
         return nn.utils.get_total_norm(gradients)
 
-    def whole(self, *, to_save: bool = False) -> AbstractContextManager[None]:
-        """Return a context in which the network that was given has all weights.
-
-        Args:
-            to_save: Only the first process needs them, and on the CPU.
-        """
+    def whole(self) -> AbstractContextManager[None]:
+        """Return a context in which the network that was given has all weights."""
         return contextlib.nullcontext()
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Return all weights by name, for the first process to write; others get none."""
+        return dict(self.model.state_dict()) if processes.first() else {}
 
 
 class _Losses(nn.Module):
@@ -107,9 +114,9 @@ class _Replicated(Spread):
 class _Sharded(Spread):
     """Every process has a share of each weight, and fetches the others' when it needs them."""
 
-    def __init__(self, model: ImageGPT, objective: Objective) -> None:
+    def __init__(self, model: ImageGPT, objective: Objective, precision: Arithmetic) -> None:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         device = model.device
         weights = dict(model.state_dict())
@@ -119,11 +126,20 @@ class _Sharded(Spread):
         if sharded.config.tied:
             sharded.color_head.weight = sharded.token_embedding
         weights.clear()
-        mesh = init_device_mesh(device.type, (processes.count(),))
+        shares = _sharing(sum(weight.numel() for weight in model.parameters()), device)
+        copies = processes.count() // shares  # over which gradients are added up, too
+        shape = {"copies": copies, "shares": shares} if copies > 1 else {"shares": shares}
+        mesh = init_device_mesh(device.type, tuple(shape.values()), mesh_dim_names=tuple(shape))
+        policy = MixedPrecisionPolicy()
+        if precision != "float32":
+            policy = MixedPrecisionPolicy(
+                param_dtype=getattr(torch, precision), reduce_dtype=torch.float32,
+                cast_forward_inputs=False,  # the residual stream stays as it is
+            )  # fmt: skip
         for block in sharded.blocks:
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         self.wrapped = _Losses(sharded, objective)
-        fully_shard(self.wrapped, mesh=mesh)
+        self._sharding = fully_shard(self.wrapped, mesh=mesh)
         super().__init__(sharded, self._losses)
 
     def _losses(
@@ -135,31 +151,50 @@ class _Sharded(Spread):
     ) -> dict[str, Tensor]:
         return self.wrapped(tokens, labels, generator)
 
+    def adding_up(self, *, last: bool) -> AbstractContextManager[None]:
+        self._sharding.set_requires_all_reduce(last)  # over copies
+        return contextlib.nullcontext()
+
     def norm(self, gradients: Sequence[Tensor]) -> Tensor:
         return _whole(nn.utils.get_total_norm(gradients))
 
     @contextmanager
-    def whole(self, *, to_save: bool = False) -> Iterator[None]:
-        weights = {}
-        for name, share in self.model.state_dict().items():
-            weight = _whole(share)  # one after the other, so that a device need not hold them all
-            if not to_save:
-                weights[name] = weight
-            elif processes.first():
-                weights[name] = weight.cpu()
-        if weights:
-            self.given.load_state_dict(weights, assign=True)
-            weights.clear()
+    def whole(self) -> Iterator[None]:
+        weights = {name: _whole(share) for name, share in self.model.state_dict().items()}
+        self.given.load_state_dict(weights, assign=True)
+        weights.clear()
         try:
             yield
         finally:
             self.given.to("meta")
 
+    def whole_weights(self) -> dict[str, Tensor]:
+        weights = {}
+        for name, share in self.model.state_dict().items():
+            weight = _whole(share)  # one after the other, so that a device need not hold them all
+            if processes.first():
+                weights[name] = weight.cpu()
+        return weights
 
-def spread_over_processes(model: ImageGPT, objective: Objective, strategy: Strategy) -> Spread:
-    """Return the network as it learns, in this process and the others."""
-    kinds = {"alone": Spread, "ddp": _Replicated, "fsdp": _Sharded}
-    return kinds[strategy](model, objective)
+
+def spread_over_processes(
+    model: ImageGPT,
+    objective: Objective,
+    strategy: Strategy,
+    *,
+    precision: Arithmetic = "float32",
+) -> Spread:
+    """Return the network as it learns, in this process and the others.
+
+    Args:
+        model: The network.
+        objective: Makes its losses.
+        strategy: How it is spread.
+        precision: At which it is multiplied, and at which fsdp sends its blocks.
+    """
+    if strategy == "fsdp":
+        return _Sharded(model, objective, precision)
+    return (_Replicated if strategy == "ddp" else Spread)(model, objective)
 
 
 def choose_strategy(
@@ -177,7 +212,8 @@ def choose_strategy(
     needed, there = parameters * BYTES_A_WEIGHT, _memory(device)
     (crowded,) = processes.agree(crowds(parameters, there))
     strategy = asked if asked != "auto" else "fsdp" if crowded else "ddp"
-    kept = needed if strategy == "ddp" else needed / count
+    shares = 1 if strategy == "ddp" else _sharing(parameters, device)
+    kept = needed / shares
     reason = (
         "as training.parallel says"
         if asked != "auto"
@@ -185,8 +221,9 @@ def choose_strategy(
         f"{_size(there)} of memory"
     )
     return strategy, (
-        f"{'one process' if count == 1 else f'{count} processes'} by {strategy}: {_size(kept)} of "
-        f"weights, gradients and moments in each, {reason}"
+        f"{'one process' if count == 1 else f'{count} processes'} by {strategy}"
+        f"{f' within each {shares}' if 1 < shares < count else ''}: {_size(kept)} of weights, "
+        f"gradients and moments in each, {reason}"
     )
 
 
@@ -204,10 +241,17 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
-def write_shares(folder: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
+def write_shares(
+    folder: Path, tensors: dict[str, Tensor], group: processes.Group | None = None
+) -> dict[str, str]:
     """Write every process's share of some tensors into a folder that all of them see.
 
     PyTorch's distributed checkpoint, as safetensors files: nothing in it is pickled.
+
+    Args:
+        folder: Where.
+        tensors: By name.
+        group: That the processes speak in.
 
     Returns:
         SHA-256 of every file, by name.
@@ -219,13 +263,13 @@ def write_shares(folder: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
 
     writer = checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
-        checkpoint.save(dict(tensors), storage_writer=writer)
+        checkpoint.save(dict(tensors), storage_writer=writer, process_group=group)
     except checkpoint.CheckpointException as error:
         with refusals_told(folder):
             raise next(iter(error.failures.values()))[0] from error
     mine = sorted(folder.glob(f"shard-{processes.rank() + 1:05d}-*"))
     sha256: dict[str, str] = {}
-    for part in processes.gather({file.name: digest(file) for file in mine}):
+    for part in processes.gather({file.name: digest(file) for file in mine}, group):
         sha256 |= part
     return sha256
 
@@ -246,6 +290,16 @@ def read_shares(folder: Path, tensors: dict[str, Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is")  # alone, which is no fault
         checkpoint.load(dict(tensors), storage_reader=reader)
+
+
+def _sharing(parameters: int, device: torch.device) -> int:
+    """Return among how many processes fsdp shares the weights, the same in each process."""
+    count = processes.count()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    (shares,) = processes.agree(
+        sharing(parameters, _memory(device), devices=count, per_machine=here)
+    )
+    return shares
 
 
 def _memory(device: torch.device) -> int:

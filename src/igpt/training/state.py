@@ -91,6 +91,31 @@ class _State:
     sha256: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tensors:
+    """What a state holds of this process: nothing, unless it is the first or has a share."""
+
+    weights: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    """The optimizer's, by the weights' names."""
+    in_shares: bool
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, optimizer: torch.optim.Optimizer, *, copied: bool = False
+    ) -> "Tensors":
+        """Return them as they are now, or copied to the processor's memory, as they then stay."""
+        weights, moments, in_shares = {}, {}, is_sharded(model)
+        if in_shares or processes.first():
+            weights, moments = dict(model.state_dict()), _optimizer_tensors(model, optimizer)
+        if copied:
+            weights, moments = (
+                {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+                for tensors in (weights, moments)
+            )
+        return cls(weights=weights, moments=moments, in_shares=in_shares)
+
+
 @dataclass
 class Checkpoints:
     """The saved states of one run."""
@@ -127,18 +152,30 @@ class Checkpoints:
         Raises:
             DataError: The disk is full, or the place cannot be written to.
         """
-        weights, moments = dict(model.state_dict()), _optimizer_tensors(model, optimizer)
+        self.write(Tensors.of(model, optimizer), memory)
+
+    def write(self, tensors: Tensors, memory: Memory, group: processes.Group | None = None) -> None:
+        """Do the same with tensors that may have been copied since, in a thread of its own.
+
+        Args:
+            tensors: Weights and moments after `memory.updates`.
+            memory: What the run remembers.
+            group: That the processes speak in, if they have shares.
+
+        Raises:
+            DataError: The disk is full, or the place cannot be written to.
+        """
         folder = self.path(memory.updates)
-        if is_sharded(model):
-            with processes.written_aside_by_all(folder) as aside:
-                sha256 = write_shares(aside, {**weights, **moments})
+        if tensors.in_shares:
+            with processes.written_aside_by_all(folder, group) as aside:
+                sha256 = write_shares(aside, {**tensors.weights, **tensors.moments}, group)
                 if processes.first():
                     self._write(aside, memory, sha256)
         elif processes.first():
             with written_aside(folder) as aside:
                 aside.mkdir()
-                write_tensors(aside / _FILES[0], weights)
-                write_tensors(aside / _FILES[1], moments)
+                write_tensors(aside / _FILES[0], tensors.weights)
+                write_tensors(aside / _FILES[1], tensors.moments)
                 self._write(aside, memory, {name: digest(aside / name) for name in _FILES})
         if processes.first():
             self.remove_old()
