@@ -33,6 +33,7 @@ OBJECTIVES = {
     "diffusion": (*HIDDEN, "objective=diffusion"),
 }
 PASSES = (1, 2, 4, 8, 16, 32, 64)
+CURVE_IMAGES = 300  # a pass over each for every mask and number of passes
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def measured(run: RunFolder, recipe: Recipe, data: Path) -> dict[str, object]:
         complete_records(run.path, samples=4, **where)
     else:
         complete_records(run.path, samples=4, box=box, **where)
-        curve = to_dict(passes_run(run.path, passes=PASSES, **where))
+        curve = to_dict(passes_run(run.path, passes=PASSES, images=CURVE_IMAGES, draws=4, **where))
     return {
         "run": run.path.name,
         "evaluation": to_dict(evaluation),
