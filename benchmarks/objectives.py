@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igpt.files import write_json
-from igpt.runs.measure import evaluate_run, passes_run, probe_run
+from igpt.runs.measure import evaluate_run, probe_run
+from igpt.runs.passes import passes_run
 from igpt.runs.pictures import complete_records
 from igpt.runs.pretrain import pretrain
 from igpt.runs.recipes import Recipe, find_recipe, with_settings

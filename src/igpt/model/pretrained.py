@@ -66,10 +66,9 @@ class Pretrained:
     class_layer: int | None = None
     """Layer that the class head reads; None for the last."""
     mask_probability: float = MASK_PROBABILITY
-    """How many pixels were hidden in training, if by the masked objective; of a diffusion network
-    as many are when it is fine-tuned, and wherever masks are asked for."""
+    """How many pixels BERT hides in training, and fine-tuning of any network that is not causal."""
     objective: AskedObjective = "auto"
-    """What it was trained by; `learned_by` says it where this is "auto"."""
+    """What it was trained by; see `learned_by`."""
     identity: str = ""
     """Sixteen hexadecimal digits that tell this model from others, if it was loaded from a folder
     of igpt's own and not trained since; or else empty."""
@@ -78,18 +77,7 @@ class Pretrained:
 
     def __post_init__(self) -> None:
         """Reject a palette, an order or an objective that are not this network's."""
-        colors, size = self.model.config.colors, self.palette.size
-        if size != colors:
-            raise ConfigError(
-                f"the network has {colors} colors, but the palette has {size}; give the palette "
-                f"it was trained with or, for a new network, set model.colors={size}"
-            )
-        order = self.model.config.order
-        if self.tokenizer.order != order:
-            raise ConfigError(
-                f"the network reads pixels in the order {order}, and the tokenizer has "
-                f"{self.tokenizer.order}; give ImageTokenizer order={order!r}"
-            )
+        self.tokenizer.require_network(self.model.config.colors, self.model.config.order)
         self.model.config.objective(self.objective)
 
     @classmethod
@@ -112,8 +100,7 @@ class Pretrained:
             preparation: How the images that it will learn from were made ready.
 
         Raises:
-            ConfigError: The palette has another number of colors than the network, or it cannot
-                learn by this objective.
+            ConfigError: The palette has other colors than the network, or it cannot learn so.
         """
         return cls(
             model=ImageGPT(config).eval(),

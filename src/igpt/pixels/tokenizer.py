@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int, Int64, Integer, Shaped, UInt8
 
-from igpt.errors import DataError
+from igpt.errors import ConfigError, DataError
 from igpt.pixels.orders import RASTER, check_order, reading_order
 from igpt.pixels.palette import Palette
 from igpt.pixels.preparation import AnyImage, Preparation, as_images
@@ -47,6 +47,24 @@ class ImageTokenizer:
     def prepared(self, preparation: Preparation | None) -> "ImageTokenizer":
         """Return the same tokenizer for images that are made ready in this way."""
         return ImageTokenizer(self.palette, self.image_size, preparation, order=self.order)
+
+    def require_network(self, colors: int, order: str) -> None:
+        """See that a network of so many colors that reads in this order can use its tokens.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        size = self.palette.size
+        if size != colors:
+            raise ConfigError(
+                f"the network has {colors} colors, but the palette has {size}; give the palette "
+                f"it was trained with or, for a new network, set model.colors={size}"
+            )
+        if self.order != order:
+            raise ConfigError(
+                f"the network reads pixels in the order {order}, and the tokenizer has "
+                f"{self.order}; give ImageTokenizer order={order!r}"
+            )
 
     @cached_property
     def _pixels(self) -> Int64[np.ndarray, " position"]:
