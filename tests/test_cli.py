@@ -1,5 +1,6 @@
 """What the command line says, above all when something is wrong: one line, exit code 2."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -21,7 +22,7 @@ from igpt.formats.huggingface import Head
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import read_image, write_png
 from igpt.pixels.tokenizer import ImageTokenizer
-from tests.conftest import random_model, write_shapes
+from tests.conftest import TINY, random_model, write_shapes
 
 FIXTURE = str(Path(__file__).parent / "fixtures" / "tensorflow" / "ar")
 TRAINED = ("cifar10-tiny", "--data", "d", "--palette", "p", "--out", "o")
@@ -151,6 +152,23 @@ def test_the_choices_are_those_of_the_library(written, known):
             "--overwrite and --filter go with IMAGES",
         ),
         (["complete", "run", "a.png", "--count", "2"], "--count goes with --data"),
+        (
+            ["complete", "x", "a.png", "--box", "1,2,3"],
+            "LEFT,TOP,RIGHT,BOTTOM in pixels of the net",
+        ),
+        (["complete", "x", "a.png", "--box", "1,2,3,x"], "such as 4,4,8,8, got '1,2,3,x'"),
+        (["complete", "x", "a.png", "--mask", "nowhere.png"], "nowhere.png does not exist"),
+        (["complete", "x", "a.png", "--mask", "d"], "is a folder, where a file is wanted"),
+        (
+            ["complete", "x", "a.png", "--rows", "1", "--box", "1,1,2,2"],
+            "give one of --rows, --mask and --box",
+        ),
+        (["sample", "x", "--passes", "0"], "passes must be at least 1, got 0"),
+        (["evaluate", "x", "--data", "y", "--passes", "0"], "Must be > 0"),
+        (["evaluate", "x", "--data", "y", "--draws", "0"], "Must be > 0"),
+        (["evaluate", "x", "--data", "y", "--passes", "2", "--eight-bit"], "do not go together"),
+        (["pretrain", *TRAINED, "--set=objective=diffusion"], "set model.causal=false with it"),
+        (["pretrain", *TRAINED, "--set=model.order=zigzag"], "no reading order 'zigzag'"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
         (["evaluate", "nowhere", "--data", "y"], "nowhere holds no model"),
@@ -216,6 +234,36 @@ def test_a_store_is_made_and_shown(igpt, tmp_path):
     assert read_image(sheet).shape[2] == 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("complete ar photo.png --box 1,1,3,3", "(BERT or diffusion), which draws any region"),
+        ("complete bert photo.png --box 1,1,3,9", "LEFT,TOP,RIGHT,BOTTOM in pixels"),
+        ("complete bert photo.png --box 0,0,4,4", "the box hides every pixel"),
+        ("complete bert photo.png --mask photo.png", "is 5x5, and a mask is of the size"),
+        ("complete bert photo.png --mask black.png", "hides no pixel"),
+        ("complete bert photo.png --mask white.png", "hides every pixel"),
+        ("complete ar photo.png --passes 3", "and this one is autoregressive; leave them out"),
+        ("sample ar --most-certain-first", "and this one is autoregressive; leave them out"),
+    ],
+)
+def test_a_region_that_a_network_does_not_draw_is_one_line(
+    igpt, tiny_palette, tmp_path, monkeypatch, arguments, message
+):
+    for name, causal in (("ar", True), ("bert", False)):
+        model = random_model(dataclasses.replace(TINY, causal=causal))
+        tokenizer = ImageTokenizer(tiny_palette, 4)
+        Pretrained(model=model, tokenizer=tokenizer).save(tmp_path / name)
+    for name, size, level in (("photo", 5, 9), ("black", 4, 0), ("white", 4, 255)):
+        write_png(tmp_path / f"{name}.png", np.full((size, size, 3), level, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    code, out, err = igpt(*arguments.split(), "--device", "cpu")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store, tmp_path):
     model = Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
     model.save(tmp_path / "model")
@@ -223,6 +271,8 @@ def test_what_does_not_fit_a_model_is_one_line(igpt, tiny_palette, shapes_store,
     for more, message in (
         (["--split", "tset"], "did you mean 'test'"),
         (["--device", "cud"], "no device 'cud' here; try --device cpu"),
+        (["--draws", "2"], "and this one is autoregressive; leave them out"),
+        (["--passes", "2"], "(BERT or diffusion), and this one is autoregressive"),
     ):
         code, out, err = igpt(*arguments, *more)
         assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -14,7 +14,8 @@ a thin caller of one of these functions:
     at once     start, quickstart
     images      prepare_store, fit_palette_file, read_image
     training    pretrain, finetune, resume, search_pretraining, search_finetuning
-    measuring   evaluate_run, probe_run, few_labels_run, masks_run, along_run, outliers_run
+    measuring   evaluate_run, probe_run, few_labels_run, masks_run, along_run, outliers_run,
+                passes_run
     photos      classify_files, similar_files
     features    write_features; ImageGPTFeatures and LinearProbe, estimators of scikit-learn's kind
     drawing     complete_files, sample_file, surprise_file

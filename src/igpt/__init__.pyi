@@ -9,6 +9,8 @@ from igpt.errors import CheckpointError as CheckpointError
 from igpt.errors import ConfigError as ConfigError
 from igpt.errors import DataError as DataError
 from igpt.errors import IgptError as IgptError
+from igpt.evaluation.bound import image_bounds as image_bounds
+from igpt.evaluation.bound import passes_curve as passes_curve
 from igpt.evaluation.classifier import predict as predict
 from igpt.evaluation.completion import complete_images as complete_images
 from igpt.evaluation.completion import sample_images as sample_images
@@ -46,6 +48,7 @@ from igpt.runs.measure import masks_run as masks_run
 from igpt.runs.measure import outliers_run as outliers_run
 from igpt.runs.measure import probe_run as probe_run
 from igpt.runs.palette import fit_palette_file as fit_palette_file
+from igpt.runs.passes import passes_run as passes_run
 from igpt.runs.pictures import complete_files as complete_files
 from igpt.runs.pictures import complete_records as complete_records
 from igpt.runs.pictures import sample_file as sample_file

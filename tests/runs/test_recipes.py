@@ -78,6 +78,7 @@ def test_any_field_can_be_set_by_its_path():
         ("training.precision=bf16", "did you mean 'bfloat16'"),
         ("training.seed=-1", r"a seed must lie in \[0, 4,294,967,296\), got -1"),
         ("model.order=spirl", "no reading order 'spirl'; did you mean 'spiral'"),
+        ("model.order=3", "should be a text, got 3"),
         ("objective=difusion", "objective has no choice 'difusion'; did you mean 'diffusion'"),
         ("objective=diffusion", "sees all; set model.causal=false with it"),
         ("mask_probability=0", r"mask_probability must lie between 0 and 1, got 0\.0"),
