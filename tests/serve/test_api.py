@@ -6,6 +6,7 @@ from tests.serve.serving import asking, picture_file
 
 from igpt.evaluation.completion import complete_images
 from igpt.evaluation.likelihood import next_pixel_distribution, surprise_maps
+from igpt.formats.load import load
 from igpt.model.config import SamplingConfig
 from igpt.serve.models import Models
 
@@ -67,6 +68,29 @@ def test_completions_come_in_pieces_and_are_those_of_the_library(client, pretrai
     )[0]  # fmt: skip
     whole = images(drawn, read[: 4 * rows], 3)
     np.testing.assert_array_equal(pretrained.tokenizer.decode(whole), expected)
+
+
+def test_any_region_is_drawn_by_a_network_that_can_as_the_library_draws_it(client, folders):
+    read, hidden = tokens(client, "bert"), [1, 2, 6, 10]
+    *drawn, done = events(client, "bert", tokens=read, hidden=hidden, samples=2, seed=3, passes=3)
+    assert done["event"] == "done"
+    whole = np.tile(read, (2, 1))
+    whole[:, hidden] = -1
+    for event in drawn:
+        whole[event["sample"], event["positions"]] = event["tokens"]
+    region = np.isin(np.arange(16), hidden).reshape(4, 4)
+    bert = load(folders[1])
+    expected = complete_images(
+        bert, bert.tokenizer.squares([picture_file()]), region=region, samples=2,
+        sampling=SamplingConfig(passes=3), seed=3,
+    )[0]  # fmt: skip
+    np.testing.assert_array_equal(bert.tokenizer.decode(whole), expected)
+
+
+def test_an_autoregressive_network_draws_a_region_that_comes_last_as_well(client):
+    read = tokens(client)
+    by_region = events(client, tokens=read, hidden=[12, 13, 14, 15], samples=1)[:-1]
+    assert by_region == events(client, tokens=read, given=12, samples=1)[:-1]
 
 
 def test_images_are_drawn_from_nothing_where_no_tokens_are_sent(client):

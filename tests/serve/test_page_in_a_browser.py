@@ -159,6 +159,31 @@ def test_models_are_seen_side_by_side(page):
     assert page.locator(".panel").count() == 1
 
 
+def test_what_is_painted_over_is_drawn_anew_and_nothing_else(page):
+    page.get_by_role("checkbox", name="bert").check()
+    page.get_by_role("checkbox", name="a", exact=True).uncheck()
+    page.get_by_text("Choose a picture, or press Draw").wait_for()
+    drop(page, picture_file())
+    drawn_in(page, "bert")
+    view = page.locator(".view")
+    before = pixels(view)
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.up()
+    painted = pixels(view)
+    assert (painted[0, :2, 3] < 255).all()
+    assert (painted[..., 3] == 255).sum() == 14
+    page.get_by_role("button", name="Draw").click()
+    page.get_by_text("Drawing …").wait_for(state="hidden")
+    drawn_in(page, "bert")
+    shown = pixels(page.locator(".drawn canvas").first)
+    assert (shown[..., 3] == 255).all()
+    np.testing.assert_array_equal(shown[0, 2:], before[0, 2:])
+    np.testing.assert_array_equal(shown[2:], painted[2:])
+
+
 def test_arrow_keys_look_at_pixels_and_it_says_what_the_network_expects(page):
     drop(page, picture_file())
     drawn_in(page)

@@ -62,7 +62,7 @@ def complete_images(
     sampling.require_fitting(model.config)
     given = tokenizer.encode(images).to(model.device)
     if model.config.causal:
-        given = given[:, : _first_hidden(tokenizer, hidden)]
+        given = given[:, : first_hidden(tokenizer, hidden)]
     generator = torch.Generator(device=model.device)
     generator.manual_seed(stream_seed(Stream.COMPLETIONS, seed))
     done = []
@@ -106,7 +106,7 @@ def hidden_region(
     return region
 
 
-def _first_hidden(tokenizer: ImageTokenizer, hidden: Bool[torch.Tensor, " position"]) -> int:
+def first_hidden(tokenizer: ImageTokenizer, hidden: Bool[torch.Tensor, " position"]) -> int:
     """Return how many pixels are given to an autoregressive network: those before the first hidden.
 
     Raises:

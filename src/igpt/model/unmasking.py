@@ -8,6 +8,8 @@ that do not see each other, and what that costs is measured by `igpt.evaluation.
 This file knows tokens, not images; `igpt.evaluation.completion` turns the one into the other.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -45,6 +47,25 @@ def draw_hidden(
     Raises:
         ConfigError: The network is autoregressive.
     """
+    drawn = tokens.clone()
+    for passed in draw_in_passes(model, tokens, hidden, config, generator=generator):
+        drawn = passed[0]
+    return drawn
+
+
+@torch.inference_mode()
+def draw_in_passes(
+    model: ImageGPT,
+    tokens: Int[Tensor, "batch position"],
+    hidden: Bool[Tensor, "batch position"],
+    config: SamplingConfig | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Int[Tensor, "batch position"], Bool[Tensor, "batch position"]]]:
+    """Yield the images after each pass, and which of their pixels it has drawn; see `draw_hidden`.
+
+    The tokens are the same tensor each time, which the next pass goes on with.
+    """
     config = config or SamplingConfig()
     model.config.require_bert()
     tokens, hidden = tokens.clone(), hidden.clone()
@@ -62,4 +83,4 @@ def draw_hidden(
         chosen = hidden & (rank < drawn[:, None])
         tokens[chosen] = draw(model.color_head(final[chosen]), config, generator)
         hidden &= ~chosen
-    return tokens
+        yield tokens, chosen

@@ -196,6 +196,7 @@ async def model(model: ModelOf, pretrained: PretrainedOf) -> ServedModel:
     return ServedModel(
         name=model.name,
         network=network,
+        learned_by=pretrained.learned_by,
         parameters=network.parameters,
         draws=drawing.draws(pretrained),
         palette=tuple((red, green, blue) for red, green, blue in pretrained.palette.rgb.tolist()),
@@ -258,18 +259,16 @@ async def distribution(
 
 async def _drawable(
     asked: CompletionAsked, pretrained: PretrainedOf, server: ServerOf
-) -> CompletionAsked:
+) -> drawing.Drawing:
     most = server.limits.max_samples
     if asked.samples > most:
         raise HTTPException(422, f"samples must lie between 1 and {most} here, got {asked.samples}")
-    drawing.require_drawable(pretrained, asked)
-    return asked
+    return drawing.Drawing.of(pretrained, asked)
 
 
 @_routes.post("/api/models/{name}/completions", responses=_problems(*_JSON))
 async def complete(
-    asked: Annotated[CompletionAsked, Depends(_drawable)],
-    pretrained: PretrainedOf,
+    asked: Annotated[drawing.Drawing, Depends(_drawable)],
     server: ServerOf,
     ticket: Annotated[Ticket, Depends(_drawing_ticket)],
 ) -> AsyncIterable[DrawingEvent]:
@@ -282,9 +281,9 @@ async def complete(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ticket.turn.wait(), 1)
     start = time.monotonic()
-    rows = drawing.draw(pretrained, asked)
+    pieces = asked.pieces()
     try:
-        while (drawn := await server.models.compute(next, rows, None)) is not None:
+        while (drawn := await server.models.compute(next, pieces, None)) is not None:
             for one in drawn:
                 yield one
     except Exception:  # the answer has begun, and its status cannot be taken back

@@ -1,25 +1,29 @@
 """What networks draw and expect, bit by bit: between the server's requests and `igpt.model`.
 
-    for drawn in draw(pretrained, asked):       # a list of Drawn, each time some pixels are there
+    for drawn in Drawing.of(pretrained, asked).pieces():     # a list of Drawn, again and again
         ...
 
 Whoever does not take the next of them stops the drawing.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from igpt.errors import ConfigError
+from igpt.evaluation.completion import first_hidden
 from igpt.evaluation.likelihood import next_pixel_distribution, pixel_losses
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
 from igpt.model.sampling import continue_tokens
+from igpt.model.unmasking import draw_in_passes
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.randomness import Stream, stream_seed
 from igpt.serve.messages import (
@@ -31,78 +35,146 @@ from igpt.serve.messages import (
     SurpriseMap,
 )
 
+_MOMENT = 0.1  # seconds between two pieces of what is drawn anywhere
 _LIKELIEST = 12  # colors of a distribution that are told one by one
 
 
 def draws(pretrained: Pretrained) -> Draws:
     """Return which pixels of an image the network can draw."""
-    return "what follows" if pretrained.model.config.causal else "nothing"
+    return "what follows" if pretrained.model.config.causal else "any region"
 
 
 def reading(tokenizer: ImageTokenizer) -> list[int]:
     """Return of each pixel, row by row, which of the tokens is its own."""
-    positions = torch.arange(tokenizer.positions, dtype=torch.float32)[None]
-    return tokenizer.as_map(positions).long().flatten().tolist()
+    return tokenizer.as_map(torch.arange(tokenizer.positions)).flatten().tolist()
 
 
 def half(tokenizer: ImageTokenizer) -> int:
     """Return how many tokens are in the half of an image that is usually given."""
-    return tokenizer.half_rows * tokenizer.image_size
+    return int((~tokenizer.second_half).sum())
 
 
-def require_drawable(pretrained: Pretrained, asked: CompletionAsked) -> None:
-    """See that the network can draw what is asked for.
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is drawn from what."""
+
+    pretrained: Pretrained
+    tokens: Int64[Tensor, "1 position"]
+    hidden: Bool[Tensor, " position"]
+    """Which are to be drawn; of an autoregressive network, the last."""
+    samples: int
+    sampling: SamplingConfig
+    seed: int
+
+    @classmethod
+    def of(cls, pretrained: Pretrained, asked: CompletionAsked) -> "Drawing":
+        """Return what is asked for.
+
+        Raises:
+            ConfigError: The network cannot draw that.
+            DataError: The tokens are no image of the network's.
+        """
+        network = pretrained.model.config
+        tokens = token_batch(pretrained, asked.tokens or [0] * network.positions)
+        sampling = SamplingConfig(
+            temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p,
+            passes=asked.passes,
+        )  # fmt: skip
+        sampling.require_fitting(network)
+        hidden = _hidden(pretrained.tokenizer, asked)
+        if network.causal:
+            first_hidden(pretrained.tokenizer, hidden)
+        return cls(
+            pretrained=pretrained, tokens=tokens, hidden=hidden, samples=asked.samples,
+            sampling=sampling, seed=asked.seed,
+        )  # fmt: skip
+
+    def pieces(self) -> Iterator[list[Drawn]]:
+        """Yield what is drawn: a row of all images each time, or what a moment brings.
+
+        The images are those of `igpt.evaluation.completion.complete_images`, with the same seed.
+        """
+        model = self.pretrained.model
+        generator = torch.Generator(device=model.device)
+        generator.manual_seed(stream_seed(Stream.COMPLETIONS, self.seed))
+        tokens = self.tokens.to(model.device).repeat(self.samples, 1)
+        return (
+            self._rows(tokens, generator)
+            if model.config.causal
+            else self._anywhere(tokens, generator)
+        )
+
+    def _rows(
+        self, tokens: Int64[Tensor, "sample position"], generator: torch.Generator
+    ) -> Iterator[list[Drawn]]:
+        network = self.pretrained.model.config
+        known = network.positions - int(self.hidden.sum())
+        tokens = tokens[:, :known]
+        while known < network.positions:
+            row = known // network.image_size
+            until = (row + 1) * network.image_size
+            tokens = continue_tokens(
+                self.pretrained.model, tokens, self.sampling, limit=until, generator=generator
+            )
+            positions = tuple(range(known, until))
+            yield [
+                Drawn(sample=sample, positions=positions, tokens=tuple(some))
+                for sample, some in enumerate(tokens[:, known:].tolist())
+            ]
+            known = until
+
+    def _anywhere(
+        self, tokens: Int64[Tensor, "sample position"], generator: torch.Generator
+    ) -> Iterator[list[Drawn]]:
+        model, told = self.pretrained.model, time.monotonic()
+        hidden = self.hidden.to(model.device).expand_as(tokens)
+        new = torch.zeros_like(hidden)
+        passes = draw_in_passes(model, tokens, hidden, self.sampling, generator=generator)
+        for tokens, chosen in passes:
+            new = new | chosen
+            if time.monotonic() - told >= _MOMENT:
+                yield _drawn(tokens, new)
+                told, new = time.monotonic(), torch.zeros_like(new)
+        yield _drawn(tokens, new)
+
+
+def _hidden(tokenizer: ImageTokenizer, asked: CompletionAsked) -> Bool[Tensor, " position"]:
+    """Return which positions are to be drawn.
 
     Raises:
-        ConfigError: It cannot.
-        DataError: The tokens are no image of the network's.
+        ConfigError: There are no such positions, or none is left to draw.
     """
-    network = pretrained.model.config
-    network.require_causal()
+    last = tokenizer.positions - 1
     if asked.hidden is not None:
+        if asked.given is not None:
+            raise ConfigError("say either given or hidden, and not both")
+        if not asked.hidden or max(asked.hidden) > last:
+            raise ConfigError(f"hidden holds positions, from 0 to {last}, and one at least")
+        hidden = torch.zeros(tokenizer.positions, dtype=torch.bool)
+        hidden[list(asked.hidden)] = True
+        return hidden
+    usual = half(tokenizer) if asked.tokens else 0
+    given = usual if asked.given is None else asked.given
+    if given > last:
         raise ConfigError(
-            "an autoregressive network draws what comes last in its reading order, and no other "
-            "region; leave out hidden, and say with given how many tokens are given"
+            f"given must lie between 0 and {last} of this network's {last + 1} tokens, got {given}"
         )
-    if asked.tokens:
-        token_batch(pretrained, asked.tokens)
-    given = _given(pretrained, asked)
-    if given >= network.positions:
-        raise ConfigError(
-            f"given must lie between 0 and {network.positions - 1} of this network's "
-            f"{network.positions} tokens, got {given}"
-        )
-    if given > len(asked.tokens):
+    if given and not asked.tokens:
         raise ConfigError(f"given is {given}, but no tokens came; send those of a picture")
+    return torch.arange(tokenizer.positions) >= given
 
 
-def _given(pretrained: Pretrained, asked: CompletionAsked) -> int:
-    if asked.given is not None:
-        return asked.given
-    return half(pretrained.tokenizer) if asked.tokens else 0
-
-
-def draw(pretrained: Pretrained, asked: CompletionAsked) -> Iterator[list[Drawn]]:
-    """Yield what is drawn, a row of all images each time.
-
-    The images are those of `igpt.evaluation.completion.complete_images`, with the same seed.
-    """
-    model, row = pretrained.model, pretrained.model.config.image_size
-    sampling = SamplingConfig(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p)
-    generator = torch.Generator(device=model.device)
-    generator.manual_seed(stream_seed(Stream.COMPLETIONS, asked.seed))
-    known = _given(pretrained, asked)
-    given = torch.tensor([asked.tokens[:known]], dtype=torch.long, device=model.device)
-    tokens = given.repeat(asked.samples, 1)
-    while known < model.config.positions:
-        until = min(model.config.positions, (known // row + 1) * row)
-        tokens = continue_tokens(model, tokens, sampling, limit=until, generator=generator)
-        positions = tuple(range(known, until))
-        yield [
-            Drawn(sample=sample, positions=positions, tokens=tuple(some))
-            for sample, some in enumerate(tokens[:, known:].tolist())
-        ]
-        known = until
+def _drawn(
+    tokens: Int64[Tensor, "sample position"], new: Bool[Tensor, "sample position"]
+) -> list[Drawn]:
+    return [
+        Drawn(
+            sample=sample,
+            positions=tuple(of_one.nonzero().flatten().tolist()),
+            tokens=tuple(some[of_one].tolist()),
+        )
+        for sample, (some, of_one) in enumerate(zip(tokens, new, strict=True))
+    ]
 
 
 def surprise(pretrained: Pretrained, tokens: Sequence[int]) -> SurpriseMap:

@@ -9,15 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, with_config
 
-from igpt.model.config import ModelConfig
+from igpt.model.config import ModelConfig, ObjectiveName
 from igpt.pixels.palette import MOST_COLORS
 from igpt.serve.limits import Limits
 from igpt.values import SEEDS
 
 State = Literal["not loaded", "loading", "ready", "failed"]
-Draws = Literal["what follows", "any region", "nothing"]
+Draws = Literal["what follows", "any region"]
 """Which pixels of an image a network draws: those after the given ones, in its reading order, or
-any; "nothing" of one that was trained for something else."""
+any."""
 
 Token = Annotated[int, Field(ge=0, lt=MOST_COLORS)]
 Position = Annotated[int, Field(ge=0, lt=2**20)]
@@ -62,6 +62,7 @@ class ServedModel:
 
     name: str
     network: ModelConfig
+    learned_by: ObjectiveName
     parameters: int
     """Weights of the network."""
     draws: Draws
@@ -114,7 +115,8 @@ class CompletionAsked:
     given: Annotated[int, Field(ge=0, lt=2**20)] | None = None
     """How many of the tokens are given; half of the picture by default."""
     hidden: tuple[Position, ...] | None = None
-    """In place of `given`, for a network that draws any region: positions that are to be drawn."""
+    """In place of `given`: positions that are to be drawn; any, of a network that draws any region.
+    """
     samples: Annotated[int, Field(ge=1)] = 4
     """Images, drawn side by side; the server's limits say how many at most."""
     temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
@@ -123,6 +125,9 @@ class CompletionAsked:
     """Draw from the k likeliest colors only."""
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Draw from the fewest likeliest colors that together have this probability."""
+    passes: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    """Of a network that draws any region: draw so many pixels at a time that it takes so many
+    passes; one at a time by default, which is slowest and best."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 0
     """The same seed and the rest give the same images on the same machine."""
 

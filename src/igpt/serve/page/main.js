@@ -27,6 +27,7 @@ function settings() {
     samples: Number(find("#samples").value),
     temperature: Number(find("#temperature").value),
     topK: find("#top-k").value ? Number(find("#top-k").value) : null,
+    passes: find("#passes").value ? Number(find("#passes").value) : null,
     seed: Number(find("#seed").value),
   };
 }
@@ -117,6 +118,7 @@ function tellGiven() {
   const part = same ? `${given.value} of ${of} rows` : `${Math.round(100 * share())} %`;
   find("#given-said").textContent = picture ? part : "no picture yet, so nothing";
   given.disabled = !picture;
+  find("#passes-field").hidden = !loaded().some((panel) => panel.drawsAnywhere);
   for (const panel of loaded()) panel.showGiven(share());
 }
 
@@ -204,7 +206,10 @@ find("#another").addEventListener("click", () => {
   working(drawAll);
 });
 file.addEventListener("change", () => take(file.files[0]).then(() => { file.value = ""; }));
-given.addEventListener("input", tellGiven);
+given.addEventListener("input", () => {
+  tellGiven();
+  for (const panel of loaded()) panel.give(share());
+});
 find("#temperature").addEventListener("input", (event) => {
   find("#temperature-said").textContent = Number(event.target.value).toFixed(2);
 });

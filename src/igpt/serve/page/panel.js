@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { bars, heat, percent, probeCurve } from "./charts.js";
 
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+const KINDS = { autoregressive: "Autoregressive", masked: "BERT", diffusion: "Masked diffusion" };
 const FADED = 80; // of 255: how much is seen of what the network is not given
 
 export class Panel {
@@ -54,20 +55,20 @@ export class Panel {
       progress.hidden = true;
       this.part(".about").textContent = "";
     }
-    const { network, parameters, draws } = this.model;
+    const { network, parameters } = this.model;
     const size = network.image_size;
-    this.part(".about").textContent = `${size}×${size} pixels, ${network.colors} colors, ` +
-      `${network.layers} layers, ${short(parameters)} weights`;
+    this.part(".about").textContent = `${KINDS[this.model.learned_by]}, ${size}×${size} pixels, ` +
+      `${network.colors} colors, ${network.layers} layers, ${short(parameters)} weights`;
     this.placeOf = new Array(size * size); // the pixel of each token
     this.model.reading.forEach((position, pixel) => { this.placeOf[position] = pixel; });
-    this.say(draws === "nothing"
-      ? "This network cannot draw; of a picture it shows what it expects."
-      : "Choose a picture, or press Draw: then it begins from nothing.");
-    this.element.classList.toggle("brush", draws === "any region");
-    this.part(".brush-said").hidden = draws !== "any region";
+    this.say("Choose a picture, or press Draw: then it begins from nothing.");
+    this.element.classList.toggle("brush", this.drawsAnywhere);
+    this.part(".brush-said").hidden = !this.drawsAnywhere;
     api.probes(this.name).then((probes) => this.#showProbes(probes), () => {});
     return this.model;
   }
+
+  get drawsAnywhere() { return this.model.draws === "any region"; }
 
   get size() { return this.model.network.image_size; }
 
@@ -77,7 +78,7 @@ export class Panel {
   }
 
   #isGiven(position) {
-    if (this.model.draws === "any region" && this.hidden.size) return !this.hidden.has(position);
+    if (this.hidden.size) return !this.hidden.has(position);
     return position < this.given(this.share);
   }
 
@@ -114,6 +115,12 @@ export class Panel {
     for (const cursor of this.element.querySelectorAll(".cursor")) cursor.hidden = true;
   }
 
+  // Gives a share of the picture, and forgets what was painted over.
+  give(share) {
+    this.hidden.clear();
+    this.showGiven(share);
+  }
+
   showGiven(share) {
     this.share = share;
     if (!this.tokens) return;
@@ -124,10 +131,10 @@ export class Panel {
 
   // Draws what is not given, and shows the pixels as they come.
   async draw(settings, signal) {
-    if (this.model.draws === "nothing") return;
     this.showGiven(settings.share);
     const body = { samples: settings.samples, temperature: settings.temperature, top_k: settings.topK, seed: settings.seed };
     if (this.tokens) body.tokens = this.tokens;
+    if (this.drawsAnywhere) body.passes = settings.passes;
     if (this.hidden.size) body.hidden = [...this.hidden];
     else body.given = this.tokens ? this.given(settings.share) : 0;
     this.#newCanvases(settings.samples);
@@ -215,7 +222,7 @@ export class Panel {
     const column = at((event.clientX - box.left) / box.width);
     const row = at((event.clientY - box.top) / box.height);
     this.#lookAt(row * this.size + column);
-    if (this.model.draws === "any region" && event.buttons) {
+    if (this.drawsAnywhere && event.buttons) {
       const position = this.model.reading[row * this.size + column];
       this.hiding ??= !this.hidden.has(position);
       this.#hide(position, this.hiding);
@@ -239,7 +246,7 @@ export class Panel {
       const [newRow, newColumn] = moved.map((value) => Math.min(Math.max(value, 0), size - 1));
       event.preventDefault();
       this.#lookAt(newRow * size + newColumn);
-    } else if (event.key === " " && this.model.draws === "any region") {
+    } else if (event.key === " " && this.drawsAnywhere) {
       const position = this.model.reading[at];
       event.preventDefault();
       this.#hide(position, !this.hidden.has(position));
