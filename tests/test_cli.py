@@ -166,7 +166,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["sample", "x", "--passes", "0"], "passes must be at least 1, got 0"),
         (["evaluate", "x", "--data", "y", "--passes", "0"], "Must be > 0"),
         (["evaluate", "x", "--data", "y", "--draws", "0"], "Must be > 0"),
-        (["evaluate", "x", "--data", "y", "--passes", "2", "--eight-bit"], "do not go together"),
+        (["evaluate", "x", "--data", "y", "--passes", "2", "--eight-bit"], "leave out --passes"),
         (["pretrain", *TRAINED, "--set=objective=diffusion"], "set model.causal=false with it"),
         (["pretrain", *TRAINED, "--set=model.order=zigzag"], "no reading order 'zigzag'"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
