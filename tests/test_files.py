@@ -266,5 +266,5 @@ def test_what_is_discarded_is_gone_with_all_that_is_in_it(tmp_path):
     (tmp_path / "store" / "notes" / "more" / "a.json").write_text("{}")
     discard(tmp_path / "store" / "notes")
     assert list((tmp_path / "store").iterdir()) == []
-    with pytest.raises(DataError, match="could not write .*notes: No such file"):
+    with pytest.raises(DataError, match=r"could not write .*notes: No such file"):
         discard(tmp_path / "store" / "notes")
