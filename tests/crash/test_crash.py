@@ -13,7 +13,7 @@ _POINTS = [
 
 def test_a_command_killed_at_some_points_comes_to_the_same():
     require_refusals()
-    commands = ["prepare", "prepare, in shards", "palette, anew", "pretrain", "finetune", "convert"]
+    commands = ["prepare", "palette, anew", "pretrain", "finetune", "convert"]
     print(run(_CODE, "points", *commands, "--most", 4))
 
 
