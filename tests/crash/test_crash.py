@@ -15,8 +15,7 @@ _POINTS = [
 def test_a_command_killed_at_some_points_comes_to_the_same():
     require_refusals()
     commands = [
-        "prepare", "prepare, in shards", "palette, anew", "pretrain", "pretrain, saving beside",
-        "finetune", "convert",
+        "prepare", "palette, anew", "pretrain", "pretrain, saving beside", "finetune", "convert",
     ]  # fmt: skip
     print(run(_CODE, "points", *commands, "--most", 4))
 
