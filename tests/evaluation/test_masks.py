@@ -89,7 +89,7 @@ def test_layer_and_penalty_are_chosen_by_the_modal_class_of_validation_images(
 def test_an_autoregressive_network_has_no_masks(tiny_palette, shapes_store):
     pretrained = Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
     test = shapes_store.split("test")
-    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\), and this one is"):
+    with pytest.raises(ConfigError, match=r"\(BERT or diffusion\), and this one is"):
         mask_ensemble(pretrained, shapes_store, unmasked=0.0)
     with pytest.raises(ConfigError, match="this one is autoregressive"):
         extract_features(pretrained, test, mask_seed=(0,))

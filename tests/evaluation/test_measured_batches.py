@@ -36,6 +36,6 @@ def test_what_is_hidden_of_an_image_does_not_depend_on_the_batch(tiny_palette):
 
 
 def test_nothing_can_be_hidden_from_an_autoregressive_network(tiny_palette):
-    with pytest.raises(ConfigError, match=r"trained with hidden pixels \(BERT\), and this one is"):
+    with pytest.raises(ConfigError, match=r"\(BERT or diffusion\), and this one is"):
         next(measured_batches(pretrained(tiny_palette), random_records(), batch_size=1,
                               mask_seed=(0,)))  # fmt: skip

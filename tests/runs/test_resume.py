@@ -25,6 +25,7 @@ from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.finetune import finetune
 from igpt.runs.pretrain import pretrain
+from igpt.runs.recipes import with_settings
 from igpt.runs.resume import ensure, resume
 from igpt.runs.verify import verify
 from igpt.seals import sealed
@@ -247,7 +248,8 @@ def test_a_picture_that_cannot_be_drawn_loses_no_step_and_is_drawn_when_it_can_b
 
     monkeypatch.setattr(TokenBatches, "at", counted)
     out.mkdir()
-    run = pretrain(SHAPES_RECIPE, out=out, seconds=0.0, **given)
+    recipe = with_settings(SHAPES_RECIPE, ["training.prepare_ahead=0"])  # so that each is counted
+    run = pretrain(recipe, out=out, seconds=0.0, **given)
     (out / "samples").write_text("in the way")
     for _ in range(2):
         with pytest.raises(DataError, match="samples"):

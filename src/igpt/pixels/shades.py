@@ -35,6 +35,7 @@ WIDTHS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 _HELD_OUT_ONE_IN = 10  # images, to choose the weights by
 _ROUNDS = 200  # of expectation maximization; the weights stand still after a tenth of them
+_LEAST_WEIGHT = 1e-6  # so that a color unlike all that were held out has some probability
 _RED_AT_ONCE = 16  # planes of the cube whose tokens NumPy widens to eight bytes at a time
 
 
@@ -163,6 +164,8 @@ def fit_shades(
     for _ in range(_ROUNDS if len(held) else 0):
         shares = weights[:, None] * seen
         weights = shares / shares.sum(axis=0) @ later_counts / later_counts.sum()
+    weights = np.maximum(weights, _LEAST_WEIGHT)
+    weights /= weights.sum()
     return Shades(palette, colors, counts, weights.tolist(), widths=widths)
 
 
