@@ -162,7 +162,8 @@ def test_ways_of_drawing_that_a_network_has_not_are_refused(pretrained, bert):
     for changes in ({"passes": 3}, {"most_certain_first": True}):
         with pytest.raises(ConfigError, match="passes and most_certain_first are for networks"):
             sample_images(pretrained, 1, sampling=SamplingConfig(**changes))
-    with pytest.raises(ConfigError, match="compile is for autoregressive networks"):
-        sample_images(bert, 1, sampling=SamplingConfig(compile=True))
+    for changes in ({"compile": True}, {"one_at_a_time": True}):
+        with pytest.raises(ConfigError, match="compile and one_at_a_time are for autoregressive"):
+            sample_images(bert, 1, sampling=SamplingConfig(**changes))
     with pytest.raises(ConfigError, match="passes must be at least 1, got 0"):
         SamplingConfig(passes=0)

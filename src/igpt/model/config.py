@@ -179,7 +179,8 @@ class SamplingConfig:
     """Compile the step from pixel to pixel first: takes seconds, and pays for many calls, on a CPU
     only for those with a few sequences each, whose steps are mostly overhead."""
     one_at_a_time: bool = False
-    """Draw pixel by pixel even where many at a time, which are the same pixels, were faster."""
+    """Of an autoregressive network: draw pixel by pixel, even where reading many at a time would be
+    faster, which gives the same pixels."""
 
     @property
     def is_greedy(self) -> bool:
@@ -208,10 +209,10 @@ class SamplingConfig:
                 "passes and most_certain_first are for networks that were trained with hidden "
                 "pixels (BERT or diffusion), and this one is autoregressive; leave them out"
             )
-        if not model.causal and self.compile:
+        if not model.causal and (self.compile or self.one_at_a_time):
             raise ConfigError(
-                "compile is for autoregressive networks, which draw pixel by pixel, and this one "
-                "was trained with hidden pixels; leave it out"
+                "compile and one_at_a_time are for autoregressive networks, and this one was "
+                "trained with hidden pixels; leave them out, and say passes"
             )
 
 
