@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +51,20 @@ def asking(
     app = create_app(Models(folders, device="cpu"), limits, names=names)
     with TestClient(app, base_url="http://localhost:8000") as client:
         yield client
+
+
+@contextmanager
+def in_a_process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start `igpt serve` as people do, and return its address and its process."""
+    command = [sys.executable, "-m", "igpt", "serve", str(folder), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().partition(" ")[0], server
+        finally:
+            server.terminate()
 
 
 @contextmanager

@@ -1,4 +1,3 @@
-import os
 import re
 import signal
 import socket
@@ -7,6 +6,7 @@ import sys
 
 import httpx
 import pytest
+from tests.serve.serving import in_a_process
 
 from igpt.cli import main
 
@@ -75,18 +75,11 @@ def test_help_needs_neither_the_extra_nor_torch():
 
 
 def test_it_prints_its_address_and_ends_at_ctrl_c_without_a_fault(folders):
-    command = [sys.executable, "-m", "igpt", "serve", folders[0], "--port", "0", "--device", "cpu"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as server:
-        assert server.stdout is not None
-        assert server.stderr is not None
-        line = server.stdout.readline()
-        address = re.match(r"(http://127\.0\.0\.1:\d+/) ", line)
-        assert address, server.stderr.read() if server.poll() is not None else line
-        assert httpx.get(address[1]).status_code == 200
-        assert httpx.get(address[1] + "api/models/a", timeout=60).json()["name"] == "a"
+    with in_a_process(folders[0]) as (address, server):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        assert httpx.get(address).status_code == 200
+        assert httpx.get(f"{address}api/models/a", timeout=60).json()["name"] == "a"
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
+        assert server.stderr is not None
         assert server.stderr.read() == ""

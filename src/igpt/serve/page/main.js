@@ -109,6 +109,7 @@ async function take(chosen) {
     if (await seeAll(signal)) await drawAll(signal);
     else picture = null;
   });
+  tellGiven();
 }
 
 const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);

@@ -90,7 +90,6 @@ export class Panel {
     this.part(".seen").hidden = false;
     this.showGiven(share);
     this.cursor = null;
-    this.say("");
     if (!this.model.network.causal) return;
     const map = await api.surprise(this.name, { tokens: this.tokens }, signal);
     const image = new ImageData(this.size, this.size);
@@ -105,6 +104,7 @@ export class Panel {
   }
 
   clear() {
+    this.say("");
     this.tokens = null;
     this.hidden.clear();
     this.known.clear();
@@ -158,7 +158,7 @@ export class Panel {
         }
         if (event.event === "done") {
           await painting.whenEmpty();
-          this.say(`Drawn in ${event.seconds.toFixed(1)} s.`);
+          this.say(`Drawn in ${event.seconds < 0.1 ? "less than 0.1" : event.seconds.toFixed(1)} s.`);
         }
       }
     } finally {
