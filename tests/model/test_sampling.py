@@ -8,7 +8,7 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import ConfigError
-from igpt.model.sampling import Pace, SamplingConfig, continue_tokens, draw
+from igpt.model.sampling import Pace, SamplingConfig, continue_in_passes, continue_tokens, draw
 
 
 @torch.inference_mode()
@@ -33,6 +33,28 @@ def test_the_cache_changes_no_pixel(given, config):
     plain = sample_without_cache(model, start, config, torch.Generator().manual_seed(5))
     assert torch.equal(ours, plain)
     assert torch.equal(ours[:, :given], start)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 8])  # in windows of several sizes, and without
+def test_what_is_drawn_can_be_watched_and_stays_as_it_is(samples):
+    model, start = random_model(), random_tokens(1)[:, :5]
+    before, known = start.repeat_interleave(samples, dim=0), torch.full((samples,), 5)
+    passes = continue_in_passes(
+        model, start, samples=samples, generator=torch.Generator().manual_seed(5)
+    )
+    for tokens, drawn in passes:
+        assert (drawn >= known).all()
+        for image, earlier, count in zip(tokens, before, known, strict=True):
+            assert torch.equal(image[:count], earlier[:count])
+        before, known = tokens.clone(), drawn.clone()
+    assert (known == 16).all()
+    generator = torch.Generator().manual_seed(5)
+    assert torch.equal(before, continue_tokens(model, start, samples=samples, generator=generator))
+
+
+def test_a_whole_image_cannot_be_watched_while_it_is_drawn():
+    with pytest.raises(ConfigError, match="16 pixels are given of an image that has 16"):
+        next(continue_in_passes(random_model(), random_tokens(1)))
 
 
 WINDOWED = [

@@ -11,7 +11,7 @@ from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import ConfigError
 from igpt.model.config import ModelConfig, SamplingConfig
-from igpt.model.unmasking import draw_hidden, hidden_after
+from igpt.model.unmasking import draw_hidden, draw_in_passes, hidden_after
 
 BERT = dataclasses.replace(TINY, causal=False)
 WORLD = ModelConfig(image_size=2, colors=3, layers=1, width=8, heads=2, causal=False)
@@ -44,6 +44,18 @@ def test_only_hidden_pixels_are_drawn_of_each_image_any_number(config):
     other = torch.where(hidden, 0, tokens)  # what lies where pixels are hidden is not looked at
     again = draw_hidden(model, other, hidden, SamplingConfig(**config), generator=generator())
     assert torch.equal(again, drawn)
+
+
+def test_what_is_drawn_can_be_watched_and_each_pixel_comes_once():
+    model, tokens = random_model(BERT), random_tokens()
+    hidden = torch.rand(tokens.shape, generator=generator(1)) < 0.5
+    shown, come = tokens.clone(), torch.zeros_like(hidden)
+    for now, chosen in draw_in_passes(model, tokens, hidden, generator=generator()):
+        assert not (come & chosen).any()
+        assert torch.equal(now[~chosen], shown[~chosen])
+        shown, come = now.clone(), come | chosen
+    assert torch.equal(come, hidden)
+    assert torch.equal(shown, draw_hidden(model, tokens, hidden, generator=generator()))
 
 
 def test_each_pass_draws_as_many_but_for_one():

@@ -22,7 +22,7 @@ from igpt.serve.models import Models
 
 
 class SlowModels(Models):
-    """Models of which each row takes a moment; `computed` counts what was computed."""
+    """Models of which each piece takes a moment; `computed` counts what was computed."""
 
     computed = 0
 

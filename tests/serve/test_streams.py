@@ -23,11 +23,11 @@ def drawing(client, **asked):
     return client.stream("POST", "/api/models/a/completions", json=asked)
 
 
-def test_pixels_come_row_by_row_while_the_others_are_drawn(slow):
+def test_pixels_come_while_the_others_are_drawn(slow):
     with running(slow) as client, drawing(client, samples=1) as answer:
         arrived = [time.monotonic() for line in answer.iter_lines() if "drawn" in line]
-    assert len(arrived) == 4
-    assert arrived[-1] - arrived[0] > 0.2
+    assert len(arrived) > 2
+    assert arrived[-1] - arrived[0] > 0.15
 
 
 def test_a_client_that_goes_away_stops_its_drawing_and_frees_its_place(slow):
@@ -73,7 +73,7 @@ def test_one_who_leaves_the_queue_keeps_nobody_waiting(slow):
             assert [line for line in third.iter_lines() if "done" in line]
 
 
-def test_a_short_question_is_answered_between_the_rows_of_a_drawing(slow):
+def test_a_short_question_is_answered_between_the_pieces_of_a_drawing(slow):
     with running(slow) as client, drawing(client) as answer:
         lines = answer.iter_lines()
         next(lines)
@@ -86,7 +86,7 @@ def seconds_of_use(client, seed, problems, until):
     """Do what people do at a page, in any order, until it is time; note what went wrong."""
     chance, done = random.Random(seed), 0
     read = client.post("/api/models/a/tokens", content=picture_file()).json()["tokens"]
-    expected: dict[int, str] = {}
+    expected: dict[int, dict] = {}
     while time.monotonic() < until:
         what, number = chance.randrange(4), chance.randrange(3)
         try:
@@ -95,9 +95,13 @@ def seconds_of_use(client, seed, problems, until):
                 answer = client.post("/api/models/a/completions", json=asked)
                 if answer.status_code == 200:
                     drawn = [json.loads(line) for line in answer.text.splitlines()]
-                    drawn = [line for line in drawn if line["event"] == "drawn"]
-                    text = json.dumps(drawn)
-                    if len(drawn) != 4 or expected.setdefault(number, text) != text:
+                    pixels = {
+                        (line["sample"], position): token
+                        for line in drawn
+                        if line["event"] == "drawn"
+                        for position, token in zip(line["positions"], line["tokens"], strict=True)
+                    }
+                    if len(pixels) != 2 * 8 or expected.setdefault(number, pixels) != pixels:
                         problems.append(f"seed {number}: {answer.text}")
             elif what == 1:
                 asked = {"tokens": read, "position": number}

@@ -21,7 +21,7 @@ This file knows tokens, not images; `igpt.evaluation.completion` turns the one i
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -173,7 +173,43 @@ def continue_tokens(
     if count == positions or not len(given) * samples:  # nothing to draw
         images = F.pad(given, (0, positions - count)).repeat_interleave(samples, dim=0)
         return images.to(model.device)
-    return _Drawing(model, given, samples, positions, config, generator, pace).finished()
+    images = _Drawing(model, given, samples, positions, config, generator, pace)
+    for _ in images.passes():
+        pass
+    return images.tokens
+
+
+@torch.inference_mode()
+def continue_in_passes(
+    model: ImageGPT,
+    given: Int[Tensor, "batch given"],
+    config: SamplingConfig | None = None,
+    *,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Int[Tensor, "sequence position"], Int[Tensor, " sequence"]]]:
+    """Yield whole images as far as they are drawn: tokens, and how many of each image are right.
+
+    Some passes go by between one and the next; a GPU makes a few hundred at a time. The tokens are
+    the same tensor each time, which the next pass goes on with. The last are those that
+    `continue_tokens` returns; see there.
+
+    Raises:
+        ConfigError: The network is not causal, no pixel is left to draw, or `config.compile`
+            without a compiler.
+    """
+    model.config.require_causal()
+    positions = model.config.positions
+    if given.shape[1] >= positions:
+        raise ConfigError(
+            f"{given.shape[1]} pixels are given of an image that has {positions}; give one less"
+        )
+    images = _Drawing(
+        model, given, samples, positions, config or SamplingConfig(), generator, Pace()
+    )
+    yield images.tokens, images.drawn
+    for _ in images.passes():
+        yield images.tokens, images.drawn
 
 
 def _first_window(
@@ -241,8 +277,18 @@ class _Drawing:
         logits = self._network.read(given, samples=samples)
         self._keep(self._next, self._colors(logits[:, None], self._next), 1)
 
-    def finished(self) -> Int[Tensor, "sequence position"]:
-        """Draw what is left, and return the images."""
+    @property
+    def tokens(self) -> Int[Tensor, "sequence position"]:
+        """The images; what is not drawn yet is a guess."""
+        return self._tokens[:, : self._positions]
+
+    @property
+    def drawn(self) -> Int[Tensor, " sequence"]:
+        """How many pixels of each image are no guesses."""
+        return self._next.squeeze(1)
+
+    def passes(self) -> Iterator[None]:
+        """Draw what is left, and let others see how far it has come."""
         seen, graph = 0, None
         passes, ease = 0, 0.0
         places = self._next.flatten().tolist()
@@ -259,7 +305,7 @@ class _Drawing:
             places = self._next.flatten().tolist()
             passes += times
             ease += (min(places) - low) / self._window**_GROWTH  # the slowest is waited for
-        return self._tokens[:, : self._positions]
+            yield
 
     def _repeat(
         self, step: Callable[[], None], times: int, graph: torch.cuda.CUDAGraph | None

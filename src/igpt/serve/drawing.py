@@ -22,7 +22,7 @@ from igpt.evaluation.completion import first_hidden
 from igpt.evaluation.likelihood import next_pixel_distribution, pixel_losses
 from igpt.model.config import SamplingConfig
 from igpt.model.pretrained import Pretrained
-from igpt.model.sampling import continue_tokens
+from igpt.model.sampling import continue_in_passes
 from igpt.model.unmasking import draw_in_passes
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.randomness import Stream, stream_seed
@@ -35,7 +35,7 @@ from igpt.serve.messages import (
     SurpriseMap,
 )
 
-_MOMENT = 0.1  # seconds between two pieces of what is drawn anywhere
+_MOMENT = 0.1  # seconds between two pieces
 _LIKELIEST = 12  # colors of a distribution that are told one by one
 
 
@@ -90,52 +90,42 @@ class Drawing:
         )  # fmt: skip
 
     def pieces(self) -> Iterator[list[Drawn]]:
-        """Yield what is drawn: a row of all images each time, or what a moment brings.
+        """Yield what is drawn: as much as a moment brings, or a row of each image.
 
         The images are those of `igpt.evaluation.completion.complete_images`, with the same seed.
         """
+        row = self.samples * self.pretrained.model.config.image_size
+        told, last = ~self.hidden.expand(self.samples, -1), time.monotonic()
+        for tokens, drawn in self._passes():
+            new = drawn & ~told
+            if new.sum() >= row or time.monotonic() - last >= _MOMENT or drawn.all():
+                yield _drawn(tokens, new)
+                told, last = drawn, time.monotonic()
+
+    def _passes(
+        self,
+    ) -> Iterator[tuple[Int64[Tensor, "sample position"], Bool[Tensor, "sample position"]]]:
+        """Yield the images after each pass, and which of their pixels are there."""
         model = self.pretrained.model
         generator = torch.Generator(device=model.device)
         generator.manual_seed(stream_seed(Stream.COMPLETIONS, self.seed))
-        tokens = self.tokens.to(model.device).repeat(self.samples, 1)
-        return (
-            self._rows(tokens, generator)
-            if model.config.causal
-            else self._anywhere(tokens, generator)
-        )
-
-    def _rows(
-        self, tokens: Int64[Tensor, "sample position"], generator: torch.Generator
-    ) -> Iterator[list[Drawn]]:
-        network = self.pretrained.model.config
-        known = network.positions - int(self.hidden.sum())
-        tokens = tokens[:, :known]
-        while known < network.positions:
-            row = known // network.image_size
-            until = (row + 1) * network.image_size
-            tokens = continue_tokens(
-                self.pretrained.model, tokens, self.sampling, limit=until, generator=generator
+        tokens = self.tokens.to(model.device)
+        if model.config.causal:
+            known = int((~self.hidden).sum())
+            positions = torch.arange(model.config.positions)
+            passes = continue_in_passes(
+                model, tokens[:, :known], self.sampling, samples=self.samples, generator=generator
             )
-            positions = tuple(range(known, until))
-            yield [
-                Drawn(sample=sample, positions=positions, tokens=tuple(some))
-                for sample, some in enumerate(tokens[:, known:].tolist())
-            ]
-            known = until
-
-    def _anywhere(
-        self, tokens: Int64[Tensor, "sample position"], generator: torch.Generator
-    ) -> Iterator[list[Drawn]]:
-        model, told = self.pretrained.model, time.monotonic()
-        hidden = self.hidden.to(model.device).expand_as(tokens)
-        new = torch.zeros_like(hidden)
-        passes = draw_in_passes(model, tokens, hidden, self.sampling, generator=generator)
-        for tokens, chosen in passes:
-            new = new | chosen
-            if time.monotonic() - told >= _MOMENT:
-                yield _drawn(tokens, new)
-                told, new = time.monotonic(), torch.zeros_like(new)
-        yield _drawn(tokens, new)
+            for tokens, count in passes:
+                yield tokens.cpu(), positions < count.cpu()[:, None]
+        else:
+            tokens = tokens.repeat(self.samples, 1)
+            hidden = self.hidden.to(model.device).expand_as(tokens)
+            there = ~self.hidden.expand(self.samples, -1)
+            passes = draw_in_passes(model, tokens, hidden, self.sampling, generator=generator)
+            for tokens, chosen in passes:
+                there = there | chosen.cpu()
+                yield tokens.cpu(), there
 
 
 def _hidden(tokenizer: ImageTokenizer, asked: CompletionAsked) -> Bool[Tensor, " position"]:

@@ -31,7 +31,7 @@ class Limits:
     max_samples: int = 16
     """Images that are drawn side by side at one request."""
     at_once: int = 4
-    """Requests that draw at the same time; they take turns, row by row."""
+    """Requests that draw at the same time; they take turns, piece by piece."""
     queue: int = 32
     """Requests to draw that wait, beyond which they are refused."""
 
