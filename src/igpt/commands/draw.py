@@ -26,7 +26,8 @@ def complete(
     """Finish half-seen IMAGES, as a grid and each by itself.
 
         igpt complete runs/a photo.jpg other.png --rows 6 --samples 4 --out completions/
-        igpt complete runs/diffusion photo.jpg --box 4,4,8,8 --out inside/
+
+    igpt complete runs/diffusion photo.jpg --box 4,4,8,8 --out inside/
 
     With --data instead of IMAGES, test images of a record store are finished, and the grid is kept
     as completions.png in the run, where the report finds it.

@@ -31,7 +31,8 @@ def evaluate(
     """Measure how well RUN predicts held-out images, in nats and bits per pixel.
 
         igpt evaluate runs/a --data data/photos --split test
-        igpt evaluate runs/diffusion --data data/photos --passes 8 --passes 64
+
+    igpt evaluate runs/diffusion --data data/photos --passes 8 --passes 64
 
     Args:
         split: train, validation or test.

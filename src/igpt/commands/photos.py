@@ -87,7 +87,8 @@ def features(
     """Write pooled features of IMAGES, or of every split of a store, for use elsewhere.
 
         igpt features runs/a folder/ photo.jpg --layer 3 --out features.npz
-        igpt features runs/a --data data/photos --out features.parquet
+
+    igpt features runs/a --data data/photos --out features.parquet
 
     An .npz holds features (image, layer, width), files and layers; of a store NAME_features,
     NAME_files and NAME_labels for each split, and class_names. A .parquet file and a folder for
