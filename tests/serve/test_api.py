@@ -90,7 +90,8 @@ def test_any_region_is_drawn_by_a_network_that_can_as_the_library_draws_it(clien
 def test_an_autoregressive_network_draws_a_region_that_comes_last_as_well(client):
     read = tokens(client)
     by_region = events(client, tokens=read, hidden=[12, 13, 14, 15], samples=1)[:-1]
-    assert by_region == events(client, tokens=read, given=12, samples=1)[:-1]
+    by_count = events(client, tokens=read, given=12, samples=1)[:-1]  # perhaps in other pieces
+    assert (images(by_region, read[:12], 1) == images(by_count, read[:12], 1)).all()
 
 
 def test_images_are_drawn_from_nothing_where_no_tokens_are_sent(client):
