@@ -47,10 +47,15 @@ def test_a_diffusion_run_is_measured_by_its_bound_and_keeps_it(run, given, shape
     assert evaluate_run(run.path, draws=3, seed=1, reuse=True, **data) == result
     assert (run.path / "evaluation.json").stat().st_mtime_ns == made
     assert evaluate_run(run.path, draws=2, seed=1, reuse=True, **data).draws == 2
-    in_bytes = evaluate_run(run.path, draws=3, seed=1, eight_bit=True, **data)
-    assert in_bytes.bits_per_dimension > result.bits_per_pixel / 3
     curve = passes_run(run.path, passes=[2], draws=3, seed=1, **data)
     assert [row.passes for row in curve.rows] == [2, 16]
+
+
+@pytest.mark.slow
+def test_its_bound_counts_for_bits_of_8_bit_images(run, given):
+    result = evaluate_run(run.path, data=given["data"], draws=1, eight_bit=True, device="cpu")
+    whole = (result.bits_per_pixel + result.color_bits_per_pixel) / 3
+    assert result.bits_per_dimension == whole
 
 
 def test_it_learns(given, tmp_path):
