@@ -61,7 +61,7 @@ def test_a_random_order_is_its_seeds():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hilbrt", "did you mean 'hilbert'.*; there are raster, columns, spiral, hilbert, random:"),
+        ("hilbrt", "did you mean 'hilbert'"),
         ("random", "there is no reading order 'random'"),
         ("random:", "a whole number under 4,294,967,296 .* got 'random:'"),
         ("random:-1", "such as random:0, got 'random:-1'"),

@@ -29,11 +29,8 @@ def check_order(name: str) -> None:
         return
     seed = name.removeprefix(_RANDOM)
     if seed == name:
-        known = [*_ORDERS, "random:SEED"]
-        raise ConfigError(
-            f"there is no reading order {name!r}{nearest_name(name, _ORDERS)}; there are "
-            f"{', '.join(known)}"
-        )
+        known = nearest_name(name, [*_ORDERS, "random:SEED"])
+        raise ConfigError(f"there is no reading order {name!r}{known}")
     if not (seed.isdecimal() and seed.isascii() and int(seed) < SEEDS and str(int(seed)) == seed):
         raise ConfigError(
             f"a random reading order has a whole number under {SEEDS:,} for its seed, such as "
