@@ -163,6 +163,8 @@ def test_objectives():
         bert_probe=masks(unmasked=0.75, single_mean=0.6, modal=0.7),
         tuned=0.95,
         bert_tuned=masks(unmasked=0.93, single_mean=0.88, modal=0.92),
+        diffusion_probe=0.8,
+        diffusion_tuned=0.9,
     )
     assert values("objectives", measured) == pytest.approx(
         {"probe": 0.2, "catches-up": 0.2 - 0.03, "masks-probe": 0.1, "masks-tuned": 0.04}

@@ -22,6 +22,9 @@ from igpt.runs.recipes import Recipe, find_recipe, with_settings
 BERT = ("model.causal=false",)
 """What makes the network "bert" of the base."""
 
+DIFFUSION = (*BERT, "objective=diffusion")
+"""What makes the network "diffusion" of it, which learns for as long as BERT's."""
+
 ABLATIONS = {
     "beta2-0.999": ("training.beta2=0.999",),
     "weight-decay": ("training.weight_decay=0.01",),
@@ -154,6 +157,7 @@ class Scale:
         """Return what is set for each network, by its name."""
         palettes = {self.with_palette(colors): () for colors in self.palettes}
         known = {"base": (), "bert": (*BERT, *self.bert), OTHER_CLASSES: ()}
+        known["diffusion"] = (*DIFFUSION, *self.bert)
         known |= self.networks | palettes
         for size, rate in itertools.product(self.sizes, self.rates):
             settings = (*self._shape(size), f"training.learning_rate={rate!r}")
