@@ -36,6 +36,10 @@ MOST_COLORS = 65_536
 _PIXELS_AT_ONCE = 2**17
 """Pixels that one thread looks up at a time."""
 
+_FEW_PIXELS = 2**14
+"""Below so many, sorting is quicker than to go over all colors: 0.2 ms, not 2.2, for 16 images of
+14x14 pixels."""
+
 _MAKING_TABLE = threading.Lock()
 
 
@@ -171,6 +175,8 @@ def _look_up(table: Table, pixels: UInt8[np.ndarray, "pixel 3"]) -> UInt16[np.nd
 
 def _distinct(packed: UInt32[np.ndarray, " pixel"]) -> UInt32[np.ndarray, " color"]:
     """Return what `np.unique` does, many times faster for many pixels."""
+    if packed.size < _FEW_PIXELS:
+        return np.unique(packed)
     seen = np.zeros(2**24, bool)
     seen[packed] = True
     return np.flatnonzero(seen).astype(np.uint32)
