@@ -1,10 +1,12 @@
 """Which commit a result comes from."""
 
 import subprocess
+import sys
 
 import pytest
+import torch
 
-from igpt.runs.provenance import commit_of
+from igpt.runs.provenance import commit_of, provenance
 
 
 @pytest.fixture
@@ -37,3 +39,12 @@ def test_the_repository_around_an_installed_copy_is_not_its_own(repository):
 def test_outside_of_a_repository_there_is_no_commit(tmp_path):
     (tmp_path / "module.py").write_text("")
     assert commit_of(tmp_path / "module.py") is None
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [("/usr/bin/igpt", "igpt"), ("/site/igpt/__main__.py", "python -m igpt")],
+)
+def test_the_command_is_kept_as_one_would_type_it(program, typed, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "probe", "my run"])
+    assert provenance(torch.device("cpu")).command == f"{typed} probe 'my run'"

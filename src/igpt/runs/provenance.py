@@ -39,7 +39,7 @@ def provenance(device: torch.device) -> Provenance:
     return Provenance(
         igpt=version("igpt"),
         commit=commit_of(Path(__file__)),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=_command(),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         python=platform.python_version(),
         libraries={name: version(name) for name in libraries},
@@ -49,6 +49,14 @@ def provenance(device: torch.device) -> Provenance:
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     )
+
+
+def _command() -> str:
+    """Return the command line as a user would type it again."""
+    program = Path(sys.argv[0])
+    as_module = program.name == "__main__.py"
+    typed = ["python", "-m", program.parent.name] if as_module else [program.name]
+    return shlex.join([*typed, *sys.argv[1:]])
 
 
 def commit_of(file: Path) -> str | None:
