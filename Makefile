@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow check bench clean
+.PHONY: quickstart test test-slow check docs bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -25,6 +25,13 @@ check: $(VENV)/installed  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+docs: $(VENV)/installed-docs  ## the documentation as a site, in site/; a dead link is an error
+	$(BIN)/python scripts/build_site.py
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,bench]'
