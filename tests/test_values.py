@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 from igpt.errors import ConfigError
-from igpt.values import from_dict, to_dict
+from igpt.values import LATER, from_dict, to_dict
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,14 @@ def test_fields_with_a_default_may_be_left_out():
 def test_what_does_not_fit_is_named_by_its_path(change, message):
     with pytest.raises(ConfigError, match=message):
         from_dict(Outer, {"name": "a", "inner": {"rate": 1}} | change, name="a thing")
+
+
+def test_a_field_that_came_later_tells_values_apart_only_where_it_is_set():
+    @dataclass(frozen=True, kw_only=True)
+    class Grown:
+        old: int = 1
+        new: int = field(default=2, metadata=LATER)
+
+    assert to_dict(Grown(), for_record=True) == {"old": 1}
+    assert to_dict((Grown(new=3),), for_record=True) == [{"old": 1, "new": 3}]
+    assert to_dict(Grown()) == {"old": 1, "new": 2}

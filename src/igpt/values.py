@@ -22,18 +22,38 @@ Value = TypeVar("Value")
 SEEDS = 2**32
 """How many seeds there are: scikit-learn's generators take 32 bits."""
 
+LATER = types.MappingProxyType({"later": True})
+"""Metadata of a dataclass's field that came after values of the class had been put on record.
+
+What tells one value from others (`to_dict` with `for_record`) leaves the field out while it has its
+default, so that those on record are known again.
+"""
+
 _SHOWN = 80  # letters of a value that messages show
 
 
-def to_dict(value: Any) -> Any:
-    """Return the same in values that JSON has."""
+def to_dict(value: Any, *, for_record: bool = False) -> Any:
+    """Return the same in values that JSON has.
+
+    Args:
+        value: Dataclasses, mappings, lists, tuples and plain values, in one another.
+        for_record: Leave out fields that are `LATER` and have their default.
+    """
+
+    def plain(inner: Any) -> Any:
+        return to_dict(inner, for_record=for_record)
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = (field.name for field in dataclasses.fields(value))
-        return {name: to_dict(getattr(value, name)) for name in names}
+        pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            field.name: plain(inner)
+            for field, inner in pairs
+            if not (for_record and field.metadata == LATER and inner == field.default)
+        }
     if isinstance(value, Mapping):
-        return {str(key): to_dict(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [to_dict(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from igpt.claims.plan import Plan, fix_plan, plan_file, read_plan
+from igpt.claims.plan import Plan, digest, fix_plan, plan_file, read_plan
 from igpt.claims.reproduce import CLAIMS
 from igpt.claims.scale import SCALES
 from igpt.errors import ConfigError, DataError
@@ -81,3 +81,16 @@ def test_a_plan_that_was_changed_is_refused(tmp_path):
     file.write_text("{}")
     with pytest.raises(DataError, match="of an earlier igpt"):
         read_plan(tmp_path, "ablations")
+
+
+@pytest.mark.parametrize(
+    ("scale", "base", "bert"),
+    [
+        ("tiny", "2f3a23f1434091b8", "68c62d818c1168d9"),
+        ("small", "9aa7f6eac845eee2", "9c7f8e789e60bf6e"),
+        ("paper", "180c5f4edf5a22e2", "9c998a6e0cfead7b"),
+    ],
+)
+def test_recipes_have_the_digests_that_plans_on_record_have_of_them(scale, base, bert):
+    recipes = [SCALES[scale].recipe_of(name) for name in ("base", "bert")]
+    assert [digest(recipe) for recipe in recipes] == [base, bert]

@@ -107,3 +107,10 @@ def test_a_constant_rate_stays_however_long():
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         config(**settings)
+
+
+def test_the_rate_may_stay_before_it_goes_down():
+    stable = config(schedule="linear", stable=0.5)  # from 10 on for 45 steps, then 45 down
+    assert [learning_rate_at(step, stable) for step in (10, 54, 55, 73, 100)] == pytest.approx(
+        [0.2, 0.2, 0.2, 0.12, 0.0]
+    )

@@ -93,8 +93,11 @@ class FixedPlan:
 
 
 def digest(value: Any) -> str:
-    """Return what tells a value of plain fields from others."""
-    text = json.dumps(to_dict(value), sort_keys=True)
+    """Return what tells a value of plain fields from others.
+
+    A recipe's digest stays what it is when recipes get another field (`igpt.values.LATER`).
+    """
+    text = json.dumps(to_dict(value, for_record=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

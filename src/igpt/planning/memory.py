@@ -45,7 +45,7 @@ from igpt.training.config import TrainingConfig
 Strategy = Literal["alone", "ddp", "fsdp"]
 
 _FLOAT = 4  # bytes of a float32
-_MOMENTS = 2  # Adam's
+_MOMENTS = 2  # Adam's; Muon has one, of matrices
 _TOKEN = 8  # bytes of an int64
 _FETCHED_BLOCKS = 2  # by fsdp at once: the one at work and the next
 
@@ -60,7 +60,7 @@ class Memory:
     """Of the matrices in 16 bits, which autocast makes."""
     gradients: int
     moments: int
-    """Adam's two."""
+    """Adam's two, and means of the weights if they are asked for."""
     activations: int
     """What the blocks and the final norm keep, and the block at work has besides."""
     logits: int
@@ -131,6 +131,11 @@ class Step:
     def peak(self) -> Memory:
         """Return the memory at its highest."""
         return max(self._moments(), key=lambda memory: memory.total)
+
+    @property
+    def kept(self) -> int:
+        """Numbers that are kept of each weight between steps, beside itself, at most."""
+        return _MOMENTS + (self.training.averaging > 0)
 
     @property
     def block_weights(self) -> int:
@@ -208,7 +213,7 @@ class Step:
 
         saving = 0
         if self.copied_to_save:  # with fsdp also the model, in the first process
-            saving = (1 + _MOMENTS) * all_weights // shares
+            saving = (1 + self.kept) * all_weights // shares
             saving += all_weights if self.strategy == "fsdp" else 0
 
         def at(moment: str, **parts: int) -> Memory:
@@ -216,7 +221,7 @@ class Step:
             return Memory(
                 moment=moment,
                 weights=all_weights // shares,
-                moments=_MOMENTS * all_weights // shares,
+                moments=self.kept * all_weights // shares,
                 saving=saving,
                 batch=_TOKEN * self.images * model.positions * (1 + self.ahead),
                 **{name: parts.get(name, 0) for name in names},

@@ -14,7 +14,6 @@ from igpt.hardware import Arithmetic, Hardware
 from igpt.model.config import MASK_PROBABILITY, AskedObjective, ModelConfig, ObjectiveName
 from igpt.planning.memory import Memory, Step, Strategy
 from igpt.training.config import (
-    Parallel,
     TrainingConfig,
     batches_ahead,
     crowds,
@@ -160,7 +159,7 @@ def training_step(
     precision = kind.precision if training.precision == "auto" else training.precision
     step = Step(
         model=model, training=training, precision=precision, devices=devices,
-        strategy=_strategy(training.parallel, model.parameters, kind, devices),
+        strategy=_strategy(training, model.parameters, kind, devices),
         copies=_copies(model, kind, devices),
         fused_norms=kind.is_gpu, dropout=dropout,
         ahead=batches_ahead(training.prepare_ahead, gpu=kind.is_gpu),
@@ -188,12 +187,13 @@ def require_share(step: Step) -> None:
         )
 
 
-def _strategy(asked: Parallel, parameters: int, kind: Hardware, devices: int) -> Strategy:
+def _strategy(training: TrainingConfig, parameters: int, kind: Hardware, devices: int) -> Strategy:
     if devices == 1:
         return "alone"
-    if asked != "auto":
-        return asked
-    return "fsdp" if crowds(parameters, kind.memory) else "ddp"
+    if training.parallel != "auto":
+        return training.parallel
+    shared_out = training.optimizer != "muon" and crowds(parameters, kind.memory)
+    return "fsdp" if shared_out else "ddp"
 
 
 def _copies(model: ModelConfig, kind: Hardware, devices: int) -> int:

@@ -50,6 +50,7 @@ from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.reuse import kept, kept_probe, kept_row, measured, not_probed, run_at
 from igpt.runs.run import seed_weights
 from igpt.seals import fingerprint
+from igpt.training.averaging import exchange_averages
 from igpt.training.loop import train
 from igpt.training.optimizer import build_optimizer
 from igpt.values import to_dict
@@ -323,11 +324,12 @@ def _fine_tuned(
     config = dataclasses.replace(config, training=training)
     begun = ClassifierTraining.begin(pretrained, records, config, pretrained.model.device)
     model = begun.classifier.model
+    optimizer = build_optimizer(model, training)
     for _ in train(
-        model, build_optimizer(model, training),
-        objective=begun.objective, batch_at=begun.batches.at, config=training,
-    ):  # fmt: skip
+        model, optimizer, objective=begun.objective, batch_at=begun.batches.at, config=training
+    ):
         pass
+    exchange_averages(optimizer)
     return begun.classifier
 
 

@@ -301,7 +301,7 @@ def _shared(
     config: Recipe | FinetuneConfig, store: RecordStore, data: Path, palette: Palette
 ) -> dict[str, Any]:
     """Return what makes a search this one and no other."""
-    values = to_dict(config)
+    values = to_dict(config, for_record=True)
     del values["training"]["learning_rate"]
     identity = {"data": DataIdentity.of(store, data).sha256, "palette": palette.fingerprint}
     return values | identity

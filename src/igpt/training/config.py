@@ -1,14 +1,15 @@
 """What can be set about a training, apart from the network and the data."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from igpt.errors import ConfigError
-from igpt.values import require_choices, require_seed
+from igpt.values import LATER, require_choices, require_seed
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["adam", "muon"]
 Parallel = Literal["auto", "ddp", "fsdp"]
 
 BYTES_A_WEIGHT = 16
@@ -76,6 +77,11 @@ class TrainingConfig:
     """... or epochs; the paper's is one epoch."""
     schedule: Schedule = "cosine"
     """After warm-up: down a cosine or a straight line to zero at the last step, or constant."""
+    stable: float = field(default=0.0, metadata=LATER)
+    """Share of the steps after warm-up that keep the full rate before it goes down."""
+    optimizer: Optimizer = field(default="adam", metadata=LATER)
+    """adam, or muon for the blocks' matrices, whose steps are made orthogonal, and adam for all
+    else. One rate is for both: muon's steps are as long as adam's usually are."""
     beta1: float = 0.9
     beta2: float = 0.95
     """0.999 gave the authors spikes in the loss."""
@@ -83,6 +89,9 @@ class TrainingConfig:
     """Decoupled, and on the matrices only, not on embeddings, gains or biases."""
     max_gradient_norm: float | None = None
     """Longer gradients are scaled down to this; None to leave them."""
+    averaging: float = field(default=0.0, metadata=LATER)
+    """Measure and keep not the newest weights but their mean over about this share of the steps so
+    far, the newest of which count most; 0 for the newest alone."""
     precision: Precision = "float32"
     """16 bits are autocast: weights and optimizer stay float32, and float16's loss is scaled.
     auto: bfloat16 where the device has it, float16 on older GPUs, or else float32."""
@@ -119,11 +128,11 @@ class TrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "warmup_epochs", "weight_decay"):
+        for name in ("warmup_steps", "warmup_epochs", "weight_decay", "averaging"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         require_seed(self.seed)
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "stable"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         for name in ("microbatch_size", "validation_images"):
@@ -134,6 +143,13 @@ class TrainingConfig:
         for name in ("max_gradient_norm", "head_learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be over 0, got {getattr(self, name)}")
+        if self.averaging > 1:
+            raise ConfigError(f"averaging is a share of the steps, at most 1, got {self.averaging}")
+        if self.optimizer == "muon" and self.parallel == "fsdp":
+            raise ConfigError(
+                "muon's steps are made of whole matrices, and fsdp shares them out; set "
+                "training.parallel=ddp, or training.optimizer=adam"
+            )
         if self.warmup_steps and self.warmup_epochs:
             raise ConfigError(
                 f"warm-up is given twice, warmup_steps={self.warmup_steps} and "

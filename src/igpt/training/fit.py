@@ -7,7 +7,8 @@ would have had. Files, in the run's folder:
 
     metrics.jsonl    a line a step
     state/           what resuming needs (igpt.training.state)
-    model/           what others load: the newest weights, or with an early stop the best
+    model/           what others load: the newest weights, or with an early stop the best; with
+                     `training.averaging` their means, which are then what is measured, too
     snapshots/       the model as it was on the way, if that is asked for
 
 Nothing of these is shortened or overwritten but what a state accounts for. So the first state is
@@ -33,6 +34,7 @@ from igpt.files import remove_abandoned
 from igpt.model.pretrained import Pretrained
 from igpt.objectives.autoregressive import Objective
 from igpt.places import resuming
+from igpt.training.averaging import averaged
 from igpt.training.config import TrainingConfig, batches_ahead, saves_beside
 from igpt.training.estimate import Estimate, slow_step
 from igpt.training.loop import train
@@ -118,7 +120,7 @@ def fit(
         folder / STATE, keep=training.keep_checkpoints, fingerprint=fingerprint
     )
     memory = processes.by_first(
-        lambda: _recall(folder, pretrained, checkpoints, training.steps, early_stop)
+        lambda: _recall(folder, pretrained, checkpoints, training, early_stop)
     )
     strategy, reason = choose_strategy(training, sum(p.numel() for p in model.parameters()), device)
     assert training.precision != "auto"
@@ -134,14 +136,17 @@ def fit(
         else NoMetrics()
     )
 
-    def save_model(place: Path, weights: dict[str, Tensor] | None = None) -> None:
-        weights = spread.whole_weights() if weights is None else weights
+    def write_model(place: Path, weights: dict[str, Tensor]) -> None:
         if processes.first():
             metrics.require_in_place()
             pretrained.save(place, weights=weights)
 
+    def save_model(place: Path) -> None:
+        with averaged(optimizer):
+            write_model(place, spread.whole_weights())
+
     def measure(updates: int) -> dict[str, float]:
-        with spread.whole():
+        with averaged(optimizer), spread.whole():
             return validate(updates)
 
     beside = saves_beside(training.background_saving, gpu=device.type == "cuda")
@@ -154,11 +159,14 @@ def fit(
         tensors = Tensors.of(spread.model, optimizer, copied=beside)
         weights = None
         if early_stop is None:
-            weights = spread.whole_weights() if tensors.in_shares else tensors.weights
+            weights = tensors.weights
+            if tensors.in_shares or training.averaging:
+                with averaged(optimizer):
+                    weights = {name: w.clone() for name, w in spread.whole_weights().items()}
 
         def write() -> None:
             if weights is not None:  # first, so that no "finished" has an older model
-                save_model(folder / MODEL, weights)
+                write_model(folder / MODEL, weights)
             metrics.require_in_place()
             checkpoints.write(tensors, memory, group)
 
@@ -286,7 +294,7 @@ def _recall(
     folder: Path,
     pretrained: Pretrained,
     checkpoints: Checkpoints,
-    steps: int,
+    training: TrainingConfig,
     early_stop: EarlyStop | None,
 ) -> Memory:
     """Return what the run remembers at its newest whole state, of which its files then are.
@@ -302,7 +310,7 @@ def _recall(
     metrics, model = folder / METRICS, folder / MODEL
     memory, damaged = checkpoints.newest()
     if memory is None or damaged:
-        told = _remembered_by(read_metrics(metrics), steps, early_stop)
+        told = _remembered_by(read_metrics(metrics), training.steps, early_stop)
         if told.finished and model.is_dir():
             return told
     if memory is None:
@@ -330,7 +338,7 @@ def _recall(
         )
     checkpoints.remove_old()
     if not model.is_dir():
-        _make_model(model, pretrained, checkpoints, memory, early_stop)
+        _make_model(model, pretrained, checkpoints, memory, training, early_stop)
     return memory
 
 
@@ -339,6 +347,7 @@ def _make_model(
     pretrained: Pretrained,
     checkpoints: Checkpoints,
     memory: Memory,
+    training: TrainingConfig,
     early_stop: EarlyStop | None,
 ) -> None:
     """Make a model folder that is missing anew, of the state that has its weights.
@@ -357,8 +366,10 @@ def _make_model(
             "place; put it back, or start a new run"
         )
     checkpoints.check(step)
-    checkpoints.load(step, pretrained.model)
-    pretrained.save(folder)
+    optimizer = build_optimizer(pretrained.model, training)
+    checkpoints.load(step, pretrained.model, optimizer if training.averaging else None)
+    with averaged(optimizer):
+        pretrained.save(folder)
 
 
 def _remembered_by(lines: list[dict[str, Any]], steps: int, early_stop: EarlyStop | None) -> Memory:

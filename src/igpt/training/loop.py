@@ -22,6 +22,7 @@ from igpt.model.compiler import require_compiler
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import Objective
 from igpt.randomness import Stream, stream_seed
+from igpt.training.averaging import update_averages
 from igpt.training.config import TrainingConfig
 from igpt.training.parallel import Spread, mean_over_processes
 from igpt.training.precision import LossScale, autocast, choose_precision, loss_scaler
@@ -130,6 +131,8 @@ def train(
             nn.utils.clip_grads_with_norm_(model.parameters(), config.max_gradient_norm, norm)
         scaler.step(optimizer)  # not if a gradient is infinite
         scaler.update()
+        if config.averaging:
+            update_averages(optimizer, step + 1, config.averaging)
         optimizer.zero_grad(set_to_none=True)
         model.eval()
         yield StepDone(step=step, measures=measures, loss_scale=current_scale(scaler))

@@ -203,20 +203,23 @@ def choose_strategy(
     """Return how weights are to be spread over the processes there are, and why, in a line.
 
     By default each process has all, unless weights, gradients and Adam's moments, 16 bytes a
-    weight, would take over half of a device's memory. A process that no launcher started has all
-    of them, whatever is asked for.
+    weight, would take over half of a device's memory; with Muon always. A process that no launcher
+    started has all of them, whatever is asked for.
     """
     count, asked = processes.count(), config.parallel
     if count == 1 and (asked != "fsdp" or not distributed.is_initialized()):
         return "alone", ""
     needed, there = parameters * BYTES_A_WEIGHT, _memory(device)
     (crowded,) = processes.agree(crowds(parameters, there))
-    strategy = asked if asked != "auto" else "fsdp" if crowded else "ddp"
+    whole = config.optimizer == "muon"
+    strategy = asked if asked != "auto" else "fsdp" if crowded and not whole else "ddp"
     shares = 1 if strategy == "ddp" else _sharing(parameters, device)
     kept = needed / shares
     reason = (
         "as training.parallel says"
         if asked != "auto"
+        else "since Muon needs whole matrices"
+        if whole
         else f"since all, {_size(needed)}, are {'over' if crowded else 'at most'} half of the "
         f"{_size(there)} of memory"
     )

@@ -58,8 +58,9 @@ class Longer:
 def learning_rate_at(step: int, config: TrainingConfig, longer: Sequence[Longer] = ()) -> float:
     """Return the learning rate of `step`, counted from 0.
 
-    It rises in a straight line over `warmup_steps`, reaching its peak at the last of them, then
-    follows half a cosine or a straight line that would reach zero at step `steps`, or stays.
+    It rises in a straight line over `warmup_steps`, reaching its peak at the last of them, stays
+    there for the share `stable` of the other steps, then follows half a cosine or a straight line
+    that would reach zero at step `steps`, or stays for good.
 
     Args:
         step: From 0.
@@ -90,7 +91,9 @@ def _scheduled(step: int, config: TrainingConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.learning_rate
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    after, left = step - config.warmup_steps, config.steps - config.warmup_steps
+    stable = config.stable * left
+    progress = max(0.0, after - stable) / max(1, left - stable)
     if config.schedule == "linear":
         return config.learning_rate * (1 - progress)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
