@@ -4,12 +4,12 @@ No torch here, so that the command line can list sizes and read a run's settings
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from igpt.errors import ConfigError
 from igpt.pixels.orders import RASTER, check_order
-from igpt.values import require_choices
+from igpt.values import LATER, require_choices
 
 MASK_PROBABILITY = 0.15
 """Share of the pixels that are hidden from a network that is not causal (section 2.1: 15 %)."""
@@ -46,7 +46,7 @@ class ModelConfig:
     causal: bool = True
     """Each pixel sees only those before it (autoregressive); or else all of them (BERT and
     diffusion)."""
-    order: str = RASTER
+    order: str = field(default=RASTER, metadata=LATER)
     """In which order pixels are read: raster (row by row), columns, spiral, hilbert or
     random:SEED."""
     bias: bool = False

@@ -21,7 +21,7 @@ from igpt.model.config import (
     ObjectiveName,
 )
 from igpt.training.config import TrainingConfig
-from igpt.values import from_dict, require_choices, to_dict
+from igpt.values import LATER, from_dict, require_choices, to_dict
 
 Config = TypeVar("Config")
 
@@ -84,7 +84,7 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augmentation: Augmentation = "none"
-    objective: AskedObjective = "auto"
+    objective: AskedObjective = field(default="auto", metadata=LATER)
     """autoregressive, or, with model.causal=false, masked (BERT) or diffusion; auto: autoregressive
     or masked, as the network is."""
     mask_probability: float = MASK_PROBABILITY

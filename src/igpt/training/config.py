@@ -101,7 +101,7 @@ class TrainingConfig:
     """On several processes: each has all weights (ddp), or a share (fsdp); auto: as memory asks."""
     checkpoint_activations: bool = False
     """Keep only what goes between blocks, and compute the rest again: less memory, more time."""
-    prepare_ahead: int | None = None
+    prepare_ahead: int | None = field(default=None, metadata=LATER)
     """Batches made ready while others are learned from; 0 for none. By default 4 for a GPU, 2 on a
     processor with idle cores. Losses are the same, to the bit."""
     seed: int = 0
@@ -110,7 +110,7 @@ class TrainingConfig:
     """Save a state to resume from every so many steps ..."""
     checkpoint_minutes: float = 10.0
     """... and whenever so much time has passed since the last."""
-    background_saving: bool | None = None
+    background_saving: bool | None = field(default=None, metadata=LATER)
     """Copy a state to memory and write it while steps go on; by default on a GPU, where the copy
     goes to other memory than the training's: 12 bytes a weight."""
     keep_checkpoints: int = 2
