@@ -30,7 +30,7 @@ from cyclopts import (
 )
 
 from igpt.commands import check, draw, measure, photos, plan, prepare, publish, serve, train
-from igpt.commands.options import look_at
+from igpt.commands.options import fill_in, look_at
 from igpt.errors import ConfigError, IgptError, printable
 from igpt.places import PREPARING, kind_of, resuming
 from igpt.training.signals import Interrupted
@@ -70,6 +70,7 @@ def _run(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _note
             command, bound, _ = app().parse_args(arguments)
+            fill_in(bound)
             look_at(bound)
             command(*bound.args, **bound.kwargs)
     except CycloptsError as error:

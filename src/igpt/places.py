@@ -2,6 +2,7 @@
 
     require_model(Path("runs/a"))     # before torch is imported, which takes seconds
     run_of(Path("runs/rates"))        # the run that a search came out with
+    located(Path("builtin"))          # the model that comes with igpt
 
 No torch and no NumPy here: the command line looks at paths first. Whether what is there is whole is
 for those to say who read it.
@@ -21,6 +22,16 @@ Kind = Literal["run", "search", "store", "model", "palette"]
 
 RECIPE, SEARCH, STORE = "recipe.json", "search.json", "store.json"
 """The file that each kind of folder has."""
+
+BUILTIN = "builtin"
+"""The name of the model that comes with igpt, where nothing else is called so."""
+
+_BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+
+_PICTURES = {
+    ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+}  # fmt: skip
+"""Endings of pictures as people have them."""
 
 PREPARING = ".preparing"
 """The folder in that of a store of many shards that is being made."""
@@ -51,12 +62,28 @@ def _is_model(path: Path) -> bool:
         return (path / "palette.npy").is_file()
 
 
+def located(path: Path) -> Path:
+    """Return the folder of the model that comes with igpt for its name; other paths as they are.
+
+    What is called so in the current folder goes before it, as before a name on the hub.
+    """
+    return _BUILTIN_FOLDER if str(path) == BUILTIN and not os.path.lexists(path) else path
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether this is named as pictures are, and no folder; there need be nothing."""
+    return path.suffix.lower() in _PICTURES and not path.is_dir()
+
+
 def run_of(path: Path) -> Path:
-    """Return the run that a path stands for: that which a search came out with, or the path itself.
+    """Return what a path stands for: the run that a search came out with, or the path itself.
+
+    Of the name of the model that comes with igpt, that model's folder.
 
     Raises:
         CheckpointError: It is a search that is not finished, or its file is damaged.
     """
+    path = located(path)
     if not (path / SEARCH).is_file():
         return path
     name = read_json(path / SEARCH).get("run")
@@ -141,7 +168,8 @@ def no_model(path: Path) -> CheckpointError:
         )
     return CheckpointError(
         f"{path} holds no model (no config.json, no model/config.json, no TensorFlow checkpoint); "
-        "give the folder of a run that has saved a checkpoint, or another model"
+        "give the folder of a run that has saved a checkpoint, or another model, such as "
+        f"{BUILTIN}, which comes with igpt"
     )
 
 

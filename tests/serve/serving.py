@@ -54,9 +54,10 @@ def asking(
 
 
 @contextmanager
-def in_a_process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def in_a_process(*folders: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start `igpt serve` as people do, and return its address and its process."""
-    command = [sys.executable, "-m", "igpt", "serve", str(folder), "--port", "0", "--device", "cpu"]
+    options = ("--port", "0", "--device", "cpu")
+    command = [sys.executable, "-m", "igpt", "serve", *map(str, folders), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:

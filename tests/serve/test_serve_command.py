@@ -19,12 +19,6 @@ def said(capsys, *arguments):
     return line
 
 
-def test_without_a_model_it_says_how_to_get_one(capsys):
-    line = said(capsys)
-    assert "igpt serve runs/a" in line
-    assert "igpt start" in line
-
-
 def test_a_path_without_a_model_is_refused_before_anything_is_served(capsys, tmp_path):
     assert "holds no model" in said(capsys, tmp_path)
 
@@ -74,11 +68,12 @@ def test_help_needs_neither_the_extra_nor_torch():
     assert done.stdout.endswith("[]\n"), done.stderr
 
 
-def test_it_prints_its_address_and_ends_at_ctrl_c_without_a_fault(folders):
-    with in_a_process(folders[0]) as (address, server):
+def test_without_a_model_it_serves_the_built_in_one_until_ctrl_c_without_a_fault():
+    with in_a_process() as (address, server):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
         assert httpx.get(address).status_code == 200
-        assert httpx.get(f"{address}api/models/a", timeout=60).json()["name"] == "a"
+        model = httpx.get(f"{address}api/models/builtin", timeout=60).json()
+        assert model["name"] == "builtin"
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
         assert server.stderr is not None

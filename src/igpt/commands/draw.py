@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from igpt.commands.options import (
+    MODEL,
     PICTURES,
     SAMPLING,
     Count,
@@ -10,7 +11,7 @@ from igpt.commands.options import (
     Json,
     Overwrite,
     Pictures,
-    Run,
+    RunOrBuiltin,
     Sampling,
     Seed,
     show,
@@ -19,8 +20,8 @@ from igpt.commands.regions import REGION, Region
 
 
 def complete(
-    run: Run, /, *images: Path, pictures: Pictures = PICTURES, region: Region = REGION,
-    samples: Count = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
+    run: RunOrBuiltin = MODEL, /, *images: Path, pictures: Pictures = PICTURES,
+    region: Region = REGION, samples: Count = 4, sampling: Sampling = SAMPLING, seed: Seed = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
     """Finish half-seen IMAGES, as a grid and each by itself.
@@ -55,7 +56,7 @@ def complete(
 
 
 def sample(
-    run: Run, /, *, samples: Count = 16, out: Path = Path("samples.png"),
+    run: RunOrBuiltin = MODEL, /, *, samples: Count = 16, out: Path = Path("samples.png"),
     overwrite: Overwrite = False, sampling: Sampling = SAMPLING, seed: Seed = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
@@ -76,7 +77,7 @@ def sample(
 
 
 def surprise(
-    run: Run, /, *images: Path, pictures: Pictures = PICTURES, seed: Seed = 0,
+    run: RunOrBuiltin = MODEL, /, *images: Path, pictures: Pictures = PICTURES, seed: Seed = 0,
     device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how likely RUN finds IMAGES, and draw which pixels surprise it.

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
@@ -16,7 +17,15 @@ from cyclopts.validators import Number
 from igpt.errors import ConfigError, DataError
 from igpt.model.config import SamplingConfig
 from igpt.pixels.filters import ResamplingFilter
-from igpt.places import require_file, require_model, require_room, require_run, require_store
+from igpt.places import (
+    BUILTIN,
+    is_picture,
+    require_file,
+    require_model,
+    require_room,
+    require_run,
+    require_store,
+)
 from igpt.values import SEEDS, to_dict
 
 # Choices that the library names as well, in modules that are slow to import; a test compares them.
@@ -40,6 +49,24 @@ Run = Annotated[
     Parameter(help="Run or model folder, or a name on the Hugging Face hub."),
     Looked(require_model),
 ]
+
+
+@dataclass(frozen=True)
+class _MayBeLeftOut:
+    """Says of a model, in its annotation, that igpt's own does where none is named."""
+
+
+RunOrBuiltin = Annotated[
+    Path,
+    Parameter(
+        help="Run or model folder, or a name on the Hugging Face hub; it may be left out, also "
+        "before a picture, for the small model that comes with igpt."
+    ),
+    Looked(require_model),
+    _MayBeLeftOut(),
+]
+"""With `MODEL` as its default."""
+
 Trained = Annotated[Path, Looked(require_run)]
 """The folder of a run, and no other model."""
 Stored = Annotated[Path, Looked(require_store)]
@@ -137,6 +164,33 @@ class Training:
         return self.asked if self.steps is None else (*self.asked, f"training.steps={self.steps}")
 
 
+def fill_in(bound: BoundArguments) -> None:
+    """Put the model that comes with igpt where none was named, and say so in a note.
+
+    None was if nothing was given, or if the first that was given is a picture by its name: no run
+    is called photo.jpg. Folders of pictures are not guessed at, as runs are folders with pictures
+    in them; before those, its name has to be given.
+    """
+    parameters, given = bound.signature.parameters, bound.arguments
+    first = next(iter(parameters), "")
+    if not first or not any(map(_may_be_left_out, get_args(parameters[first].annotation))):
+        return
+    takes_images = "images" in parameters
+    if first in given and takes_images and is_picture(given[first]):
+        given["images"] = (given[first], *given.get("images", ()))
+    elif first in given or (takes_images and not given):
+        return
+    given[first] = MODEL
+    warnings.warn(
+        f"no RUN is named, so this is by {BUILTIN}, the small model that comes with igpt",
+        stacklevel=2,
+    )
+
+
+def _may_be_left_out(note: object) -> bool:
+    return isinstance(note, _MayBeLeftOut)
+
+
 def look_at(bound: BoundArguments) -> None:
     """See that there is something at the paths that a command is to read.
 
@@ -201,6 +255,7 @@ class Pictures:
 
 
 SAMPLING, PICTURES, PROCESSES = SamplingConfig(), Pictures(), Processes()
+MODEL = Path(BUILTIN)
 
 
 def show(

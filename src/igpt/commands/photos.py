@@ -2,11 +2,22 @@
 
 from pathlib import Path
 
-from igpt.commands.options import Count, Data, Device, Json, Layer, Layers, Overwrite, Run, show
+from igpt.commands.options import (
+    MODEL,
+    Count,
+    Data,
+    Device,
+    Json,
+    Layer,
+    Layers,
+    Overwrite,
+    RunOrBuiltin,
+    show,
+)
 
 
 def classify(
-    run: Run, /, *images: Path, top: Count = 3, out: Path | None = None,
+    run: RunOrBuiltin = MODEL, /, *images: Path, top: Count = 3, out: Path | None = None,
     overwrite: Overwrite = False, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Name the classes of IMAGES, by RUN's class head or the probe that igpt probe kept.
@@ -41,7 +52,7 @@ def classify(
 
 
 def similar(
-    run: Run, /, *images: Path, among: Path, top: Count = 5, layer: Layer = None,
+    run: RunOrBuiltin = MODEL, /, *images: Path, among: Path, top: Count = 5, layer: Layer = None,
     out: Path | None = None, overwrite: Overwrite = False, device: Device = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -80,7 +91,7 @@ def similar(
 
 
 def features(
-    run: Run, /, *images: Path, data: Data | None = None, out: Path,
+    run: RunOrBuiltin = MODEL, /, *images: Path, data: Data | None = None, out: Path,
     overwrite: Overwrite = False, layers: Layers = (), device: Device = "auto",
     ray: str | None = None, as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -19,6 +19,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Open a page on which MODELS finish pictures, pixel by pixel; Ctrl-C ends it.
 
+    Without any it is the small one that comes with igpt.
+
         igpt serve runs/a runs/bert
 
     It needs the extra igpt[web]. Only this machine reaches it, unless --host says otherwise; then

@@ -7,7 +7,8 @@
     └── probe/              where `igpt convert` took it along, the kept probe of one of its layers
 
 `config.json` keeps the checksums of the other two and of itself, and loading checks them: a damaged
-model is never computed with, nor one that was put together from two. The folder can be loaded from
+model is never computed with, nor one that was put together from two. Weights that were saved in
+bfloat16, in half the space, are computed with in float32. The folder can be loaded from
 anywhere and by anybody; a run's own resumption needs more, which is `igpt.training.state`'s
 business.
 """
@@ -252,6 +253,7 @@ class Pretrained:
         exclusive: bool = False,
         probe: KeptProbe | None = None,
         weights: dict[str, Tensor] | None = None,
+        half: bool = False,
     ) -> None:
         """Write the model folder, whole or not at all.
 
@@ -260,14 +262,17 @@ class Pretrained:
             exclusive: Write in place of none.
             probe: A kept probe of this very network to go with it.
             weights: Its weights at another time, or from another place; by default those it has.
+            half: Round them to bfloat16, of which each takes half the space.
 
         Raises:
             DataError: The disk is full, or the place cannot be written to, or is taken.
         """
-        weights = self.model.state_dict() if weights is None else weights
+        weights = fold(self.model.state_dict() if weights is None else weights)
+        if half:
+            weights = {name: weight.bfloat16() for name, weight in weights.items()}
         with written_aside(Path(folder), exclusive=exclusive) as aside:
             aside.mkdir()
-            write_tensors(aside / WEIGHTS, fold(weights))
+            write_tensors(aside / WEIGHTS, weights)
             self.palette.save(aside / PALETTE)
             settings = ModelDescription(
                 model=self.model.config,
@@ -307,6 +312,10 @@ def load_folder(folder: Path, *, device: torch.device | str = "cpu") -> Pretrain
             f"{folder / changed} was changed since the model was saved (its checksum differs); "
             "copy the folder again, or go back to another checkpoint"
         )
+    weights = {
+        name: weight.float() if weight.dtype == torch.bfloat16 else weight
+        for name, weight in weights.items()
+    }
     pretrained = Pretrained.from_weights(
         settings.model, weights, palette, class_names=settings.class_names, path=folder / WEIGHTS
     )

@@ -23,7 +23,7 @@ from igpt.model.kept_probe import PROBE
 from igpt.paths import AnyPath
 from igpt.pixels.orders import RASTER
 from igpt.pixels.palette import Palette
-from igpt.places import SEARCH, kind_of, run_of
+from igpt.places import SEARCH, kind_of, located, run_of
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.kept import ALL, outdated
 from igpt.runs.measure import Evaluation
@@ -93,7 +93,7 @@ def info(path: AnyPath) -> Info:
         ConfigError: There is nothing of igpt's.
         DataError: A store or palette is damaged.
     """
-    path = Path(path)
+    path = located(Path(path))
     described: dict[str, Callable[[Path], Info]] = {
         "run": _run, "search": _search, "store": _store, "model": _model, "palette": _palette,
     }  # fmt: skip

@@ -33,7 +33,7 @@ from igpt.model.weights import read_sealed
 from igpt.paths import AnyPath
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
-from igpt.places import Kind, kind_of
+from igpt.places import Kind, kind_of, located
 from igpt.runs.along import Along
 from igpt.runs.finetune import HEAD, FinetuneResult
 from igpt.runs.kept import ALL, outdated
@@ -140,7 +140,7 @@ def verify(path: AnyPath) -> Verification:
     Raises:
         ConfigError: `path` is none of these.
     """
-    path = Path(path)
+    path = located(Path(path))
     checks: dict[Kind, Callable[[Path], Iterator[VerifiedFile]]] = {
         "search": _search, "run": _run, "store": _store, "model": _model, "palette": _palette,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from igpt.errors import ConfigError
+from igpt.places import BUILTIN
 from igpt.serve.limits import Limits
 
 _CONNECTIONS = 256
@@ -28,7 +29,7 @@ def serve(
     """Serve models and the page until Ctrl-C.
 
     Args:
-        paths: Runs, model folders and names on the hub.
+        paths: Runs, model folders and names on the hub; none for the model that comes with igpt.
         host: Address to listen on.
         port: 0 for any that is free.
         names: By which the server may be called, beside `localhost`, numeric addresses and `host`.
@@ -37,8 +38,8 @@ def serve(
         announce: Is given the page's address once it can be asked.
 
     Raises:
-        ConfigError: The extra is missing, there is nothing to serve or no such device, or the
-            address cannot be listened on.
+        ConfigError: The extra is missing, there is no such device, or the address cannot be
+            listened on.
     """
     try:
         import uvicorn
@@ -50,7 +51,7 @@ def serve(
         ) from error
     from igpt.serve.models import Models
 
-    models = Models(paths or models_without_asking(), device=device)
+    models = Models(paths or [Path(BUILTIN)], device=device)
     with _listening(host, port) as listening:
         app = create_app(models, limits, names=[host, *names])
         config = uvicorn.Config(
@@ -61,18 +62,6 @@ def serve(
         announce(f"http://{shown}:{listening.getsockname()[1]}/")
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             uvicorn.Server(config).run(sockets=[listening])
-
-
-def models_without_asking() -> Sequence[Path]:
-    """Return what is served when no model is named.
-
-    Raises:
-        ConfigError: There is nothing.
-    """
-    raise ConfigError(
-        "there is no model to serve; give a run, such as igpt serve runs/a (make quickstart makes "
-        "one, igpt start one of your photos), or a name on the hub, openai/imagegpt-small"
-    )
 
 
 def _listening(host: str, port: int) -> socket.socket:
