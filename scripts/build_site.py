@@ -1,10 +1,11 @@
 """Build the documentation site into site/, as `make docs` does.
 
-Pages are the Markdown files of docs/, as they are read in the repository; Zensical makes the site of them,
-and mkdocstrings the Python reference of the docstrings. This script lays the pages out in build/docs with
-what the site has and the repository need not: the commands' help, and a page for every file outside docs/
-that some page links to, so that a reader of the site follows the same links. Whatever is wrong ends the
-build: a dead link or anchor, a page that no navigation leads to, anything a page would load from elsewhere.
+Pages are the Markdown files of docs/, as one reads them in the repository; Zensical makes a site of
+them, and mkdocstrings the Python reference of the docstrings. This script lays the pages out in
+build/docs with what the site has and the repository need not: the commands' help, and a page for
+every file outside docs/ that some page links to, so that a reader of the site follows the same
+links. Whatever is wrong ends the build: a dead link or anchor, a page that no navigation leads to,
+anything a page would load from elsewhere.
 """
 
 import os
@@ -30,7 +31,11 @@ def main() -> None:
     shutil.rmtree(LAID_OUT, ignore_errors=True)
     shutil.copytree(DOCS, LAID_OUT)
     lay_out([page for page in sorted(DOCS.rglob("*.md"))])
-    subprocess.run([Path(sys.executable).with_name("zensical"), "build", "--clean", "--strict"], cwd=ROOT, check=True)
+    subprocess.run(
+        [Path(sys.executable).with_name("zensical"), "build", "--clean", "--strict"],
+        cwd=ROOT,
+        check=True,
+    )
     if faults := [*strays(), *site_faults(SITE)]:
         sys.exit("\n".join(faults))
 
@@ -40,7 +45,11 @@ def place(file: Path) -> Path:
     if file.is_relative_to(DOCS):
         return LAID_OUT / file.relative_to(DOCS)
     inside = file.relative_to(ROOT)
-    return LAID_OUT / "source" / (inside if file.suffix == ".md" else inside.with_name(f"{inside.name}.md"))
+    return (
+        LAID_OUT
+        / "source"
+        / (inside if file.suffix == ".md" else inside.with_name(f"{inside.name}.md"))
+    )
 
 
 def lay_out(pages: list[Path]) -> None:
@@ -56,13 +65,17 @@ def lay_out(pages: list[Path]) -> None:
 
 
 def linked(text: str, file: Path, pages: list[Path]) -> str:
-    """Return a page's text with its links as they are among the pages; what they lead to is added to `pages`."""
+    """Return a page's text with links as they are among the pages; `pages` gets what they want."""
 
     def moved(link: re.Match[str]) -> str:
         target = (file.parent / link[2]).resolve()
         if target.is_file() and target not in pages and not target.is_relative_to(DOCS):
             pages.append(target)
-        there = os.path.relpath(place(target), place(file).parent) if target.is_relative_to(ROOT) else link[2]
+        there = (
+            os.path.relpath(place(target), place(file).parent)
+            if target.is_relative_to(ROOT)
+            else link[2]
+        )
         return f"{link[1]}{there}{link[3] or ''}{link[4]}"
 
     parts = FENCED.split(text)
@@ -107,11 +120,13 @@ class _Links(HTMLParser):
 
 
 def site_faults(site: Path) -> Iterator[str]:
-    """Yield what the pages of a built site would load from elsewhere, and which of their links lead nowhere."""
+    """Yield what built pages would load from elsewhere, and which of their links lead nowhere."""
     pages = {page: _Links(page.read_text()) for page in sorted(site.rglob("*.html"))}
     for page, found in pages.items():
         name = page.relative_to(site)
-        yield from (f"{name} loads {address}" for address in found.loads if urlsplit(address).netloc)
+        yield from (
+            f"{name} loads {address}" for address in found.loads if urlsplit(address).netloc
+        )
         for address in dict.fromkeys((*found.loads, *found.leads)):
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:

@@ -5,6 +5,7 @@ import os
 # One thread a test process: two-thread PyTorch crawls when anything else runs beside it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
@@ -124,6 +126,24 @@ def given(shapes_store, tiny_palette, tmp_path):
     """What every pretraining of shapes is given."""
     tiny_palette.save(tmp_path / "palette.npy")
     return {"data": shapes_store.path, "palette": tmp_path / "palette.npy", "device": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory) -> Path:
+    """The folder in which what README, docs and helps show was run, once for all test processes."""
+    from tests.pages import run_all
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder, done = folder / "pages", folder / "pages-ran"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            folder.mkdir()  # or else it went wrong in another process, which says how
+            with contextlib.chdir(folder):
+                run_all()
+            done.touch()
+    return folder
 
 
 SHAPES_RECIPE = Recipe(

@@ -2,30 +2,15 @@
 
 import json
 import re
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import igpt
 from igpt.files import read_json
-from igpt.runs.along import along_run
-from igpt.runs.finetune import finetune
-from igpt.runs.measure import (
-    evaluate_run,
-    few_labels_run,
-    masks_run,
-    outliers_run,
-    probe_run,
-)
-from igpt.runs.palette import fit_palette_file
-from igpt.runs.pretrain import pretrain
-from igpt.runs.resume import resume
-from igpt.runs.search import search_pretraining
-from tests.conftest import SHAPES_RECIPE
+from tests.pages import ROOT
 
-PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+PAGE = (ROOT / "docs" / "files.md").read_text()
 OF_EVERY_RESULT = ("made_from", "checksum")
 ELSEWHERE = {
     "mfu": "on GPUs",
@@ -33,6 +18,15 @@ ELSEWHERE = {
     "skipped": "in float16",
 }
 """Keys that the page has and a small run on a CPU does not write, and where they are."""
+OTHERS = {
+    "config.json": "of model/, whose module has it",
+    "preprocessor_config.json": "of a model for transformers",
+    "state.json": "of state/, whose module has it",
+    "store.json": "has a table of its own",
+    "start.json": "what igpt start chose",
+    "summary.json": "what igpt start printed",
+}
+"""Files of JSON that are no results, and what they are."""
 
 
 def documented():
@@ -64,34 +58,18 @@ def covers(key, path):
 
 
 @pytest.fixture(scope="module")
-def files(shapes_store, tmp_path_factory):
-    """What small runs of every kind wrote, as objects, by file."""
-    folder = tmp_path_factory.mktemp("runs")
-    fit_palette_file(shapes_store.path, folder / "palette.npy", size=16, image_size=4)
-    new = {"data": shapes_store.path, "palette": folder / "palette.npy", "device": "cpu"}
-    data = {"data": shapes_store.path, "device": "cpu"}
-    recipe = replace(SHAPES_RECIPE, snapshots=1, online_probe_images=8)
-    ar = pretrain(recipe, out=folder / "ar", **new).path
-    bert = replace(recipe, model=replace(recipe.model, causal=False))
-    bert = pretrain(bert, out=folder / "bert", **new).path
-    evaluate_run(ar, **data)
-    evaluate_run(bert, **data)
-    probe_run(ar, concatenate=2, **data)
-    probe_run(ar, solver="ridge", **data)
-    few_labels_run(ar, labels_per_class=[2], subsets=2, finetune_steps=1, **data)
-    masks_run(finetune(bert, out=folder / "bert-ft", config=recipe.finetune, **data).path, **data)
-    outliers_run(ar, images=8, **data)
-    along_run(ar, **data)
-    finetune(ar, out=folder / "ar-ft", config=recipe.finetune, **data)
-    resume(pretrain(SHAPES_RECIPE, out=folder / "longer", **new).path, steps=14, device="cpu")
-    search_pretraining(recipe, name="shapes", out=folder / "search", rates=[0.01, 0.003], **new)
+def files(ran):
+    """What runs of every kind wrote where all that the pages show was run, as objects, by file."""
     found = {}
-    for file in folder.rglob("*.json*"):
+    for file in [*ran.rglob("*.json"), *ran.rglob("*.jsonl")]:
+        if file.is_relative_to(ran / "claims"):
+            continue  # igpt claims makes pages of these
         if file.suffix == ".jsonl":
             objects = [json.loads(line) for line in file.read_text().splitlines()]
         else:
             objects = [read_json(file)]
-        found.setdefault(file.name, []).extend(objects)
+        name = "palette.json" if file.with_suffix(".npy").exists() else file.name
+        found.setdefault(name, []).extend(objects)
     return found
 
 
@@ -100,9 +78,8 @@ def keys_of(objects):
 
 
 def test_every_file_of_results_has_a_table(files):
-    elsewhere = {"config.json", "state.json"}  # of model/ and state/, whose modules tell
     alike = {name for name in files if re.fullmatch(r"probe-\w+\.json", name)}
-    assert files.keys() - elsewhere - alike == documented().keys()
+    assert files.keys() - OTHERS.keys() - alike == documented().keys()
     assert all(f"`{name}`" in PAGE for name in alike)
 
 
@@ -123,8 +100,8 @@ def test_no_key_is_documented_that_is_not_there(files):
         assert gone <= ELSEWHERE.keys(), f"{name}: {sorted(gone)}"
 
 
-def test_losses_of_chance_are_those_that_the_questions_name():
-    text = (Path(__file__).parents[1] / "docs" / "questions.md").read_text()
+def test_losses_of_chance_are_those_that_are_named():
+    text = (ROOT / "docs" / "guides" / "loss.md").read_text()
     assert "6.24 for 512 colors, 4.16 for 64, 2.77\nfor 16" in text
     assert np.round(np.log([512, 64, 16]), 2).tolist() == [6.24, 4.16, 2.77]
     assert igpt.RECIPES["cifar10-tiny"].training.steps == 2700
