@@ -66,15 +66,29 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "muon": ("training.optimizer=muon",),
     "linear": ("training.schedule=linear",),
     "stable": ("training.schedule=linear", "training.stable=0.6"),
+    "query-key-norm": ("model.query_key_norm=true",),
+    "squared-relu": ("model.activation=squared-relu",),
+    "zero-outputs": ("model.initialization=zero-outputs",),
+    "rows-and-columns": ("model.rows_and_columns=true",),
+    "values": ("model.value_embedding=true",),
+    "capped": ("model.logit_cap=15.0",),
     "averaging": ("training.averaging=0.1",),
     "flips": ("augmentation=flip",),
     "shifts": ("augmentation=reflect-crop-flip",),
     "weight-decay": ("training.weight_decay=0.1",),
     "clipped": ("training.max_gradient_norm=1.0",),
     "beta2": ("training.beta2=0.99",),
+    "dropout": ("dropout=0.1",),
+    "large-batch": ("training.batch_size=32",),
     "tied": ("model.tied=true", "model.zero_heads=false"),
-}  # fmt: skip
+}
 """What is changed, by the entry's name."""
+
+FIRST = (
+    PAPER, "muon", "linear", "query-key-norm", "squared-relu", "zero-outputs", "rows-and-columns",
+    "values", "capped", "averaging", "shifts",
+)  # fmt: skip
+"""The entries that are raced by default."""
 
 RATES = (0.002, 0.004, 0.008)
 FACTOR = 2.0
@@ -309,7 +323,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--palette", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("race"))
-    parser.add_argument("--entries", nargs="*", default=list(ENTRIES), metavar="ENTRY")
+    parser.add_argument("--entries", nargs="*", default=list(FIRST), metavar="ENTRY")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="*", default=list(RATES))

@@ -33,7 +33,7 @@ def test_igpt_s_gives_transformers_numbers(layers):
 
 def test_another_network_is_found_out(monkeypatch):
     """The comparison can fail: a norm that divides by the standard deviation is seen."""
-    from igpt.model.transformer import RMSNorm
+    from igpt.model.block import RMSNorm
 
     def standardized(norm, x):
         return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-5) * norm.gain

@@ -5,7 +5,7 @@ from torch import distributed, multiprocessing
 
 from igpt import processes
 from igpt.errors import ConfigError, DataError
-from igpt.model.transformer import Dropout
+from igpt.model.block import Dropout
 from igpt.objectives.diffusion import any_share_mask
 from igpt.objectives.masked import random_mask
 

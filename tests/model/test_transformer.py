@@ -7,8 +7,9 @@ import torch
 from tests.conftest import TINY, random_model, random_tokens
 
 from igpt.errors import DataError
+from igpt.model.block import RMSNorm
 from igpt.model.config import SIZES, ModelConfig
-from igpt.model.transformer import ImageGPT, RMSNorm
+from igpt.model.transformer import ImageGPT
 
 BERT = dataclasses.replace(TINY, causal=False)
 

@@ -14,6 +14,7 @@ from igpt.data.batches import Batch
 from igpt.objectives.autoregressive import autoregressive
 from igpt.objectives.classification import Classification
 from igpt.objectives.masked import masked
+from igpt.training.averaging import exchange_averages
 from igpt.training.config import TrainingConfig
 from igpt.training.loop import train
 from igpt.training.optimizer import build_optimizer
@@ -36,7 +37,23 @@ CASES = {
         BERT, masked, replace(CONFIG, precision="bfloat16", checkpoint_activations=True),
     ),
     "in float16": (TINY, autoregressive, replace(CONFIG, precision="float16")),
+    "beyond the paper": (
+        replace(
+            TINY, activation="squared-relu", query_key_norm=True, rows_and_columns=True,
+            value_embedding=True, logit_cap=5.0,
+        ),
+        autoregressive, replace(CONFIG, averaging=0.5),
+    ),
+    "by Muon": (TINY, autoregressive, replace(CONFIG, optimizer="muon")),
 }  # fmt: skip
+
+
+STRATEGIES = [
+    (case, strategy)
+    for case in CASES
+    for strategy in ("ddp", "fsdp")
+    if (case, strategy) != ("by Muon", "fsdp")  # which is refused
+]
 
 
 def learn(case, strategy="alone", *, config=None, dropout=0.1):
@@ -51,13 +68,15 @@ def learn(case, strategy="alone", *, config=None, dropout=0.1):
         whole = random_tokens(8, config=shape, seed=step), torch.arange(8) % 2
         return Batch(*map(processes.share, whole))
 
+    optimizer = build_optimizer(spread.model, config)
     steps = [
         done.measures
         for done in train(
-            spread.model, build_optimizer(spread.model, config), objective=objective,
-            batch_at=batch_at, config=config, spread=spread,
+            spread.model, optimizer, objective=objective, batch_at=batch_at, config=config,
+            spread=spread,
         )
     ]  # fmt: skip
+    exchange_averages(optimizer)
     with spread.whole():
         return steps, {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -67,14 +86,14 @@ def choose(asked, size):
 
 
 def learn_all(file):
-    outcomes = {
-        (case, strategy): learn(case, strategy) for case in CASES for strategy in ("ddp", "fsdp")
-    }
+    outcomes = {(case, strategy): learn(case, strategy) for case, strategy in STRATEGIES}
     outcomes["chosen"] = {
         (asked, size): choose(asked, size)
         for asked in ("auto", "ddp", "fsdp")
         for size in (1_000, 10**12)
     }
+    large, cpu = replace(CONFIG, optimizer="muon"), torch.device("cpu")
+    outcomes["chosen for Muon"] = choose_strategy(large, 10**12, cpu)
     assert is_sharded(spread_over_processes(random_model(), autoregressive, "fsdp").model)
     assert not is_sharded(random_model())
     if processes.first():
@@ -88,8 +107,7 @@ def outcomes(tmp_path_factory):
     return torch.load(file)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "strategy"), STRATEGIES)
 def test_two_processes_learn_what_one_does(outcomes, case, strategy):
     config = CASES[case][2]
     if config.microbatch_size:  # which is that of each process
@@ -97,7 +115,7 @@ def test_two_processes_learn_what_one_does(outcomes, case, strategy):
     steps, weights = learn(case, config=config)
     found_steps, found_weights = outcomes[case, strategy]
     near = {"rel": 1e-3, "abs": 1e-5}
-    if config.precision != "float32":
+    if config.precision != "float32" or config.optimizer == "muon":  # which rounds to 16 bits
         near = {"rel": 0.02, "abs": 0.01}
     for found, wanted in zip(found_steps, steps, strict=True):
         assert found == pytest.approx(wanted, **near)
@@ -126,6 +144,9 @@ def test_what_fits_twice_over_is_held_by_each_process_and_the_rest_shared(outcom
     assert "2 processes by ddp: 0.0 MiB of weights" in chosen["auto", 1_000][1]
     assert "over half of the" in chosen["auto", 10**12][1]
     assert "as training.parallel says" in chosen["fsdp", 1_000][1]
+    strategy, reason = outcomes["chosen for Muon"]
+    assert strategy == "ddp"
+    assert "since Muon needs whole matrices" in reason
     assert choose("fsdp", 10**12) == ("alone", "")
 
 

@@ -33,8 +33,17 @@ from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 
 
-@pytest.fixture(params=["autoregressive", "masked"])
+@pytest.fixture(params=["autoregressive", "masked", "beyond the paper"])
 def recipe(request):
+    if request.param == "beyond the paper":
+        return with_settings(
+            SHAPES_RECIPE,
+            [
+                "model.query_key_norm=true", "model.value_embedding=true", "dropout=0.1",
+                "training.optimizer=muon", "training.averaging=0.3", "training.schedule=linear",
+                "training.stable=0.5",
+            ],
+        )  # fmt: skip
     if request.param == "autoregressive":
         return SHAPES_RECIPE
     return replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, causal=False))

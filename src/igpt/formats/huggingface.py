@@ -188,6 +188,11 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
             f"transformers' image processor reads pixels row by row, and this network in the order "
             f"{config.order}; share the igpt model folder instead"
         )
+    if beyond := config.beyond_the_paper:
+        raise ConfigError(
+            f"transformers' ImageGPT is the paper's network, and this one differs from it in "
+            f"{', '.join(beyond)}; share the igpt model folder instead"
+        )
     head = head or ("classes" if model.classes else "colors")
     names = pretrained.class_names
     if head == "colors" and not model.color_head.weight.any():

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from igpt.model.block import Block
 from igpt.model.compiler import require_compiler
-from igpt.model.transformer import Block, ImageGPT
+from igpt.model.transformer import ImageGPT
 
 _TOKENS_AT_A_TIME = 2048
 """Given tokens that a CPU reads at once, of as many images as they make up."""
@@ -68,6 +69,7 @@ class CachedNetwork:
         room += compiled  # never all in use, which to the compiler is another layout
         heads = model.config.heads
         shape = (2, sequences, heads, room, model.config.width // heads)  # keys, values
+        self._positions = model.positions()
         self._caches = [  # zeros, since what is yet to be filled counts nothing, but must be finite
             torch.zeros(shape, device=model.device, dtype=model.position_embedding.dtype)
             for _ in model.blocks
@@ -97,11 +99,12 @@ class CachedNetwork:
         images = max(1, at_a_time // read if on_cpu else len(given))
         states = []
         for first in range(0, len(given), images):
-            h = self._model.embed(given[first : first + images])
+            part = given[first : first + images]
+            h, values = self._model.embed(part), self._model.values(part)
             share = slice(first * samples, (first + images) * samples, samples)
             for block, cache in zip(self._model.blocks, self._caches, strict=True):
                 assert isinstance(block, Block)
-                h, _ = block(h, cache=cache[:, share])
+                h, _ = block(h, cache[:, share], values)
             states.append(h[:, -1])
         for cache in self._caches:
             every = cache[:, :, :, :read].unflatten(1, (-1, samples))
@@ -127,7 +130,8 @@ class CachedNetwork:
         """
         model, window = self._model, tokens.shape[1]
         h = F.embedding(tokens, model.token_embedding)
-        h = h + F.embedding(places.clamp(max=model.config.positions - 1), model.position_embedding)
+        h = h + F.embedding(places.clamp(max=model.config.positions - 1), self._positions)
+        values = None if (table := model.value_embedding) is None else F.embedding(tokens, table)
         bias = None
         if window > 1 or self._sight > 1 or not self._level:  # of what is in sight, some is later
             late = torch.arange(seen, device=model.device) > places[:, :, None]
@@ -141,7 +145,7 @@ class CachedNetwork:
                 torch._dynamo.maybe_mark_dynamic(sight, 3)
                 if bias is not None:
                     torch._dynamo.maybe_mark_dynamic(bias, 2)
-            h = self._next_states(block, h, sight, places, bias, self._level)
+            h = self._next_states(block, h, sight, places, bias, self._level, values)
         h = h.unflatten(0, (self._sequences, window))
         return model.color_head(model.final_norm(h))
 
@@ -157,16 +161,18 @@ def _next_states(
     places: Int[Tensor, "sequence window"],
     bias: Float[Tensor, "sequence window seen"] | None,
     level: bool,
+    values: Float[Tensor, "sequence window width"] | None,
 ) -> Float[Tensor, "row width"]:
     """Return `Block.forward` of new positions, which see what is in the cache and themselves.
 
     A row is a position of an image, those of an image one after the other. Their keys and values go
-    into the cache at their `places`; `bias` is added to the attention's logits.
+    into the cache at their `places`; `bias` is added to the attention's logits, and `values` to the
+    values, as `SelfAttention.heads_of` does.
     """
     attention, mlp = block.attention, block.mlp
     sequences, window = places.shape
     qkv = _project(attention.query_key_value, block.attention_norm(h))
-    qkv = qkv.view(sequences, window, 3, attention.heads, -1)
+    qkv = attention.heads_of(qkv.view(sequences, window, 3, attention.heads, -1), values)
     if level:
         cache.index_copy_(3, places[0], qkv[:, :, 1:].permute(2, 0, 3, 1, 4))
     else:
@@ -177,8 +183,8 @@ def _next_states(
         bias = bias[:, None].expand(-1, attention.heads, -1, -1)
     y = F.scaled_dot_product_attention(q, k, v, bias)  # (sequence, head, window, feature)
     h = h + _project(attention.output, y.transpose(1, 2).reshape(h.shape))
-    x = _project(mlp.input, block.mlp_norm(h)).mul_(1.702)
-    return h + _project(mlp.output, F.silu(x, inplace=True).div_(1.702))
+    x = mlp.activated(_project(mlp.input, block.mlp_norm(h)))
+    return h + _project(mlp.output, x)
 
 
 def _project(linear: nn.Linear, x: Float[Tensor, "row inputs"]) -> Float[Tensor, "row outputs"]:

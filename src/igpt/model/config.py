@@ -4,7 +4,7 @@ No torch here, so that the command line can list sizes and read a run's settings
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from igpt.errors import ConfigError
@@ -17,7 +17,8 @@ MASK_PROBABILITY = 0.15
 _MOST = {"image_size": 1024, "layers": 1024, "width": 65_536, "heads": 65_536}
 """Far above anything trained so far: a config of others that says more is not to be built."""
 
-Initialization = Literal["sparse-transformer", "released"]
+Initialization = Literal["sparse-transformer", "released", "zero-outputs"]
+Activation = Literal["gelu", "squared-relu"]
 
 ObjectiveName = Literal["autoregressive", "masked", "diffusion"]
 AskedObjective = Literal["auto", "autoregressive", "masked", "diffusion"]
@@ -52,12 +53,25 @@ class ModelConfig:
     bias: bool = False
     """Add biases to the projections inside the blocks; the published networks have none."""
     initialization: Initialization = "released"
-    """Standard deviations of the fresh weights: those of the released code, or, slower to
-    learn, those of the authors' training code (`ImageGPT.initialize` has both)."""
+    """Standard deviations of the fresh weights: those of the released code; or, slower to
+    learn, those of the authors' training code; or the released code's, but zero for what blocks
+    add to the residual stream (`ImageGPT.initialize` has them)."""
     tied: bool = False
     """Read colors off with the token embedding itself (appendix A.1 found that slightly worse)."""
     zero_heads: bool = True
     """Start the matrices that produce logits at zero (appendix A.1: slightly better)."""
+    activation: Activation = field(default="gelu", metadata=LATER)
+    """Inside the MLP: x sigmoid(1.702 x), or the square of what is positive of x."""
+    query_key_norm: bool = field(default=False, metadata=LATER)
+    """Normalize each head's queries and keys, with gains of their own."""
+    rows_and_columns: bool = field(default=False, metadata=LATER)
+    """Add an embedding of its row and one of its column to each position's own."""
+    value_embedding: bool = field(default=False, metadata=LATER)
+    """Add a second embedding of the token to the values of every block's attention, with a gain for
+    each head; at first zero."""
+    logit_cap: float | None = field(default=None, metadata=LATER)
+    """Keep logits of colors within plus and minus this, by cap tanh(logit / cap); None for no
+    bound."""
 
     def __post_init__(self) -> None:
         """Reject a shape that no model can have."""
@@ -74,6 +88,8 @@ class ModelConfig:
             )
         require_choices(self)
         check_order(self.order)
+        if self.logit_cap is not None and not self.logit_cap > 0:
+            raise ConfigError(f"logit_cap must be over 0, got {self.logit_cap}")
 
     @property
     def positions(self) -> int:
@@ -83,12 +99,19 @@ class ModelConfig:
     @property
     def parameters(self) -> int:
         """Weights of the network without a class head: 76,571,648 for iGPT-S."""
+        tables = self.colors * ((1 if self.tied else 2) + self.value_embedding)
+        places = self.positions + (2 * self.image_size if self.rows_and_columns else 0)
+        embeddings = (tables + places + self.causal) * self.width
+        return self.layers * self.block_parameters + embeddings + self.width
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights of one block."""
         projections = 4 * self.width**2 + 8 * self.width**2
         biases = (4 + 4 + 1) * self.width if self.bias else 0
-        block = projections + biases + 2 * self.width
-        tables = self.colors * (1 if self.tied else 2)
-        embeddings = (tables + self.positions + self.causal) * self.width
-        return self.layers * block + embeddings + self.width
+        head_gains = 2 * (self.width // self.heads) if self.query_key_norm else 0
+        head_gains += self.heads if self.value_embedding else 0
+        return projections + biases + 2 * self.width + head_gains
 
     @property
     def flops_per_token(self) -> int:
@@ -116,6 +139,15 @@ class ModelConfig:
                 f"model.causal={causal} with it"
             )
         return asked
+
+    @property
+    def beyond_the_paper(self) -> tuple[str, ...]:
+        """Names of the settings that make it compute otherwise than the paper's network.
+
+        Other code that computes the published networks cannot compute this one.
+        """
+        later = (field for field in fields(self) if field.metadata == LATER)
+        return tuple(field.name for field in later if getattr(self, field.name) != field.default)
 
     def require_causal(self) -> None:
         """Check that a network of this shape predicts each pixel from those before it.

@@ -8,6 +8,8 @@ It is GPT-2's decoder with these departures, each as in the authors' code
 - no projection has a bias (`ModelConfig.bias` adds them, for weights trained elsewhere);
 - input and output embeddings are separate, and the output's start at zero (`ModelConfig.tied` and
   `zero_heads` are for those who want to see what that is worth);
+- beside these there are choices that the paper does not make, off by default: QK-norm, squared
+  ReLU, embeddings of rows and columns, embeddings of values, capped logits (`ModelConfig`);
 - in the causal network a learned start embedding takes the first position and pushes each pixel one
   position on, so that row `i` of the logits is the guess at pixel `i` and every pixel is scored.
 
@@ -20,6 +22,7 @@ What a batch of logits costs is decided in `igpt.objectives`; what to draw from 
 `igpt.model.sampling`.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -29,116 +32,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from igpt import processes
 from igpt.errors import DataError
+from igpt.model.block import Block, Dropout, RMSNorm
 from igpt.model.class_head import MappedHead
 from igpt.model.config import ModelConfig
-
-NORM_EPSILON = 1e-5
-
-
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + 1e-5) * gain, over the last axis."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
-        """Return the normalized features."""
-        gain = self.gain.to(x.dtype)  # as what is fetched from other processes may have 16 bits
-        return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
+from igpt.pixels.orders import reading_order
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over the pixels of each image."""
+class ColorHead(nn.Linear):
+    """From the last state to the logits of the colors, which may be capped."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.causal = config.causal
-        self.query_key_value = nn.Linear(config.width, 3 * config.width, bias=config.bias)
-        self.output = nn.Linear(config.width, config.width, bias=config.bias)
+        super().__init__(config.width, config.colors, bias=False)
+        self.cap = config.logit_cap
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch position width"],
-        cache: Float[Tensor, "2 batch head room feature"] | None = None,
-    ) -> Float[Tensor, "batch position width"]:
-        """Mix in the earlier positions if causal, or else all.
-
-        Their keys and values go into the first positions of the `cache`, if there is one.
-        """
-        qkv = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, head, position, feature)
-        if cache is not None:
-            cache[0, :, :, : k.shape[2]] = k
-            cache[1, :, :, : v.shape[2]] = v
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.output(y.transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    """Two projections, four times as wide in between, with the sigmoid form of GELU."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.input = nn.Linear(config.width, 4 * config.width, bias=config.bias)
-        self.output = nn.Linear(4 * config.width, config.width, bias=config.bias)
-
-    def forward(
-        self, x: Float[Tensor, "batch position width"]
-    ) -> Float[Tensor, "batch position width"]:
-        """Transform each position by itself."""
-        x = self.input(x).mul_(1.702)
-        # x * sigmoid(1.702 x), in the form that has one kernel each for forward and backward,
-        # written over its input where that is not wanted back
-        return self.output(F.silu(x, inplace=not x.requires_grad).div_(1.702))
-
-
-class Dropout(nn.Module):
-    """Zero a share of what a block adds, in training only; drawn for the images of all processes.
-
-    It draws from torch's global generator, which the training loop seeds at each step.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.probability = 0.0
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """Return the features, some of them zero and the others larger for it."""
-        if not self.training or self.probability == 0:
-            return x
-        whole = (len(x) * processes.count(), *x.shape[1:])
-        kept = processes.share(torch.rand(whole, device=x.device)) >= self.probability
-        return x * kept / (1 - self.probability)
-
-
-class Block(nn.Module):
-    """One layer: h + attention(norm(h)), then h + mlp(norm(h))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(config.width)
-        self.attention = SelfAttention(config)
-        self.mlp_norm = RMSNorm(config.width)
-        self.mlp = MLP(config)
-        self.dropout = Dropout()
-
-    def forward(
-        self,
-        h: Float[Tensor, "batch position width"],
-        cache: Float[Tensor, "2 batch head room feature"] | None = None,
-    ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch position width"]]:
-        """Return the next residual stream from this one, `h`, and the norm of `h`.
-
-        The norm is also the layer's feature (section 2.4). Nothing of a block is used but through
-        here, so that one may be compiled, recomputed, or fetched from other processes as a whole.
-        """
-        n = self.attention_norm(h)
-        h = h + self.dropout(self.attention(n, cache))
-        return h + self.dropout(self.mlp(self.mlp_norm(h))), n
+    def forward(self, input: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape color"]:
+        """Return the logits."""
+        logits = super().forward(input)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
 
 class ImageGPT(nn.Module):
@@ -160,9 +71,17 @@ class ImageGPT(nn.Module):
         self.token_embedding = nn.Parameter(torch.empty(config.colors, config.width))
         self.position_embedding = nn.Parameter(torch.empty(config.positions, config.width))
         self.start_embedding = nn.Parameter(torch.empty(config.width)) if config.causal else None
+        side = (config.image_size, config.width)
+        self.row_embedding = nn.Parameter(torch.empty(side)) if config.rows_and_columns else None
+        self.column_embedding = nn.Parameter(torch.empty(side)) if config.rows_and_columns else None
+        self.value_embedding = (
+            nn.Parameter(torch.empty(config.colors, config.width))
+            if config.value_embedding
+            else None
+        )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width)
-        self.color_head = nn.Linear(config.width, config.colors, bias=False)
+        self.color_head = ColorHead(config)
         if config.tied:
             self.color_head.weight = self.token_embedding
         self.class_head: nn.Linear | MappedHead | None = (
@@ -187,6 +106,9 @@ class ImageGPT(nn.Module):
         | --- | --- | --- | --- | --- |
         | sparse-transformer | sqrt(1/8d) | sqrt(1/16dL) | sqrt(1/8d) | sqrt(1/64dL) |
         | released | 1/sqrt(d) | 1/sqrt(dL) | 0.02 | 0.02 |
+        | zero-outputs | 1/sqrt(d) | 0 | 0.02 | 0 |
+
+        The value embedding starts at zero, too, so that it changes nothing at first.
 
         Sources: openai/distribution_augmentation, train.py and hyperparams.py (variance
         0.125 / inputs, and halved and divided by the layers for what is added to the residual
@@ -199,16 +121,25 @@ class ImageGPT(nn.Module):
         else:
             inward, attention_out = 1 / math.sqrt(width), 1 / math.sqrt(width * layers)
             mlp_in = mlp_out = 0.02
+        if self.config.initialization == "zero-outputs":
+            attention_out = mlp_out = 0.0
         nn.init.normal_(self.token_embedding, std=0.02)
         nn.init.normal_(self.position_embedding, std=0.01)
         if self.start_embedding is not None:
             nn.init.normal_(self.start_embedding, std=0.02)
+        for embedding in (self.row_embedding, self.column_embedding):
+            if embedding is not None:
+                nn.init.normal_(embedding, std=0.01)
+        if self.value_embedding is not None:
+            nn.init.zeros_(self.value_embedding)
         for block in self.blocks:
             assert isinstance(block, Block)
             nn.init.normal_(block.attention.query_key_value.weight, std=inward)
             nn.init.normal_(block.attention.output.weight, std=attention_out)
             nn.init.normal_(block.mlp.input.weight, std=mlp_in)
             nn.init.normal_(block.mlp.output.weight, std=mlp_out)
+            if block.attention.value_gain is not None:
+                nn.init.ones_(block.attention.value_gain)
         for module in self.modules():
             if isinstance(module, RMSNorm):
                 nn.init.ones_(module.gain)
@@ -255,7 +186,33 @@ class ImageGPT(nn.Module):
             content = F.embedding(tokens, self.token_embedding)
             if hidden is not None:
                 content = content.masked_fill(hidden[..., None], 0)
-        return content + self.position_embedding[: tokens.shape[1]]
+        return content + self.positions()[: tokens.shape[1]]
+
+    def positions(self) -> Float[Tensor, "position width"]:
+        """Return what is added at each place of the reading order."""
+        if self.row_embedding is None or self.column_embedding is None:
+            return self.position_embedding
+        side = self.config.image_size
+        pixels = torch.tensor(_read_at(self.config.order, side), device=self.device)
+        rows = F.embedding(pixels // side, self.row_embedding)
+        return self.position_embedding + rows + F.embedding(pixels % side, self.column_embedding)
+
+    def values(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        hidden: Bool[Tensor, "batch position"] | None = None,
+    ) -> Float[Tensor, "batch position width"] | None:
+        """Return what each position's color adds to the values of attention, before any gain.
+
+        As in `embed` the causal network is one position on, and hidden pixels have no color. None
+        in a network without `value_embedding`.
+        """
+        if self.value_embedding is None:
+            return None
+        if self.start_embedding is not None:
+            return F.pad(F.embedding(tokens[:, :-1], self.value_embedding), (0, 0, 1, 0))
+        values = F.embedding(tokens, self.value_embedding)
+        return values if hidden is None else values.masked_fill(hidden[..., None], 0)
 
     def states(
         self,
@@ -268,9 +225,9 @@ class ImageGPT(nn.Module):
 
         Source: Chen et al. 2020, section 2.4.
         """
-        h = self.embed(tokens, hidden)
+        h, values = self.embed(tokens, hidden), self.values(tokens, hidden)
         for block in self.blocks:
-            h, n = self._through(block, h)
+            h, n = self._through(block, h, values)
             yield n
         yield self.final_norm(h)
 
@@ -293,14 +250,23 @@ class ImageGPT(nn.Module):
         hidden: Bool[Tensor, "batch position"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
         """Return n^L, from which both heads read."""
-        h = self.embed(tokens, hidden)
+        h, values = self.embed(tokens, hidden), self.values(tokens, hidden)
         for block in self.blocks:
-            h, _ = self._through(block, h)
+            h, _ = self._through(block, h, values)
         return self.final_norm(h)
 
     def _through(
-        self, block: nn.Module, h: Float[Tensor, "batch position width"]
+        self,
+        block: nn.Module,
+        h: Float[Tensor, "batch position width"],
+        values: Float[Tensor, "batch position width"] | None,
     ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch position width"]]:
         if self.recompute and self.training:
-            return checkpoint(block, h, use_reentrant=False)
-        return block(h)
+            return checkpoint(block, h, None, values, use_reentrant=False)
+        return block(h, None, values)
+
+
+@functools.cache
+def _read_at(order: str, side: int) -> tuple[int, ...]:
+    """Return the number of the pixel that is read at each place."""
+    return tuple(reading_order(order, side))

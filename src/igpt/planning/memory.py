@@ -140,8 +140,7 @@ class Step:
     @property
     def block_weights(self) -> int:
         """Weights of one block."""
-        width = self.model.width
-        return 12 * width**2 + 2 * width + (9 * width if self.model.bias else 0)
+        return self.model.block_parameters
 
     @property
     def other_weights(self) -> int:

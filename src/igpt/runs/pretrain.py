@@ -162,7 +162,10 @@ def check(
             store.split(name).require_labels()
     if recipe.training.compile:
         require_compiler(device, "training.compile=true")
-    require_fits(recipe.model, recipe.training, hardware_of(device), objective=recipe.objective)
+    require_fits(
+        recipe.model, recipe.training, hardware_of(device), objective=recipe.objective,
+        dropout=recipe.dropout > 0,
+    )  # fmt: skip
 
 
 def go_on(
@@ -182,6 +185,7 @@ def go_on(
         objective=recipe.objective,
         preparation=store.preparation,
     )
+    pretrained.model.set_dropout(recipe.dropout)
     pretrained.model.to(device)
     batches = TokenBatches(
         store.split(settings.split),
@@ -209,7 +213,9 @@ def go_on(
             _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
         return measured
 
-    with memory_watched(recipe.model, training, device, objective=recipe.objective):
+    with memory_watched(
+        recipe.model, training, device, objective=recipe.objective, dropout=recipe.dropout > 0
+    ):
         memory = fit(
             run.path,
             pretrained,

@@ -98,6 +98,9 @@ class Recipe:
     halves, so many times, for `igpt along`; 4 for the paper's figure 3."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """What `igpt finetune` does with the run."""
+    dropout: float = field(default=0.0, metadata=LATER)
+    """Share of what each block adds that is zeroed in pretraining; the paper's networks have none.
+    """
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
@@ -105,6 +108,8 @@ class Recipe:
         for name in ("online_probe_images", "snapshots"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
         if not 0 < self.mask_probability < 1:
             raise ConfigError(
                 f"mask_probability must lie between 0 and 1, got {self.mask_probability}"

@@ -16,8 +16,8 @@ import torch
 
 from igpt import processes
 from igpt.hardware import Arithmetic
+from igpt.model.block import Block
 from igpt.model.config import ModelConfig
-from igpt.model.transformer import Block
 from igpt.training.config import Precision, TrainingConfig
 
 _AMPERE = (8, 0)  # compute capability of the first GPUs with arithmetic for bfloat16

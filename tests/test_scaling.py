@@ -1,0 +1,97 @@
+"""The fit of losses at equal operations finds what made-up losses were made with."""
+
+import numpy as np
+import pytest
+from benchmarks.isoflop import Point, fit_isoflops
+from benchmarks.scaling import Study, described
+from benchmarks.trials import Trials
+
+from igpt.errors import ConfigError
+from igpt.runs.recipes import find_recipe
+
+BUDGETS = (1e12, 4e12, 1.6e13, 6.4e13)
+
+
+def made_up(loss, *, best, spread=1.2, sizes=5, noise=0.0, seed=0):
+    """Return points around the best size of each budget, with 6 operations a weight and token."""
+    generator, points = np.random.default_rng(seed), []
+    for flops in BUDGETS:
+        for weights in np.exp(np.log(best(flops)) + np.linspace(-spread, spread, sizes)):
+            weights = round(weights)
+            tokens = flops / (6 * weights)
+            error = noise * generator.normal()
+            points.append(
+                Point(
+                    flops=flops, weights=weights, tokens=tokens, loss=loss(weights, tokens) + error
+                )
+            )
+    return points
+
+
+def parabolas(weights, tokens):
+    flops = 6 * weights * tokens
+    best = 0.05 * flops**0.5
+    return 2 + 30 * flops**-0.1 + 0.03 * np.log(weights / best) ** 2
+
+
+def test_what_parabolas_were_made_with_is_found():
+    fit = fit_isoflops(made_up(parabolas, best=lambda flops: 0.05 * flops**0.5), draws=20)
+    assert fit.exponent.value == pytest.approx(0.5, abs=1e-3)
+    assert [best.weights.value for best in fit.optima] == pytest.approx(
+        [0.05 * flops**0.5 for flops in BUDGETS], rel=1e-3
+    )
+    assert fit.optima[0].tokens_per_weight.value == pytest.approx(1 / (6 * 0.05**2), rel=1e-3)
+    further = fit.at(1e15)
+    assert further.weights.value == pytest.approx(0.05 * 1e15**0.5, rel=0.01)
+    assert further.loss.value == pytest.approx(2 + 30 * 1e15**-0.1, abs=2e-3)
+    assert fit.residual < 1e-4
+
+
+def test_a_law_in_weights_and_tokens_has_the_exponent_that_follows_from_it():
+    """Loss = E + A / N^a + B / D^b is least at N growing as C^(b / (a + b))."""
+    a, b, big_a, big_b = 0.34, 0.28, 400.0, 410.0
+
+    def best(flops):
+        return (a * big_a / (b * big_b)) ** (1 / (a + b)) * (flops / 6) ** (b / (a + b))
+
+    points = made_up(lambda n, d: 1.7 + big_a / n**a + big_b / d**b, best=best, spread=0.8)
+    fit = fit_isoflops(points, draws=20)
+    assert fit.exponent.value == pytest.approx(b / (a + b), abs=0.01)
+
+
+def test_the_interval_has_the_truth_about_as_often_as_it_says():
+    inside = 0
+    for seed in range(20):
+        points = made_up(parabolas, best=lambda flops: 0.05 * flops**0.5, noise=0.003, seed=seed)
+        exponent = fit_isoflops(points, draws=100, seed=seed).exponent
+        inside += exponent.low <= 0.5 <= exponent.high
+    assert inside >= 16
+
+
+def test_what_cannot_be_fitted_is_refused():
+    points = made_up(parabolas, best=lambda flops: 0.05 * flops**0.5)
+    with pytest.raises(ConfigError, match=r"got \[5\] sizes"):
+        fit_isoflops(points[:5])
+    with pytest.raises(ConfigError, match="have no lowest point"):
+        fit_isoflops(made_up(lambda n, d: -(np.log(n) ** 2), best=lambda flops: 1e5))
+
+
+def test_a_size_is_added_where_the_best_is_at_an_edge(tmp_path):
+    study = Study(
+        trials=Trials(data=tmp_path, palette=tmp_path, out=tmp_path),
+        base=find_recipe("cifar10-tiny"), budgets=(1e12, 4e12), sizes=3,
+    )  # fmt: skip
+    assert study.next_size(4e12, {}) == 1
+    losses = {1: 3.0, 2: 2.0, 3: 2.5}
+    assert study.next_size(4e12, losses) is None
+    assert study.next_size(4e12, losses | {3: 1.5}) == 4
+    assert study.next_size(4e12, losses | {1: 1.5}) == 0
+    assert study.next_size(4e12, losses | {0: 1.0, 1: 1.5}) is None  # there is no smaller one
+
+
+def test_the_tables_say_what_was_fitted():
+    points = made_up(parabolas, best=lambda flops: 0.05 * flops**0.5, noise=0.001)
+    text = described(fit_isoflops(points, draws=50), points, images=100)
+    assert text.count("\n| ") == 2 + 20 + 2 + 4 + 1 - 1  # the first line has none before it
+    assert "to the power 0.5" in text
+    assert "(one GPU-hour)" in text
