@@ -1,0 +1,75 @@
+"""A record has what is needed to get a run's figures again, and tells when they are others."""
+
+import shutil
+
+import pytest
+from benchmarks.record import check, make_record, read_record, table
+
+from igpt.errors import ConfigError, DataError
+from igpt.runs.measure import evaluate_run
+from igpt.runs.pretrain import pretrain
+from tests.conftest import SHAPES_RECIPE, with_training
+
+
+@pytest.fixture(scope="module")
+def recorded(shapes_store, tmp_path_factory):
+    """A short run, measured, and its record."""
+    folder = tmp_path_factory.mktemp("recorded")
+    import numpy as np
+
+    from igpt.pixels.palette import Palette
+
+    Palette(np.random.default_rng(0).uniform(-1, 1, (16, 3)).astype(np.float32)).save(
+        folder / "palette.npy"
+    )
+    recipe = with_training(SHAPES_RECIPE, steps=2, warmup_steps=0, validate_every=2, seed=5)
+    run = pretrain(
+        recipe, data=shapes_store.path, palette=folder / "palette.npy", out=folder / "run",
+        device="cpu",
+    )  # fmt: skip
+    evaluation = evaluate_run(run.path, data=shapes_store.path, device="cpu")
+    return run, evaluation, make_record(run.path, folder / "results" / "shapes")
+
+
+def test_a_record_has_seed_settings_results_and_the_command(recorded):
+    run, evaluation, record = recorded
+    assert (record.seed, record.steps, record.weights) == (5, 2, 7_008)
+    assert record.settings["recipe"]["training"]["learning_rate"] == 0.01
+    known = record.results["evaluation.json"]["splits"]["test"]["nats_per_pixel"]
+    assert known == evaluation.nats_per_pixel
+    assert record.commands[0] == record.made.command
+    assert record.commands[1].startswith(f"igpt evaluate {run.path} --data ")
+
+
+def test_the_figure_is_measured_again(recorded, shapes_store, tmp_path):
+    run, evaluation, _ = recorded
+    record = read_record(run.path.parent / "results" / "shapes")
+    model = tmp_path / "shipped"
+    shutil.copytree(run.model, model)
+    assert check(record, model, shapes_store.path, device="cpu") == evaluation.nats_per_pixel
+    assert f"| shapes | 7,008 | 2 | 5 | {evaluation.nats_per_pixel:.4f} |" in table(
+        run.path.parent / "results"
+    )
+    (model / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(DataError, match="is not the model of the record shapes"):
+        check(record, model, shapes_store.path, device="cpu")
+
+
+def test_what_was_changed_is_refused(recorded, tmp_path):
+    run, _, _ = recorded
+    folder = tmp_path / "record"
+    shutil.copytree(run.path.parent / "results" / "shapes", folder)
+    (folder / "evaluation.json").write_text("{}")
+    with pytest.raises(DataError, match=r"evaluation\.json was changed since it was recorded"):
+        read_record(folder)
+    changed = tmp_path / "run"
+    shutil.copytree(run.path, changed)
+    (changed / "model" / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(DataError, match=r"model\.safetensors is changed"):
+        make_record(changed, tmp_path / "new")
+
+
+def test_a_run_that_is_not_finished_has_no_record(given, tmp_path):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
+    with pytest.raises(ConfigError, match="has done 1 of 12 steps"):
+        make_record(run.path, tmp_path / "record")
