@@ -68,9 +68,23 @@ def test_help_lists_the_commands_in_the_order_of_the_work(igpt):
     assert sorted(names, key=lambda name: out.index(f"│ {name} ")) == names
 
 
-def test_a_shell_can_complete_every_command():
-    script = app().generate_completion(shell="bash")
-    assert all(name in script for name in ("few-labels", "--concatenate", "neighbors"))
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_s_script_knows_every_command(shell):
+    commands = [name for name in app() if not name.startswith("-")]
+    script = app().generate_completion(shell=shell)
+    assert {"few-labels", "data", "serve"} <= {*commands}
+    assert all(name in script for name in (*commands, "--concatenate", "neighbors"))
+
+
+def test_a_shell_completes_commands_options_and_choices(tmp_path):
+    (tmp_path / "igpt.bash").write_text(app().generate_completion(shell="bash"))
+    typed = ("igpt few", "igpt data pre", "igpt probe --sol", "igpt probe --solver ne")
+    ask = "COMP_WORDS=({}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _igpt; echo ${{COMPREPLY[@]}}"
+    lines = ["source igpt.bash", *(ask.format(line) for line in typed)]
+    done = subprocess.run(
+        ["bash", "-c", "; ".join(lines)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["few-labels", "prepare", "--solver", "neighbors"], done.stderr
 
 
 def test_recipes_are_listed_and_shown(igpt):

@@ -32,6 +32,7 @@ from igpt.values import SEEDS, to_dict
 Head = Literal["colors", "classes"]
 Solver = Literal["lbfgs", "sgd", "ridge", "neighbors"]
 Target = Literal["igpt", "huggingface"]
+Tracker = Literal["tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ Seed = Annotated[
     int, Parameter(help="Decides all that is random.", validator=Number(gte=0, lt=SEEDS))
 ]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")]
+Track = Annotated[
+    Tracker | None,
+    Parameter(help="Also draw the curves there, in RUN/tensorboard; needs the extra igpt[track]."),
+]
 Overwrite = Annotated[bool, Parameter(help="Replace what is there.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print the figures as JSON.")]
 

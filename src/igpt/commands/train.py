@@ -15,6 +15,7 @@ from igpt.commands.options import (
     Palette,
     Processes,
     Run,
+    Track,
     Trained,
     Training,
     show,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    recipe: str, /, *, palette: Palette, training: Training, processes: Processes = PROCESSES
-) -> None:
+    recipe: str, /, *, palette: Palette, training: Training, track: Track = None,
+    processes: Processes = PROCESSES,
+) -> None:  # fmt: skip
     """Pretrain a network by RECIPE.
 
         igpt pretrain cifar10-tiny --data data/photos --palette palette.npy --out runs/a
@@ -48,13 +50,13 @@ def pretrain(
         run = pretrain(
             wanted, name=recipe, data=training.data, palette=palette,
             out=training.out, device=training.device, seconds=training.seconds,
-            fold_validation=training.fold_validation,
+            fold_validation=training.fold_validation, track=track,
         )  # fmt: skip
         _show_run(run, training.as_json)
 
 
 def finetune(
-    run: Run, /, *, training: Training, from_scratch: FromScratch = False,
+    run: Run, /, *, training: Training, from_scratch: FromScratch = False, track: Track = None,
     processes: Processes = PROCESSES,
 ) -> None:  # fmt: skip
     """Teach a pretrained RUN classes, with a joint pixel loss; keeps the best weights.
@@ -70,7 +72,7 @@ def finetune(
         tuned = finetune(
             run, data=training.data, out=training.out,
             config=_finetuning(run, training.settings, from_scratch), device=training.device,
-            seconds=training.seconds, fold_validation=training.fold_validation,
+            seconds=training.seconds, fold_validation=training.fold_validation, track=track,
         )  # fmt: skip
         _show_run(tuned, training.as_json)
 
@@ -79,6 +81,7 @@ def resume(
     run: Trained, /, *, steps: Count | None = None, data: Path | None = None,
     seconds: float | None = None, device: Device = "auto", as_json: Json = False,
     processes: Processes = PROCESSES, parallel: Literal["auto", "ddp", "fsdp"] | None = None,
+    track: Track = None,
 ) -> None:  # fmt: skip
     """Go on with a RUN that was stopped, of pretraining or fine-tuning, as if nothing had been.
 
@@ -101,8 +104,9 @@ def resume(
 
     with processes.together(device):
         resumed = resume(
-            run, steps=steps, data=data, device=device, seconds=seconds, parallel=parallel
-        )
+            run, steps=steps, data=data, device=device, seconds=seconds, parallel=parallel,
+            track=track,
+        )  # fmt: skip
         _show_run(resumed, as_json)
 
 

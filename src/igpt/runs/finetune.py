@@ -43,6 +43,7 @@ from igpt.runs.run import (
 )
 from igpt.training.fit import EarlyStop, fit
 from igpt.training.precision import settled
+from igpt.training.tracking import Tracker, begin_tracking, require_tracker
 
 _LEARNED_FROM, _CHOSEN_BY, _TESTED = range(3)  # whose images masks hide
 
@@ -86,6 +87,7 @@ def finetune(
     seconds: float | None = None,
     fold_validation: bool = False,
     measure_test: bool = True,
+    track: Tracker | None = None,
 ) -> RunFolder:
     """Fine-tune a pretrained network on the labels of `data` and return the new run.
 
@@ -99,18 +101,21 @@ def finetune(
         fold_validation: Learn from train and validation images together, for all of the steps.
         measure_test: Measure the test split at the end; or else `test_accuracy` is None, and
             `report_test` may fill it in.
+        track: Draw the curves there too, now and when it is resumed; see `igpt.training.tracking`.
 
     Returns:
         The run; once it is finished its `finetune.json` holds a `FinetuneResult`.
 
     Raises:
-        ConfigError: The settings do not go together, or `out` holds something.
+        ConfigError: The settings do not go together, `out` holds something, or the extra of `track`
+            is missing.
         DataError: No labels, or images smaller than the network's.
         CheckpointError: No model at `source`.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     source, data, out = Path(source), Path(data), Path(out)
     require_room_or_begun(out)
+    require_tracker(track)
     store, pretrained, chosen = RecordStore.open(data), load(source), choose_device(device)
     config = dataclasses.replace(
         config, training=settled(config.training, chosen, pretrained.model.config)
@@ -138,6 +143,7 @@ def finetune(
             pretrained=None if config.from_scratch else pretrained,
         )
     with run.held():
+        begin_tracking(run.path, track)
         return go_on(run, settings, store, chosen, seconds)
 
 

@@ -46,6 +46,7 @@ from igpt.runs.sheets import Legend, write_quantized, write_sheet
 from igpt.training.estimate import too_many_passes
 from igpt.training.fit import fit
 from igpt.training.precision import settled
+from igpt.training.tracking import Tracker, begin_tracking, require_tracker
 
 _PICTURED = 4  # images completed at each validation ...
 _PICTURED_SAMPLES = 3  # ... and how often each ...
@@ -63,6 +64,7 @@ def pretrain(
     device: str = "auto",
     seconds: float | None = None,
     fold_validation: bool = False,
+    track: Tracker | None = None,
 ) -> RunFolder:
     """Pretrain a network from fresh weights and return its run.
 
@@ -77,15 +79,18 @@ def pretrain(
         seconds: Stop, resumable, after so long.
         fold_validation: Learn from train and validation images together; nothing is then held out
             to measure on the way.
+        track: Draw the curves there too, now and when it is resumed; see `igpt.training.tracking`.
 
     Raises:
-        ConfigError: The settings do not go together, or `out` holds something.
+        ConfigError: The settings do not go together, `out` holds something, or the extra of `track`
+            is missing.
         DataError: Images or palette are missing, broken or too small for the network.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     recipe, name = with_its_name(recipe, name)
     data, palette, out = Path(data), Path(palette), Path(out)
     require_room_or_begun(out)
+    require_tracker(track)
     store, colors, chosen = RecordStore.open(data), Palette.load(palette), choose_device(device)
     fitted = size_fitted_at(palette)
     wanted, recipe = recipe, for_palette(recipe, colors)
@@ -104,6 +109,7 @@ def pretrain(
     if run is None:
         run = RunFolder.create(out, settings=settings, palette=colors, device=chosen)
     with run.held():
+        begin_tracking(run.path, track)
         run.say(
             f"{run.path}: {recipe.model.parameters:,} weights on {chosen}, "
             f"{counted(recipe.training.steps, 'step')} of "

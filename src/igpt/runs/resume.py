@@ -16,6 +16,7 @@ from igpt.runs.run import PretrainSettings, RunFolder, training_of, with_trainin
 from igpt.training.config import Parallel
 from igpt.training.fit import STATE
 from igpt.training.state import Checkpoints
+from igpt.training.tracking import Tracker, begin_tracking, require_tracker
 
 
 def resume(
@@ -26,6 +27,7 @@ def resume(
     device: str = "auto",
     seconds: float | None = None,
     parallel: Parallel | None = None,
+    track: Tracker | None = None,
 ) -> RunFolder:
     """Go on with a run from its newest state; a finished one is left as it is.
 
@@ -43,21 +45,25 @@ def resume(
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
         seconds: Stop, resumable, after so long.
         parallel: How several processes share the weights from now on, if not as the run was told.
+        track: Draw the curves there from now on, and what came before as well; a run that is
+            tracked stays so.
 
     Raises:
         CheckpointError: No run there, another process is at work on it, its states or metrics are
             missing or damaged, or `data` holds other images than it began with.
         ConfigError: So many steps are done already, or the run cannot have others; or its batches
-            do not divide among so many processes.
+            do not divide among so many processes, or the extra of `track` is missing.
         DataError: The run cannot be written to.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     path = Path(path)
     data = as_path(data)
+    require_tracker(track)
     if processes.first():
         remove_abandoned(path.parent, path.name)
     run = RunFolder.open(path)
     with run.held():
+        begin_tracking(run.path, track)
         store, chosen = run.settings.data.reopen(data), choose_device(device)
         if steps is not None and steps != training_of(run.settings).steps:
             processes.by_first(lambda: _lengthen(run, steps, chosen))

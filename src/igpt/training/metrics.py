@@ -1,7 +1,7 @@
 """What a training tells while it runs: a line a step in `metrics.jsonl`, and a progress bar.
 
-The file is the record; `igpt report` reads it. On a terminal there is a bar; in a log file, one
-plain line now and then.
+The file is the record; `igpt report` reads it, and `igpt.training.tracking` draws it elsewhere. On
+a terminal there is a bar; in a log file, one plain line now and then.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from igpt.amounts import spoken
 from igpt.errors import CheckpointError
 from igpt.files import refusals_told, written_aside
 from igpt.hardware import recognize
+from igpt.training.tracking import Curves
 
 _LOG_SECONDS = 30.0
 
@@ -56,6 +57,7 @@ class MetricsFile:
         with refusals_told(path):
             self._file = path.open("ab")
         self._opened = os.fstat(self._file.fileno())
+        self._curves = Curves(path.parent, kept)
 
     @property
     def sha256(self) -> str:
@@ -92,6 +94,7 @@ class MetricsFile:
             self._file.write(text)
             self._file.flush()
         self._digest.update(text)
+        self._curves.write(line)
 
     def sync(self) -> None:
         """Have the disk hold all that was written, before a state says that it is there.
@@ -101,9 +104,11 @@ class MetricsFile:
         """
         with refusals_told(self._path):
             os.fsync(self._file.fileno())
+        self._curves.flush()
 
     def close(self) -> None:
         """Close the file."""
+        self._curves.close()
         with contextlib.suppress(OSError):  # a full disk has been told of by then
             self._file.close()
 
