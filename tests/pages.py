@@ -117,9 +117,7 @@ def typed(text: str) -> list[str]:
     """Return the lines of a text that somebody types, without what is said about them."""
     lines = (re.sub(r"\s+#.*", "", line).strip() for line in text.splitlines())
     return [
-        line
-        for line in lines
-        if re.match(r"(igpt|pip|torchrun|sbatch|curl|launch/\S+) ", line)
+        line for line in lines if re.match(r"(igpt|pip|torchrun|sbatch|curl|launch/\S+) ", line)
     ]
 
 

@@ -96,7 +96,7 @@ def test_links_lead_somewhere():
         ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "docs/log.md", "docs/claims.md")
     ]
     for page in [*PAGES, *others]:
-        for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", page.read_text()):
+        for target in re.findall(r"(?:\]\(|src=\")([^)#\s:\"]+)[#)\"]", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
