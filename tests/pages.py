@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,7 +171,12 @@ def toy(line: str) -> list[str]:
 def run(line: str) -> tuple[int, str]:
     """Run a command here and return its exit code and all that it prints."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("default", "no RUN is named")  # which is a note to whoever reads
         try:
             main(toy(line))
         except SystemExit as stop:
