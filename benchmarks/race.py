@@ -28,7 +28,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +43,17 @@ from benchmarks.trials import (
     with_seed,
 )
 
+from igpt.data.batches import TokenBatches
 from igpt.errors import ConfigError, IgptError, nearest_name
 from igpt.files import read_json, write_json, written_aside
 from igpt.model.transformer import ImageGPT
 from igpt.objectives.autoregressive import autoregressive
+from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.provenance import Provenance, provenance
 from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.run import seed_weights
+from igpt.training.loop import StepDone, train
 from igpt.training.optimizer import build_optimizer
 from igpt.values import from_dict, to_dict
 
@@ -264,35 +268,40 @@ class Course:
         return text
 
     def time(self, entries: Sequence[str], *, rounds: int) -> None:
-        """Time a step of each entry, in turn, and keep the medians."""
+        """Time a step of each entry, in turn, and keep the medians.
+
+        One thread on a processor is timed by its own clock, which stands while others work.
+        """
         device = choose_device(self.trials.device)
-        steps = {entry: self._step(entry, device) for entry in entries}
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.process_time if alone else time.perf_counter
+        steps = {entry: self._steps(entry, device) for entry in entries}
         times: dict[str, list[float]] = {entry: [] for entry in entries}
         for turn in range(rounds + 1):
-            for entry, step in steps.items():
-                began = time.perf_counter()
-                step()
+            for entry, stepping in steps.items():
+                began = clock()
+                next(stepping)  # which waits for a GPU
                 if turn:  # the first makes what the others find made
-                    times[entry].append(time.perf_counter() - began)
+                    times[entry].append(clock() - began)
         medians = {entry: statistics.median(found) for entry, found in times.items()}
         known = Timed(seconds_per_step=medians, made=provenance(device))
         write_json(self.trials.out / "steps.json", to_dict(known))
 
-    def _step(self, entry: str, device: torch.device) -> Callable[[], None]:
+    def _steps(self, entry: str, device: torch.device) -> Iterator[StepDone]:
         recipe = self.trials.recipe(with_settings(self.base, settings_of(entry)))
-        model = ImageGPT(recipe.model).to(device).train()
-        optimizer = build_optimizer(model, recipe.training)
-        shape = (recipe.training.batch_size, recipe.model.positions)
-        tokens = torch.zeros(shape, dtype=torch.int64, device=device)
-
-        def step() -> None:
-            loss = autoregressive(model, tokens)["loss"]
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            loss.item()  # waits for a GPU
-
-        return step
+        seed_weights(recipe.training.seed)
+        model = ImageGPT(recipe.model).to(device)
+        model.set_dropout(recipe.dropout)
+        batches = TokenBatches(
+            self.trials.store.split("train"),
+            ImageTokenizer(self.trials.colors, recipe.model.image_size, order=recipe.model.order),
+            batch_size=recipe.training.batch_size, seed=recipe.training.seed,
+            augmentation=recipe.augmentation,
+        )  # fmt: skip
+        return train(
+            model, build_optimizer(model, recipe.training), objective=autoregressive,
+            batch_at=batches.at, config=recipe.training,
+        )  # fmt: skip
 
     def listed(self, entries: Sequence[str], *, speed: float) -> str:
         """Return what each entry changes, and the minutes that it takes."""

@@ -27,7 +27,7 @@ from typing import Any
 from igpt.errors import ConfigError, DataError, IgptError
 from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.description import WEIGHTS, model_identity
-from igpt.runs.measure import Evaluation, evaluate_run
+from igpt.runs.measure import evaluate_run
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import RunFolder, training_of
 from igpt.runs.verify import RESULTS, verify
@@ -147,7 +147,7 @@ def check(record: Record, model: Path, data: Path, *, device: str = "auto") -> f
     weights = model / WEIGHTS if (model / WEIGHTS).is_file() else model / "model" / WEIGHTS
     if digest(weights) != record.sha256:
         raise DataError(f"{weights} is not the model of the record {record.name}")
-    known = Evaluation(splits=record.results["evaluation.json"]["splits"]).splits["test"]
+    known = record.results["evaluation.json"]["splits"]["test"]
     found = evaluate_run(model, data=data, device=device).nats_per_pixel
     if not math.isclose(found, known["nats_per_pixel"], abs_tol=_TOLERANCE):
         raise DataError(
