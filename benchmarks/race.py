@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from benchmarks.race_table import PAPER, Entered, Race, table
+from benchmarks.race_table import PAPER, Entered, Race, table, winners
 from benchmarks.trials import (
     Measures,
     Trials,
@@ -344,6 +344,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", action="store_true", help="of what there is, and no more")
+    parser.add_argument("--winners", action="store_true", help="what is better, as settings")
     parser.add_argument("--time", action="store_true", help="a step of each, in turn")
     parser.add_argument("--rounds", type=int, default=15, help="of --time")
     parser.add_argument("--speed", type=float, default=SPEED, help="operations a second")
@@ -368,6 +369,9 @@ def main() -> None:
         asked.out.mkdir(parents=True, exist_ok=True)
         if asked.list:
             print(course.listed(names, speed=asked.speed))
+            return
+        if asked.winners:
+            print(winners(course.result(names)))
             return
         if asked.time:
             course.time(names, rounds=asked.rounds)

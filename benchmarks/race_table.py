@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.trials import Measures, Outcome
@@ -64,20 +64,40 @@ def verdicts(entries: Sequence[Entered]) -> dict[str, tuple[Judgement, Judgement
     return {entry.name: pair for entry, *pair in zip(others, nats, probes, strict=True)}
 
 
+def winners(race: Race) -> str:
+    """Return the settings that were better in nats and not worse in probes, as lines of Python.
+
+    Each with its gain alone, the largest first: what a recipe of them has to say of itself.
+    """
+    found = verdicts(race.entries)
+    lines = []
+    for entry in sorted(race.entries, key=lambda entry: _gain(entry, found), reverse=True):
+        if entry.name == PAPER:
+            continue
+        nats, probe = found[entry.name]
+        if nats.verdict != "holds" or probe.verdict == "does not hold":
+            continue
+        gains = f"{gained(nats, '{:+.4f}')} nats, {gained(probe, '{:+.1f}', scale=100)} points"
+        settings = ", ".join(f'"{setting}"' for setting in entry.settings)
+        lines.append(f"{settings},  # {gains}, {len(entry.outcomes)} seeds")
+    return "\n".join(lines) or "nothing is better for certain"
+
+
+def _gain(entry: Entered, found: Mapping[str, tuple[Judgement, Judgement]]) -> float:
+    mean = found[entry.name][0].mean if entry.name in found else 0.0
+    return -math.inf if mean is None else mean
+
+
 def table(race: Race) -> str:
     """Return the race as a Markdown table, the largest gain first."""
     found = verdicts(race.entries)
     (paper,) = (entry for entry in race.entries if entry.name == PAPER)
 
-    def gain(entry: Entered) -> float:
-        mean = found[entry.name][0].mean if entry.name in found else 0.0
-        return -math.inf if mean is None else mean
-
     lines = [
         "| entry | nats per pixel | gain | probe | gain | rate | time of a step | seeds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for entry in sorted(race.entries, key=gain, reverse=True):
+    for entry in sorted(race.entries, key=lambda entry: _gain(entry, found), reverse=True):
         outcomes = list(entry.outcomes.values())
         pair = found.get(entry.name)
         ratio = ""

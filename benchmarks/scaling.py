@@ -62,6 +62,8 @@ class Study:
     sizes: int = SIZES
     rates: tuple[float, ...] = (1.0,)
     """Factors of the usual learning rate to try."""
+    images: int = 5000
+    """Of validation, that losses are of, at most."""
     seed: int = 0
 
     def recipe(self, flops: float, size: int, factor: float) -> Recipe:
@@ -73,7 +75,7 @@ class Study:
         steps = max(1, round(flops / once))
         training = dataclasses.replace(
             known.training, steps=steps, warmup_steps=steps // 20, validate_every=steps,
-            validation_images=None, checkpoint_every=max(1, steps // 4),
+            validation_images=self.images, checkpoint_every=max(1, steps // 4),
             learning_rate=factor * RATE * (AT_WIDTH / width) ** 0.5,
         )  # fmt: skip
         return with_seed(dataclasses.replace(known, training=training), self.seed)
@@ -233,6 +235,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="*", default=list(BUDGETS))
     parser.add_argument("--sizes", type=int, default=SIZES)
     parser.add_argument("--rates", type=float, nargs="*", default=[1.0], help="factors to try")
+    parser.add_argument("--images", type=int, default=5000, help="of validation, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="1/1")
     parser.add_argument("--device", default="cpu")
@@ -247,7 +250,7 @@ def main() -> None:
             ),
             base=with_settings(find_recipe("cifar10-tiny"), [*BASE, *asked.settings]),
             budgets=tuple(sorted(asked.budgets)), sizes=asked.sizes, rates=tuple(asked.rates),
-            seed=asked.seed,
+            images=asked.images, seed=asked.seed,
         )  # fmt: skip
         asked.out.mkdir(parents=True, exist_ok=True)
         if asked.list:

@@ -4,12 +4,15 @@ import math
 import sys
 
 import pytest
+import torch
 from benchmarks import race
-from benchmarks.race_table import Entered, verdicts
-from benchmarks.trials import Outcome
+from benchmarks.race_table import Entered, Race, verdicts, winners
+from benchmarks.trials import Measures, Outcome
 
 from igpt.errors import ConfigError
 from igpt.files import read_json
+from igpt.runs.provenance import provenance
+from igpt.runs.recipes import find_recipe
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_a_search_ends_beside_the_best_rate_or_where_a_loss_is_missing():
     assert (list(losses), best) == ([0.1, 0.2], None)
 
 
-def entered(name, nats, accuracies):
+def entered(name, nats, accuracies, settings=()):
     outcomes = {
         str(seed): Outcome(
             nats_per_pixel=loss, nats_per_pixel_from_second=loss, probe_accuracy=accuracy,
@@ -48,7 +51,7 @@ def entered(name, nats, accuracies):
         for seed, (loss, accuracy) in enumerate(zip(nats, accuracies, strict=True))
     }  # fmt: skip
     return Entered(
-        name=name, settings=(), learning_rate=0.1, rates={}, steps=1, flops=1.0,
+        name=name, settings=settings, learning_rate=0.1, rates={}, steps=1, flops=1.0,
         seconds_per_step=None, outcomes=outcomes,
     )  # fmt: skip
 
@@ -62,6 +65,19 @@ def test_an_entry_is_compared_within_each_seed():
     assert nats.mean == pytest.approx(0.1)
     assert (nats.verdict, probe.verdict) == ("holds", "does not hold")
     assert [one.verdict for one in found["unclear"]] == ["cannot be told"] * 2
+
+
+def test_settings_that_are_better_are_told_with_their_gains():
+    paper = entered("paper", [3.0, 3.5, 4.0], [0.3, 0.4, 0.5])
+    better = entered("better", [2.9, 3.41, 3.89], [0.3, 0.4, 0.51], settings=("a.b=1", "a.c=2"))
+    costly = entered("costly", [2.9, 3.41, 3.89], [0.2, 0.31, 0.39], settings=("a.d=3",))
+    race = Race(
+        equal="operations", entries=(paper, costly, better), measures=Measures(),
+        base=find_recipe("cifar10-tiny"), made=provenance(torch.device("cpu")),
+    )  # fmt: skip
+    (line,) = winners(race).splitlines()
+    assert line.startswith('"a.b=1", "a.c=2",  # +0.1000 [')
+    assert line.endswith(", 3 seeds")
 
 
 def test_entries_are_stacked_by_their_names():
