@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow check docs bench clean
+.PHONY: quickstart test test-slow test-lowest check docs bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -19,6 +19,25 @@ test: $(VENV)/installed  ## the suite CI runs
 
 test-slow: $(VENV)/installed  ## the slow tests too
 	$(BIN)/pytest -n auto -m 'not gpu'
+
+# the core, and all that speaks with the libraries whose bounds these are
+LOWEST := tests/pixels tests/model tests/objectives tests/training tests/data/test_prepare.py \
+	tests/data/test_store.py tests/data/test_tables.py tests/evaluation/test_features.py \
+	tests/evaluation/test_likelihood.py tests/evaluation/test_logistic.py \
+	tests/evaluation/test_probe.py tests/formats/test_hub.py tests/formats/test_load.py \
+	tests/formats/test_tensorflow.py tests/report/test_card.py tests/report/test_page.py \
+	tests/runs/test_palette_file.py tests/runs/test_pictures.py tests/runs/test_pretrain.py \
+	tests/runs/test_written_features.py tests/test_builtin.py tests/test_cli.py \
+	tests/test_doctor.py tests/test_files.py tests/test_values.py
+
+$(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -e . \
+		beartype httpx pytest pytest-timeout pytest-xdist
+	touch $@
+
+test-lowest: $(VENV)-lowest/installed  ## with the oldest versions of all that igpt needs
+	$(VENV)-lowest/bin/pytest -n auto -o addopts= -m 'not slow and not gpu' $(LOWEST)
 
 check: $(VENV)/installed  ## lint, format, types, layers
 	$(BIN)/ruff check .
@@ -42,4 +61,4 @@ bench: $(VENV)/installed-bench  ## every benchmark (BENCH="--rounds 3 --data CIF
 	$(BIN)/python benchmarks/results.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-lowest

@@ -50,7 +50,8 @@ def test_a_source_distribution_has_all_that_its_tests_read_and_nothing_of_the_fo
     tests = {file.relative_to(ROOT).as_posix() for file in (ROOT / "tests").rglob("*.py")}
     assert tests <= names
     assert {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", "constraints.txt",
-            "docs/files.md", "benchmarks/RESULTS.md", "launch/slurm.sh"} <= names  # fmt: skip
+            "constraints-lowest.txt", "docs/files.md", "benchmarks/RESULTS.md",
+            "launch/slurm.sh", "notebooks/first-hour.ipynb"} <= names  # fmt: skip
     assert not any(name.startswith((".venv", ".git/", "runs/", "dist/")) for name in names)
 
 
@@ -59,3 +60,11 @@ def test_the_version_is_the_same_wherever_it_is_said():
     changes = re.findall(r"^## ([\w.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     citation = re.findall(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert (changes[0], citation) == (version, [version])
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_promised():
+    promised = [
+        re.sub(r"([\w-]+)>=([\d.]+).*", r"\1==\2", text) for text in PROJECT["dependencies"]
+    ]
+    tested = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    assert [line for line in tested if not line.startswith("#")] == promised

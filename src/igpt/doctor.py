@@ -104,8 +104,10 @@ def _packages() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     extras = {
-        "transformers": "to read and write its models: pip install transformers",
+        "transformers": "to use exported models with it: pip install 'igpt[huggingface]'",
         "pillow-heif": "to read HEIC photos: pip install 'igpt[heif]'",
+        "uvicorn": "for the page of igpt serve: pip install 'igpt[web]'",
+        "tensorboard": "for --track tensorboard: pip install 'igpt[track]'",
     }
     for name, purpose in extras.items():
         try:
