@@ -81,6 +81,7 @@ MORE = {
         "--seeds=1",
         *sets("model.width=8", "model.heads=2", "model.layers=4", *TRAINING),
     ],
+    r"complete photo.jpg$": ["--out=at-once"],
     r"few-labels ": ["--subsets=1"],
     r"probe .*--solver sgd": ["--steps=5"],
 }
@@ -174,9 +175,9 @@ def run(line: str) -> tuple[int, str]:
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(),  # that no run is named is a note to the user
     ):
-        warnings.filterwarnings("default", "no RUN is named")  # which is a note to whoever reads
+        warnings.filterwarnings("default", "no RUN is named")
         try:
             main(toy(line))
         except SystemExit as stop:

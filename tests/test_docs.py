@@ -10,6 +10,7 @@ import igpt
 from igpt.files import read_json
 from tests.pages import ROOT
 
+pytestmark = pytest.mark.timeout(900)  # all that the pages show is run first
 PAGE = (ROOT / "docs" / "files.md").read_text()
 OF_EVERY_RESULT = ("made_from", "checksum")
 ELSEWHERE = {

@@ -14,6 +14,7 @@ from igpt.cli import app
 from tests import pages
 from tests.pages import CANNOT, EXAMPLES, LONG, ROOT, TENSORFLOW, arguments_of, run, run_line, shown
 
+pytestmark = pytest.mark.timeout(900)  # all that the pages show is run first
 PAGES = pages.pages()
 LINES = list(
     dict.fromkeys(

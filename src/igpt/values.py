@@ -13,6 +13,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from igpt.errors import ConfigError, nearest_name
@@ -39,10 +40,7 @@ def to_dict(value: Any, *, for_record: bool = False) -> Any:
         value: Dataclasses, mappings, lists, tuples and plain values, in one another.
         for_record: Leave out fields that are `LATER` and have their default.
     """
-
-    def plain(inner: Any) -> Any:
-        return to_dict(inner, for_record=for_record)
-
+    plain = partial(to_dict, for_record=for_record)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
         return {
