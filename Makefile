@@ -23,6 +23,7 @@ test-slow: $(VENV)/installed  ## the slow tests too
 # the core, and all that speaks with the libraries whose bounds these are
 LOWEST := tests/pixels tests/model tests/objectives tests/training tests/data/test_prepare.py \
 	tests/data/test_store.py tests/data/test_tables.py tests/evaluation/test_features.py \
+	tests/evaluation/test_few_labels.py tests/evaluation/test_similar.py \
 	tests/evaluation/test_likelihood.py tests/evaluation/test_logistic.py \
 	tests/evaluation/test_probe.py tests/formats/test_hub.py tests/formats/test_load.py \
 	tests/formats/test_tensorflow.py tests/report/test_card.py tests/report/test_page.py \

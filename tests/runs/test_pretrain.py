@@ -1,6 +1,7 @@
 """A recipe, images and a palette become a run."""
 
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_a_run_holds_all_that_it_should(given, tmp_path):
         "step-000012.png",
     ]
     assert run.pretraining.filter == "box"
-    assert run.require("provenance.json", Provenance).libraries["torch"] == torch.__version__
+    assert run.require("provenance.json", Provenance).libraries["torch"] == version("torch")
     pretrained = igpt.load(run.path)
     images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     tokens = pretrained.tokenizer.encode(images)
