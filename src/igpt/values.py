@@ -13,7 +13,6 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from igpt.errors import ConfigError, nearest_name
@@ -40,18 +39,17 @@ def to_dict(value: Any, *, for_record: bool = False) -> Any:
         value: Dataclasses, mappings, lists, tuples and plain values, in one another.
         for_record: Leave out fields that are `LATER` and have their default.
     """
-    plain = partial(to_dict, for_record=for_record)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
         return {
-            field.name: plain(inner)
+            field.name: to_dict(inner, for_record=for_record)
             for field, inner in pairs
             if not (for_record and field.metadata == LATER and inner == field.default)
         }
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): to_dict(inner, for_record=for_record) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [to_dict(inner, for_record=for_record) for inner in value]
     return value
 
 
