@@ -11,7 +11,7 @@ from igpt.model.transformer import ImageGPT
 @pytest.mark.parametrize("name", SCALES)
 def test_every_recipe_of_every_scale_makes_a_network_on_the_meta_device(name):
     scale = SCALES[name]
-    recipes = [scale.recipe_of(network) for network in scale.settings_by_network()]
+    recipes = [scale.recipe_of(network) for network in scale.settings_by_network]
     assert all(len(recipe.snapshot_steps) == 4 for recipe in recipes)
     for config in {recipe.model for recipe in recipes}:
         with torch.device("meta"):

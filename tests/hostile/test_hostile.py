@@ -49,11 +49,11 @@ def wrong(module: str, *arguments: object) -> list[object]:
 
 
 def test_no_argument_is_answered_with_more_than_a_line(world):
-    assert wrong("arguments", world, 0, 75) == []
+    assert wrong("arguments", world, 0, 50) == []
 
 
 def test_no_damaged_file_is_answered_with_more_than_a_line(world):
-    assert wrong("files", world, 0, 150) == []
+    assert wrong("files", world, 0, 100) == []
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ common.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from igpt.errors import ConfigError, nearest_name
 from igpt.evaluation.sgd import SGDConfig
@@ -153,8 +154,9 @@ class Scale:
         """Return the name of the BERT network that hides a share of the pixels."""
         return "bert" if rate == MASK_PROBABILITY and self.ablated == "base" else f"mask-{rate}"
 
+    @cached_property
     def settings_by_network(self) -> dict[str, tuple[str, ...]]:
-        """Return what is set for each network, by its name."""
+        """What is set for each network, by its name."""
         palettes = {self.with_palette(colors): () for colors in self.palettes}
         known = {"base": (), "bert": (*BERT, *self.bert), OTHER_CLASSES: ()}
         known["diffusion"] = (*DIFFUSION, *self.bert)
@@ -177,7 +179,7 @@ class Scale:
         Raises:
             ConfigError: There is no such network, or a setting cannot be.
         """
-        known = self.settings_by_network()
+        known = self.settings_by_network
         if network not in known:
             raise ConfigError(f"there is no network {network!r}{nearest_name(network, known)}")
         for setting in self.settings:
