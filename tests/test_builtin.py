@@ -83,9 +83,8 @@ def test_its_card_has_the_figures_that_are_kept():
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="CIFAR-10 is not there")
 def test_its_card_s_loss_comes_out_again(tmp_path):
-    (tmp_path / "test").mkdir()
-    shutil.copy(next(CIFAR10.glob("*/test-*.parquet")), tmp_path / "test")
-    igpt.prepare_store(str(tmp_path / "test"), tmp_path / "data", StoreConfig(image_size=32))
+    all_test_images = StoreConfig(image_size=32, limit=10_000)
+    igpt.prepare_store(str(CIFAR10), tmp_path / "data", all_test_images)
     again = evaluate_run(BUILTIN, data=tmp_path / "data", device="cpu")
     assert again.images == kept_figures().images == 10_000
     assert again.nats_per_pixel == pytest.approx(kept_figures().nats_per_pixel, abs=1e-5)
