@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-quickstart: $(VENV)/installed  ## the whole method on scikit-learn's digits, some six minutes on two cores
+quickstart: $(VENV)/installed  ## the whole method on scikit-learn's digits, some five minutes on two cores
 	$(BIN)/igpt quickstart --out runs/quickstart
 
 test: $(VENV)/installed  ## the suite CI runs
