@@ -90,35 +90,25 @@ def test_float16_goes_on_with_the_scale_that_its_loss_had(tmp_path, tiny_palette
 
 
 @WAYS
-def test_batches_made_ready_ahead_change_nothing(tmp_path, tiny_palette, early_stop):
-    ahead = dataclasses.replace(CONFIG, prepare_ahead=3)
+@pytest.mark.parametrize(
+    "settings",
+    [{"prepare_ahead": 3}, {"background_saving": True}],
+    ids=["batches made ready ahead", "states written beside"],
+)
+def test_what_is_done_beside_the_training_changes_nothing(
+    tmp_path, tiny_palette, early_stop, settings
+):
+    beside = dataclasses.replace(CONFIG, **settings)
     without, whole, parts = (
         Training(tmp_path / name, tiny_palette, early_stop=early_stop)
         for name in ("without", "whole", "parts")
     )
     without.go_on()
-    whole.go_on(config=ahead)
-    while not parts.go_on(config=ahead, seconds=0.0).finished:
-        pass
-    assert whole.outcome() == without.outcome()
-    assert parts.outcome()[0] == without.outcome()[0]
-
-
-@WAYS
-def test_states_that_are_written_beside_the_training_are_the_same(
-    tmp_path, tiny_palette, early_stop
-):
-    beside = dataclasses.replace(CONFIG, background_saving=True)
-    at_once, whole, parts = (
-        Training(tmp_path / name, tiny_palette, early_stop=early_stop)
-        for name in ("at once", "whole", "parts")
-    )
-    at_once.go_on()
     whole.go_on(config=beside)
     while not parts.go_on(config=beside, seconds=0.0).finished:
         pass
-    assert whole.outcome() == at_once.outcome()
-    assert parts.outcome()[0] == at_once.outcome()[0]
+    assert whole.outcome() == without.outcome()
+    assert parts.outcome()[0] == without.outcome()[0]
 
 
 @pytest.mark.parametrize("steps", [4, 8], ids=["on the way", "at the end"])
