@@ -59,8 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     _prepare_streams()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its notes are for its own developers
-    code = _run(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_flushed(code))
+    code = _flushed(_run(sys.argv[1:] if arguments is None else arguments))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # PyTorch's caches keep a group of processes, whose threads may abort as Python ends
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 """Several processes as one group, in which a test's function runs: no launcher, no command line."""
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +18,9 @@ def _work(rank, ranks, meeting, function, arguments):
         function(*arguments)
     finally:
         distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # as the command line's processes do: see igpt.cli.main
 
 
 def run_in_group(ranks, function, *arguments):
