@@ -1,28 +1,29 @@
 """The small scale of the claims in pieces of ten minutes, on a machine that keeps nothing.
 
-    python benchmarks/gpu/claims_small.py --list            # what there is to do
-    python benchmarks/gpu/claims_small.py --home HOME --out OUT --seconds 500
+    python -m benchmarks.gpu.claims_small --list            # what there is to do
+    python -m benchmarks.gpu.claims_small --home HOME --out OUT --seconds 500
 
-A piece takes what earlier pieces brought home (HOME, a folder that may be missing), goes on with
-the first seed's first claim that lacks something, and so on until its seconds are over. Whatever is
-finished is written to OUT at once: settings, metrics and measures of every run, a few hundred
-kilobytes each, and the weights that later claims of the seed begin from, in parts of 15 MiB. HOME
-of the next piece is OUT of this one; when all is done, it is a folder for `igpt claims`.
+A piece takes what earlier pieces brought home (HOME, which may be missing), goes on with the first
+seed's first claim that lacks something, and so on until its seconds are over. Whatever is finished
+is in OUT at once, a parcel (`benchmarks.gpu.parcel`): settings, metrics and measures of every run,
+and the weights that later claims of the seed begin from. HOME of the next piece is OUT of this one;
+when all is done, it is unpacked into a folder for `igpt claims`.
 
 Probes are not cut short, and may take a minute more than the seconds. A network that is not
 finished when these are over is begun again by the next piece, so the seconds must be more than the
 longest network's: `--list` reckons them. The same script at toy size:
 
-    python benchmarks/gpu/claims_small.py --scale tiny --seeds 2 --claims depth size \\
+    python -m benchmarks.gpu.claims_small --scale tiny --seeds 2 --claims depth size \\
         --set training.steps=8 --set training.warmup_steps=2 --home HOME --out OUT --seconds 60
 """
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks.gpu.parcel import pack, unpack
 
 from igpt.claims.costs import costs, network_minutes
 from igpt.claims.page import result_text
@@ -44,7 +45,6 @@ SOURCES = {
     "bert": ("objectives",),
 }
 """Networks whose weights come home until these claims of their seed are done."""
-PART = 15 * 2**20
 FINISHED = ("evaluation.json", "probe.json", "finetune.json", "diverged.json")
 """A run that has one of these needs no weights any more, once its claim is measured."""
 
@@ -67,8 +67,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="claims-"))
     folder = work / given.scale
     if given.home and given.home.is_dir():
-        shutil.copytree(given.home, folder)
-        join_weights(folder)
+        unpack(given.home, folder)
     sources = {} if given.scale == "tiny" else stores(work)
     common = dict(scale=given.scale, settings=given.settings, out=work, **sources)
     done: set[tuple[int, str]] = set()
@@ -89,11 +88,11 @@ def main() -> None:
             state = "done"
         spent = time.monotonic() - started
         print(f"{name}, seed {seed}: {state}, {spent:.0f} s", flush=True)
-        bring_home(folder, given.out, done)
+        pack(folder, worth_bringing(folder, done), given.out)
     for name in given.claims:
         if all((seed, name) in done for seed in range(given.seeds)):  # nothing is left to measure
             print(result_text(reproduce(name, **common)), flush=True)
-    bring_home(folder, given.out, done)
+    pack(folder, worth_bringing(folder, done), given.out)
 
 
 def tasks(seeds: int, claims: list[str]) -> Iterator[tuple[int, str]]:
@@ -112,9 +111,8 @@ def stores(folder: Path) -> dict[str, Path]:
     return made
 
 
-def bring_home(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
-    """Copy what is light of finished runs, all results and plans, and weights still needed."""
-    bring_weights(folder, out, done)
+def worth_bringing(folder: Path, done: set[tuple[int, str]]) -> Iterator[Path]:
+    """Yield what is light of finished runs, all results and plans, and weights still needed."""
     for file in folder.rglob("*"):
         inner = file.relative_to(folder)
         config = inner.parts[2:] == ("model", "config.json")
@@ -122,10 +120,13 @@ def bring_home(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
         if file.suffix not in LIGHT or heavy or not file.is_file():
             continue
         run = folder / inner.parts[0] / inner.parts[1] if inner.parts[0] == "runs" else None
-        if run is not None and not finished(run):
-            continue
-        (out / inner).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, out / inner)
+        if run is None or finished(run):
+            yield file
+    for run in (folder / "runs").glob("*-seed*"):
+        network, _, seed = run.name.partition("-seed")
+        later = [claim for claim in SOURCES.get(network, ()) if (int(seed), claim) not in done]
+        if later and (run / "probe.json").is_file():
+            yield from (file for file in run.glob("model/*") if file.name != "config.json")
 
 
 def finished(run: Path) -> bool:
@@ -134,34 +135,6 @@ def finished(run: Path) -> bool:
         lines = read_metrics(run / "metrics.jsonl")
         return lines[-1]["step"] + 1 == RunFolder.open(run).pretraining.recipe.training.steps
     return any((run / name).is_file() for name in FINISHED)
-
-
-def bring_weights(folder: Path, out: Path, done: set[tuple[int, str]]) -> None:
-    """Copy the weights that later claims of a seed begin from, and drop those no longer needed."""
-    for run in (folder / "runs").glob("*-seed*"):
-        network, _, seed = run.name.partition("-seed")
-        if network not in SOURCES or not (run / "probe.json").is_file():
-            continue
-        parts = out / "runs" / run.name / "model-parts"
-        if all((int(seed), claim) in done for claim in SOURCES[network]):
-            shutil.rmtree(parts, ignore_errors=True)
-        elif (run / "model").is_dir() and not parts.is_dir():
-            parts.mkdir(parents=True)
-            for file in set((run / "model").iterdir()) - {run / "model" / "config.json"}:
-                content = file.read_bytes()
-                for start in range(0, len(content), PART):
-                    part = parts / f"{file.name}.{start // PART:03}"
-                    part.write_bytes(content[start : start + PART])
-
-
-def join_weights(folder: Path) -> None:
-    """Put weights together again that came in parts."""
-    for parts in (folder / "runs").glob("*/model-parts"):
-        model = parts.with_name("model")
-        for part in sorted(parts.iterdir()):
-            with (model / part.stem).open("ab") as file:
-                file.write(part.read_bytes())
-        shutil.rmtree(parts)
 
 
 def list_work(name: str, claims: list[str]) -> None:

@@ -1,0 +1,74 @@
+"""What travels to and from a machine that keeps nothing (benchmarks/gpu)."""
+
+import json
+
+import pytest
+from benchmarks.gpu.claims_small import worth_bringing
+from benchmarks.gpu.parcel import pack, unpack
+from benchmarks.gpu.record import seconds_per_step
+
+from igpt.errors import DataError
+
+
+def contents(folder):
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def filled(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_a_parcel_of_several_parts_comes_back_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu.parcel.PART", 100)
+    there, parcel, back = tmp_path / "there", tmp_path / "parcel", tmp_path / "back"
+    filled(there, ["a.json", "runs/b/metrics.jsonl", "left/behind.txt"])
+    pack(there, [there / "a.json", there / "runs/b/metrics.jsonl"], parcel)
+    parts = sorted(parcel.iterdir())
+    assert len(parts) > 2
+    assert max(part.stat().st_size for part in parts) == 100
+    unpack(parcel, back)
+    assert contents(back) == {n: n.encode() for n in ("a.json", "runs/b/metrics.jsonl")}
+
+    parts[-1].unlink()
+    with pytest.raises(DataError, match=f"has {len(parts) - 1} of {len(parts)} parts"):
+        unpack(parcel, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_smaller_parcel_leaves_no_part_of_a_larger_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu.parcel.PART", 100)
+    there, parcel = tmp_path / "there", tmp_path / "parcel"
+    filled(there, ["a", "b"])
+    (there / "b").write_bytes(bytes(range(256)) * 4)
+    pack(there, [there / "a", there / "b"], parcel)
+    pack(there, [there / "a"], parcel)
+    unpack(parcel, tmp_path / "back")
+    assert contents(tmp_path / "back") == {"a": b"a"}
+
+
+def test_of_claims_comes_home_what_later_pieces_need(tmp_path):
+    light = ["depth.json", "depth.plan.json", "runs/base-seed0/probe.json",
+             "runs/base-seed0/metrics.jsonl", "runs/base-seed0/model/config.json"]  # fmt: skip
+    weights = ["runs/base-seed0/model/model.safetensors"]
+    stays = ["runs/base-seed0/state/step-000001/state.json", "data/seed-1/store.json",
+             "runs/large-seed0/model/config.json", "runs/large-seed0/recipe.json"]  # fmt: skip
+    filled(tmp_path, [*light, *weights, *stays])
+
+    def brought(done):
+        found = (file.relative_to(tmp_path).as_posix() for file in worth_bringing(tmp_path, done))
+        return sorted(found)
+
+    assert brought(set()) == sorted(light + weights)
+    claims = ("fine-tuning", "low-data", "objectives")
+    assert brought({(0, claim) for claim in claims}) == sorted(light)
+    assert brought({(1, claim) for claim in claims}) == sorted(light + weights)
+
+
+def test_a_step_is_timed_once_all_is_warm(tmp_path):
+    file, seconds = tmp_path / "metrics.jsonl", [30.0, 31.0, 31.5, 31.6, 31.7, 31.8, 31.9]
+    lines = [{"step": step, "seconds": spent} for step, spent in enumerate(seconds)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert seconds_per_step(file) == pytest.approx(0.1)
