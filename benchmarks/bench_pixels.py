@@ -105,7 +105,7 @@ def tokenize(kind: str, images: np.ndarray, suffix: str, *, rounds: int, toy: bo
             )
     write_row(
         f"06-tokenize-{suffix}",
-        f"tokenising {len(images):,} images of 32x32 ({kind}), {SIZE} colors",
+        f"tokenizing {len(images):,} images of 32x32 ({kind}), {SIZE} colors",
         results,
         ours="igpt, all at once",
         reach="200x its best mode",

@@ -46,8 +46,10 @@ LONG = r"--eight-bit"
 IN_PLACE_OF = {
     "ILSVRC/imagenet-1k": "imagenet --split test=val",
     "uoft-cs/cifar10": "photos",
+    "zh-plus/tiny-imagenet": "photos",
     "runs/quickstart/data": "data/photos",
     "runs/quickstart/palette.npy": "palette.npy",
+    "runs/quickstart/pretrain": "runs/a",
     "data/big": "data/photos",
 }
 """Folders in the place of what lies on the hub, or takes long to make."""
@@ -59,8 +61,7 @@ def sets(*settings: str) -> list[str]:
     return [f"--set={setting}" for setting in settings]
 
 
-NETWORK = ("model.layers=4", "model.width=8", "model.heads=2", "snapshots=1",
-           "online_probe_images=8")  # fmt: skip
+NETWORK = ("model.layers=4", "model.width=8", "model.heads=2", "online_probe_images=8")  # fmt: skip
 TRAINING = ("training.steps=4", "training.batch_size=8", "training.validate_every=4",
             "training.warmup_steps=1")  # fmt: skip
 LAPTOP = ("model.image_size=6", "training.precision=float32", "training.compile=false",
@@ -72,7 +73,6 @@ MORE = {
     r"start ": sets(*START),
     r"pretrain ": sets(*NETWORK, *TRAINING),
     r"pretrain (igpt-s|cifar10|digits-quickstart) ": sets(*LAPTOP),
-    r"pretrain .*runs/six": sets("snapshots=0"),
     r"search cifar10-tiny": sets(*NETWORK, *TRAINING),
     r"search runs": sets(*TRAINING),
     r"finetune ": sets(*TRAINING),
@@ -81,7 +81,6 @@ MORE = {
         "--seeds=1",
         *sets("model.width=8", "model.heads=2", "model.layers=4", *TRAINING),
     ],
-    r"complete photo.jpg$": ["--out=at-once"],
     r"few-labels ": ["--subsets=1"],
     r"probe .*--solver sgd": ["--steps=5"],
 }
@@ -213,7 +212,8 @@ def make_world() -> None:
     """Lay the photos, and what else the pages take for granted, into this folder."""
     for folder in ("photos", "imagenet/train", "imagenet/val"):
         write_shapes(Path(folder), images=80, size=16)
-    write_shapes(Path("folder"), images=4)
+    for folder in ("folder", "others"):
+        write_shapes(Path(folder), images=4)
     for number in range(20):
         Path(f"scans/{number % 2}").mkdir(parents=True, exist_ok=True)
         levels = np.random.default_rng(number).integers(0, 4096, (16, 16), dtype=np.uint16)

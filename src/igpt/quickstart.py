@@ -1,4 +1,4 @@
-"""The whole method in minutes: scikit-learn's digits, no network.
+"""The whole method in minutes: scikit-learn's digits, offline.
 
 8x8 digits, each put somewhere on a larger dark canvas. Since no two digits line up, raw pixels say
 little about which digit it is; a network that has learned to predict the next pixel says much more.

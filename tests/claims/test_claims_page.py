@@ -86,7 +86,7 @@ def test_a_text_says_verdict_and_numbers_of_every_part():
         "  control missed in 1 of 3 seeds: the loss is past its plateau",
         "  left to another scale: half, since there is none",
         "  diverged: seed 1: base diverged",
-        "  CANNOT BE TOLD (OF 2 PARTS 1 HOLD, 1 CANNOT BE TOLD); tiny, digits, seeds: 3, "
+        "  CANNOT BE TOLD (OF 2 PARTS 1 HOLDS, 1 CANNOT BE TOLD); tiny, digits, seeds: 3, "
         "pretraining: 2 minutes",
     ]
 
@@ -117,7 +117,7 @@ def test_the_page_has_every_claim_and_its_figure(kept, tmp_path):
     for line in (
         f"**The rule**, fixed before the runs: {RULE}",
         "| [The middle is best](#depth-tiny-digits) | tiny, digits | 3 | cannot be told (of 2 "
-        "parts 1 hold, 1 cannot be told) |",
+        "parts 1 holds, 1 cannot be told) |",
         "## depth: tiny, digits",
         "## size: tiny, digits",
         "The paper: It rises, then falls.",

@@ -71,11 +71,16 @@ def summary(result: ClaimResult) -> str:
     if result.verdict == "unfinished":
         return f"unfinished: {len(result.seeds)} of {counted(result.planned, 'seed')}"
     count = Counter(part.verdict for part in result.parts)
-    words: dict[Verdict, str] = {
-        "holds": "hold", "does not hold": "do not", "cannot be told": "cannot be told",
-        "not measurable": "are not measurable",
+    words: dict[Verdict, tuple[str, str]] = {  # of one part, of several
+        "holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
+        "cannot be told": ("cannot be told", "cannot be told"),
+        "not measurable": ("is not measurable", "are not measurable"),
     }  # fmt: skip
-    found = [f"{count[verdict]} {text}" for verdict, text in words.items() if count[verdict]]
+    found = [
+        f"{count[verdict]} {text[count[verdict] > 1]}"
+        for verdict, text in words.items()
+        if count[verdict]
+    ]
     of = f"of {len(result.parts)} part{'s' if len(result.parts) > 1 else ''} "
     return f"{result.verdict} ({of}{', '.join(found)})"
 

@@ -17,7 +17,6 @@ from igpt.commands.options import (
     Run,
     Seed,
     Solver,
-    Stored,
     Trained,
     show,
 )
@@ -144,7 +143,7 @@ def masks(
 def along(run: Trained, /, *, data: Data, device: Device = "auto", as_json: Json = False) -> None:
     """Measure loss and probes of RUN as it was on the way, and at its end.
 
-        igpt along runs/a --data data/photos
+        igpt along runs/snapshots --data data/photos
 
     It has to keep snapshots: igpt pretrain ... --set snapshots=4
 
@@ -157,7 +156,7 @@ def along(run: Trained, /, *, data: Data, device: Device = "auto", as_json: Json
 
 
 def outliers(
-    run: Run, /, *, data: Data, other: tuple[Stored, ...] = (), images: Count = 1000,
+    run: Run, /, *, data: Data, other: tuple[Path, ...] = (), images: Count = 1000,
     seed: Seed = 0, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Try to tell foreign images from RUN's own test images by their likelihood.
@@ -171,7 +170,8 @@ def outliers(
     test images.
 
     Args:
-        other: Foreign images, a record store, all of it, or a folder; again for more.
+        other: Foreign images: a record store, all of it, or a folder of image files; again for
+            more.
         images: Images of each set at most.
     """
     from igpt.runs.measure import outliers_run

@@ -16,7 +16,7 @@ def quickstart(
     *, out: Path = Path("runs/quickstart"), seed: Seed = 0, device: Device = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run the whole method on scikit-learn's digits, in minutes and without network.
+    """Run the whole method on scikit-learn's digits, in minutes and offline.
 
         igpt quickstart --out runs/quickstart
 
