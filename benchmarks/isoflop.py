@@ -110,8 +110,10 @@ def fit_isoflops(points: Sequence[Point], *, draws: int = 1000, seed: int = 0) -
 
     Raises:
         ConfigError: There are fewer than two budgets, fewer than four sizes at one, or losses of
-            one have no lowest point.
+            one have no lowest point or are no numbers.
     """
+    if not all(np.isfinite(point.loss) for point in points):
+        raise ConfigError("a fit needs losses that are numbers; leave out what diverged")
     budgets = sorted({point.flops for point in points})
     groups = [[point for point in points if point.flops == flops] for flops in budgets]
     if len(budgets) < 2 or min(map(len, groups)) < _FEWEST:

@@ -3,28 +3,34 @@
     python -m benchmarks.race --data STORE --palette PALETTE --out race --list
     python -m benchmarks.race --data STORE --palette PALETTE --out race --share 1/2
     python -m benchmarks.race --data STORE --palette PALETTE --out race --time
-    python -m benchmarks.race --data STORE --palette PALETTE --out race --entries muon+linear
+    python -m benchmarks.race --data STORE --palette PALETTE --out race --seeds 6 --entries muon
+    python -m benchmarks.race --data STORE --palette PALETTE --out race --held-out test \\
+        --entries muon+linear
 
 An entry is the paper's recipe at a small scale with one setting changed, or a few that belong
-together; entries joined by `+` are stacked. All take the same operations by igpt's own count
-(`ModelConfig.flops_per_token`) and, seed for seed, the same images in the same order. Each has its
-learning rate searched in the same way on a seed that counts for nothing else: three rates, and a
-further one as long as the best is at an edge. Then it is trained with the other seeds and measured:
-nats per pixel on test images, and the best layer's probe. Verdicts are on the differences from the
-paper's recipe, seed by seed, by the rule of the claims (`igpt.claims.verdict`), corrected for how
-many entries there are.
+together; entries joined by `+` are stacked. All take the same operations by igpt's own count, which
+has those of Muon's updates but not Adam's (`benchmarks.trials.training_flops`), and, seed for seed,
+the same images in the same order. Each has its learning rate searched in the same way on a seed
+that counts for nothing else: three rates, and a further one as long as the best is at an edge. Then
+it is trained with the other seeds and measured on validation images: nats per pixel, and the best
+layer's probe. Verdicts are on the differences from the paper's recipe, seed by seed, by the rule of
+the claims (`igpt.claims.verdict`), for nats and for probes each corrected for how many entries
+there are. With three seeds only large gains can be told; entries that the search has ahead get more
+by a second call. What is chosen so is then measured on test images, once.
 
 The same operations are not the same time. `--time` measures a step of each, entries in turn on one
 batch; the table has it as a ratio to the paper's. With `--equal time`, after that, an entry is
 trained for as many steps fewer as its steps are slower, and the race is one of equal time.
 
 What is finished stays, so that the same command goes on where it was stopped, and several processes
-may share the entries. OUT/race.json and OUT/race.md hold what there is so far.
+may share the entries. OUT/race.json and OUT/race.md hold what there is so far, whatever entries
+were asked for last.
 """
 
 import argparse
 import dataclasses
 import math
+import re
 import statistics
 import sys
 import time
@@ -107,7 +113,7 @@ class Timed:
     """What `steps.json` holds."""
 
     seconds_per_step: dict[str, float]
-    """Medians, by entry."""
+    """Medians, by entry; of those timed later, as if they had been timed with the first."""
     made: Provenance
 
 
@@ -226,14 +232,14 @@ class Course:
         def loss_at(rate: float) -> float | None:
             recipe = self.recipe(entry, rate=rate, seed=SEARCH_SEED)
             name = self.name(entry, recipe)
-            done = self.trials.is_done(name, recipe)
-            return self.trials.validation_loss(name, recipe) if done else None
+            return self.trials.validation_loss(name, recipe) if self.trials.is_done(name) else None
 
         losses, best = search(loss_at, self.rates, extensions=self.extensions)
         outcomes = {}
         for seed in self.seeds if best is not None else ():
-            name = self.name(entry, self.recipe(entry, rate=best, seed=seed))
-            if (known := self.trials.kept(name)) is not None:
+            recipe = self.recipe(entry, rate=best, seed=seed)
+            known = self.trials.kept(self.name(entry, recipe), recipe, self.measures)
+            if known is not None:
                 outcomes[str(seed)] = known
         recipe = self.trials.recipe(self.recipe(entry, rate=self.rates[0], seed=SEARCH_SEED))
         return Entered(
@@ -247,20 +253,31 @@ class Course:
             outcomes=outcomes,
         )
 
+    def known(self) -> list[str]:
+        """Return the entries that something was trained of, where entries are to be chosen."""
+        if self.measures.held_out == "test":
+            return []
+        pattern = r"(.+?)(-steps-\d+)?-rate-.*"
+        runs = sorted(run.name for run in self.trials.out.glob("runs/*"))
+        found = [match for run in runs if (match := re.fullmatch(pattern, run))]
+        of_time = self.equal == "time"
+        return list(dict.fromkeys(m[1] for m in found if (m[2] is not None) == of_time))
+
     def result(self, entries: Sequence[str]) -> Race:
-        """Return what there is of the race."""
+        """Return what there is of the race: of these entries, and of those known already."""
         return Race(
             equal=self.equal,
-            entries=tuple(self.entered(entry) for entry in entries),
+            entries=tuple(self.entered(one) for one in dict.fromkeys([*entries, *self.known()])),
             measures=self.measures,
             base=self.base,
             made=provenance(choose_device(self.trials.device)),
         )
 
     def write(self, entries: Sequence[str]) -> str:
-        """Write `race.json` and `race.md`, or `race-time.json` and so on; return the table."""
+        """Write `race.json` and `race.md`, or `race-time-test.json` and so on; return the table."""
         race = self.result(entries)
         name = "race" if self.equal == "operations" else "race-time"
+        name += "-test" if self.measures.held_out == "test" else ""
         write_json(self.trials.out / f"{name}.json", to_dict(race))
         text = table(race)
         with written_aside(self.trials.out / f"{name}.md") as aside:
@@ -270,24 +287,31 @@ class Course:
     def time(self, entries: Sequence[str], *, rounds: int) -> None:
         """Time a step of each entry, in turn, and keep the medians.
 
-        One thread on a processor is timed by its own clock, which stands while others work.
+        One thread on a processor is timed by its own clock, which stands while others work. What
+        was timed before stays, since it says how many steps are of equal time.
         """
+        before = self.seconds_per_step()
+        entries = [PAPER, *(entry for entry in entries if entry not in before and entry != PAPER)]
         device = choose_device(self.trials.device)
         alone = device.type == "cpu" and torch.get_num_threads() == 1
         clock = time.process_time if alone else time.perf_counter
-        steps = {entry: self._steps(entry, device) for entry in entries}
+        steps = {entry: self._steps(entry, device, count=rounds + 1) for entry in entries}
         times: dict[str, list[float]] = {entry: [] for entry in entries}
         for turn in range(rounds + 1):
             for entry, stepping in steps.items():
                 began = clock()
-                next(stepping)  # which waits for a GPU
+                next(stepping)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)  # for the update, too
                 if turn:  # the first makes what the others find made
                     times[entry].append(clock() - began)
         medians = {entry: statistics.median(found) for entry, found in times.items()}
-        known = Timed(seconds_per_step=medians, made=provenance(device))
+        scale = before[PAPER] / medians[PAPER] if before else 1.0
+        later = {entry: scale * median for entry, median in medians.items()} | before
+        known = Timed(seconds_per_step=later, made=provenance(device))
         write_json(self.trials.out / "steps.json", to_dict(known))
 
-    def _steps(self, entry: str, device: torch.device) -> Iterator[StepDone]:
+    def _steps(self, entry: str, device: torch.device, *, count: int) -> Iterator[StepDone]:
         recipe = self.trials.recipe(with_settings(self.base, settings_of(entry)))
         seed_weights(recipe.training.seed)
         model = ImageGPT(recipe.model).to(device)
@@ -300,7 +324,8 @@ class Course:
         )  # fmt: skip
         return train(
             model, build_optimizer(model, recipe.training), objective=autoregressive,
-            batch_at=batches.at, config=recipe.training,
+            batch_at=batches.at,
+            config=dataclasses.replace(recipe.training, steps=max(count, recipe.training.steps)),
         )  # fmt: skip
 
     def listed(self, entries: Sequence[str], *, speed: float) -> str:
@@ -337,8 +362,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="*", default=list(RATES))
     parser.add_argument("--extensions", type=int, default=3, help="further rates, at most")
-    parser.add_argument("--images", type=int, default=5000, help="test images, at most")
+    parser.add_argument("--images", type=int, default=5000, help="held out, at most")
     parser.add_argument("--learned", type=int, default=6000, help="that probes are fitted to")
+    parser.add_argument("--held-out", choices=["validation", "test"], default="validation")
     parser.add_argument("--equal", choices=["operations", "time"], default="operations")
     parser.add_argument("--share", default="1/1")
     parser.add_argument("--device", default="cpu")
@@ -351,8 +377,8 @@ def main() -> None:
     asked = parser.parse_args()
     names = [PAPER, *(name for name in asked.entries if name != PAPER)]
     measures = Measures(
-        likelihood=asked.images, learned=asked.learned, chosen=asked.learned // 3,
-        tested=asked.images,
+        held_out=asked.held_out, likelihood=asked.images, learned=asked.learned,
+        chosen=asked.learned // 3, tested=asked.learned // 2 or 1,
     )  # fmt: skip
     try:
         course = Course(

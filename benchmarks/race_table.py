@@ -24,7 +24,7 @@ class Entered:
     learning_rate: float | None
     """The best on validation, of `rates`; None as long as the search goes on."""
     rates: dict[str, float | None]
-    """Nats per pixel on validation by rate; None of one that diverged."""
+    """Nats per pixel on validation by rate, from low to high; None of one that diverged."""
     steps: int
     flops: float
     """Of one training."""
@@ -109,18 +109,19 @@ def table(race: Race) -> str:
             gained(pair[0], "{:+.4f}") if pair else "",
             spread([100 * one.probe_accuracy for one in outcomes], "{:.1f}"),
             gained(pair[1], "{:+.1f}", scale=100) if pair else "",
-            f"{entry.learning_rate:g}" if entry.learning_rate else "",
+            rate(entry),
             ratio,
             f"{len(outcomes)}" + (f", {d} diverged" if (d := diverged(outcomes)) else ""),
         )
         lines.append(f"| {' | '.join(cells)} |")
     measures = race.measures
     lines.append(
-        f"\nEqual {race.equal}. Nats per pixel of {measures.likelihood:,} test images; percent of "
-        f"{measures.tested:,} test images that a probe of the layer best on validation names, "
-        f"fitted to {measures.learned:,} + {measures.chosen:,}. Means and standard deviations over "
-        "seeds; gains over the paper's recipe with 95 % intervals, paired by seed, and whether "
-        "they can be told from chance, corrected for the number of entries."
+        f"\nEqual {race.equal}. Nats per pixel of {measures.likelihood:,} {measures.held_out} "
+        f"images; percent of {measures.tested:,} others that a probe names right, fitted to "
+        f"{measures.learned:,}, its layer and penalty chosen by {measures.chosen:,}. Means and "
+        "standard deviations over seeds; gains over the paper's recipe with 95 % intervals, paired "
+        "by seed, and whether they can be told from chance, nats and probes each corrected for the "
+        "number of entries. A rate with * is the best of those tried, and at their edge."
     )
     return "\n".join(lines)
 
@@ -143,6 +144,14 @@ def gained(judgement: Judgement, form: str, *, scale: float = 1.0) -> str:
         low, high = (form.format(scale * end) for end in judgement.interval)
         text += f" [{low}, {high}]"
     return f"{text} {words.get(judgement.verdict, '?')}"
+
+
+def rate(entry: Entered) -> str:
+    """Return an entry's learning rate; with an asterisk if one beyond it might be better."""
+    if entry.learning_rate is None:
+        return ""
+    best, tried = f"{entry.learning_rate:g}", list(entry.rates)
+    return f"{best}*" if best in (tried[0], tried[-1]) else best
 
 
 def diverged(outcomes: Iterable[Outcome]) -> int:

@@ -7,7 +7,7 @@
     results/cifar10-10m/
     ├── record.json       commands, commit, machine, settings, seeds, checksums and results
     ├── metrics.jsonl.gz  a line a step
-    └── recipe.json, provenance.json, evaluation.json, probe.json ...    the run's own files
+    └── recipe.json, longer.json, evaluation.json, probe.json ...    the run's own files
 
 A run with a file that was changed is refused. `--check` sees that a model has the recorded weights
 and measures again what the record has of the test images, which must come out the same.
@@ -19,7 +19,7 @@ import math
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.description import WEIGHTS, model_identity
 from igpt.runs.measure import evaluate_run
 from igpt.runs.provenance import Provenance
-from igpt.runs.run import RunFolder, training_of
+from igpt.runs.run import LONGER, RunFolder, training_of
 from igpt.runs.verify import RESULTS, verify
 from igpt.seals import sealed, unsealed
 from igpt.training.metrics import read_metrics
@@ -85,7 +85,8 @@ def make_record(run: Path, out: Path) -> Record:
         )
     made = opened.require("provenance.json", Provenance)
     kept = [name for name in RESULTS if (opened.path / name).is_file()]
-    files = ["recipe.json", *kept]
+    longer = [LONGER] if (opened.path / LONGER).is_file() else []
+    files = ["recipe.json", *longer, *kept]
     model = settings.recipe.model if hasattr(settings, "recipe") else settings.model
     with written_aside(out, exclusive=True) as aside:
         aside.mkdir()
@@ -95,7 +96,11 @@ def make_record(run: Path, out: Path) -> Record:
         (aside / METRICS).write_bytes(content)
         record = Record(
             name=out.name,
-            commands=_commands(made, kept, run=opened.path, data=settings.data.path),
+            commands=(
+                made.command,
+                *(change.made.command for change in opened.longer),
+                *_measuring(opened.path, kept, data=settings.data.path),
+            ),
             made=made,
             settings=to_dict(settings),
             seed=training.seed,
@@ -111,13 +116,12 @@ def make_record(run: Path, out: Path) -> Record:
     return record
 
 
-def _commands(made: Provenance, kept: Sequence[str], *, run: Path, data: str) -> tuple[str, ...]:
+def _measuring(run: Path, kept: Sequence[str], *, data: str) -> Iterator[str]:
     measures = {"evaluation.json": "evaluate", "probe.json": "probe"}
     where = f"{shlex.quote(str(run))} --data {shlex.quote(data)}"
-    return (
-        made.command,
-        *(f"igpt {command} {where}" for name, command in measures.items() if name in kept),
-    )
+    for name, command in measures.items():
+        if name in kept:
+            yield f"igpt {command} {where}"
 
 
 def read_record(folder: Path) -> Record:
@@ -142,13 +146,19 @@ def check(record: Record, model: Path, data: Path, *, device: str = "auto") -> f
     """Return the nats per pixel of a record's model on the test images, measured again.
 
     Raises:
-        DataError: These are other weights, or the figure is another.
+        DataError: These are other weights, the figure is another, or none was recorded.
     """
+    evaluation = record.results.get("evaluation.json", {})
+    known = evaluation.get("splits", {}).get("test")
+    if known is None:
+        raise DataError(f"the record {record.name} has no likelihood of test images to check")
     weights = model / WEIGHTS if (model / WEIGHTS).is_file() else model / "model" / WEIGHTS
     if digest(weights) != record.sha256:
         raise DataError(f"{weights} is not the model of the record {record.name}")
-    known = record.results["evaluation.json"]["splits"]["test"]
-    found = evaluate_run(model, data=data, device=device).nats_per_pixel
+    asked = evaluation["made_from"]["test"]["settings"]
+    found = evaluate_run(
+        model, data=data, draws=asked.get("draws"), seed=asked["seed"], device=device
+    ).nats_per_pixel
     if not math.isclose(found, known["nats_per_pixel"], abs_tol=_TOLERANCE):
         raise DataError(
             f"{model} has {found:.6f} nats per pixel, and the record {record.name} says "

@@ -6,8 +6,9 @@
 
 Networks of a ladder of sizes are trained at each budget, by the paper's recipe at 12x12 pixels; a
 further size is added as long as the best is the smallest or the largest. Learning rates fall with
-the square root of the width; with `--rates 1 2` each network is trained at both and the better
-counts. Losses are those of validation images. `benchmarks/isoflop.py` fits them.
+the square root of the width; with `--rates 0.5 1 2` each network is trained at all and the best
+counts. Losses are those of validation images. `benchmarks/isoflop.py` fits those near each budget's
+best; a training that diverged is left out.
 
 What is finished stays, so that the same command goes on where it was stopped. Several processes may
 share the trainings; further sizes are added by a call without a share, which puts them together.
@@ -34,14 +35,17 @@ from igpt.runs.recipes import Recipe, find_recipe, with_settings
 from igpt.values import to_dict
 
 LADDER = (
-    (2, 24), (2, 32), (2, 48), (3, 56), (3, 72), (4, 88), (4, 112), (5, 136), (6, 168), (7, 208),
-    (8, 256),
+    (1, 16), (1, 24), (2, 24), (2, 32), (2, 48), (3, 56), (3, 72), (4, 88), (4, 112), (5, 136),
+    (6, 168), (7, 208), (8, 256),
 )  # fmt: skip
-"""Layers and widths, each network with about 1.7 times the weights of the one before."""
+"""Layers and widths, each network with 1.3 to 1.9 times the weights of the one before."""
 BUDGETS = (1.5e12, 4.5e12, 1.35e13, 4.05e13)
 """Operations of a training; two hours of one core in all."""
 SIZES = 5
-"""At a budget, before further ones; those of the next budget begin one higher."""
+"""At a budget, before further ones; those of the next budget begin one higher. They have
+1,400 tokens a weight to 29 at the first, and 2,800 to 31 at the last."""
+NEAR = 2
+"""Sizes on either side of the best that a budget's parabola is fitted to: it is one only there."""
 RATE, AT_WIDTH = 0.005, 96
 """The learning rate of networks of this width."""
 SPEED = 4.5e10
@@ -89,8 +93,8 @@ class Study:
 
     def sizes_at(self, flops: float) -> range:
         """Return the sizes at a budget, before further ones."""
-        first = min(self.budgets.index(flops), len(self.ladder) - self.sizes)
-        return range(first, first + self.sizes)
+        first = max(0, min(self.budgets.index(flops), len(self.ladder) - self.sizes))
+        return range(first, min(first + self.sizes, len(self.ladder)))
 
     def next_size(self, flops: float, losses: dict[int, float]) -> int | None:
         """Return the size to train next at a budget; None if there is nothing more to do."""
@@ -116,20 +120,26 @@ class Study:
             self.name(flops, size, factor): self.recipe(flops, size, factor)
             for factor in self.rates
         }
-        if not train and not all(self.trials.is_done(*run) for run in runs.items()):
+        if not train and not all(self.trials.is_done(name) for name in runs):
             return None
         return min(self.trials.validation_loss(*run) for run in runs.items())
 
     def points(self) -> list[Point]:
-        """Return what there is of whole budgets."""
+        """Return what there is of whole budgets, near the best size of each."""
         points = []
         for flops in self.budgets:
             losses = self.losses(flops, train=False)
             if self.next_size(flops, losses) is None:
-                points += [self._point(flops, size, loss) for size, loss in losses.items()]
+                best = min(losses, key=lambda size: losses[size])
+                points += [
+                    self.point(flops, size, loss)
+                    for size, loss in sorted(losses.items())
+                    if abs(size - best) <= NEAR and math.isfinite(loss)
+                ]
         return points
 
-    def _point(self, flops: float, size: int, loss: float) -> Point:
+    def point(self, flops: float, size: int, loss: float) -> Point:
+        """Return a training of a budget and a size as what came of it."""
         recipe = self.recipe(flops, size, 1.0)
         model, training = recipe.model, recipe.training
         return Point(
@@ -145,7 +155,7 @@ class Study:
         for flops in self.budgets:
             for size in self.sizes_at(flops):
                 recipe = self.recipe(flops, size, 1.0)
-                point, training = self._point(flops, size, math.nan), recipe.training
+                point, training = self.point(flops, size, math.nan), recipe.training
                 seconds = len(self.rates) * training_flops(recipe) / speed
                 total += seconds
                 lines.append(
@@ -157,18 +167,16 @@ class Study:
         return "\n".join(lines)
 
     def write(self) -> str:
-        """Fit what there is, write it down and return it in words.
-
-        Raises:
-            ConfigError: There is too little to fit, or losses have no lowest point.
-        """
+        """Fit what there is, write it down and return it in words."""
         points = self.points()
+        text = losses_table(points)
         try:
             fit = fit_isoflops(points)
         except ConfigError as error:
-            fit, text = None, f"no fit yet: {error}"
+            fit, text = None, f"{text}\n\nNo fit yet: {error}"
         else:
-            text = described(fit, points, images=len(self.trials.store.split("train")))
+            images = len(self.trials.store.split("train"))
+            text = f"{text}\n\n{described(fit, images=images)}"
         values = {
             "points": to_dict(points), "base": to_dict(self.base), "rates": list(self.rates),
             "fit": None if fit is None else plain(fit),
@@ -188,16 +196,23 @@ def plain(fit: IsoflopFit) -> dict[str, object]:
     return values
 
 
-def described(fit: IsoflopFit, points: Sequence[Point], *, images: int) -> str:
-    """Return a fit as tables and sentences of Markdown."""
+def losses_table(points: Sequence[Point]) -> str:
+    """Return losses as a table of Markdown."""
+    return "\n".join(
+        (
+            "| operations | weights | tokens | nats per pixel |",
+            "| --- | --- | --- | --- |",
+            *(
+                f"| {p.flops:.3g} | {p.weights:,} | {p.tokens:.3g} | {p.loss:.4f} |"
+                for p in sorted(points, key=lambda point: (point.flops, point.weights))
+            ),
+        )
+    )
+
+
+def described(fit: IsoflopFit, *, images: int) -> str:
+    """Return a fit as a table and sentences of Markdown."""
     lines = [
-        "| operations | weights | tokens | nats per pixel |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {p.flops:.3g} | {p.weights:,} | {p.tokens:.3g} | {p.loss:.4f} |"
-            for p in sorted(points, key=lambda point: (point.flops, point.weights))
-        ),
-        "",
         "| operations | best weights | best tokens | tokens a weight | nats per pixel |",
         "| --- | --- | --- | --- | --- |",
     ]

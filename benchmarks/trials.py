@@ -6,9 +6,10 @@
 
     out/
     ├── runs/NAME/         an ordinary run, which a stopped process goes on with
-    └── outcomes/NAME.json what was measured of it
+    └── outcomes/NAME.json what was measured of it; NAME-test.json on test images
 
-The same name with another recipe, or other images or colors, is refused.
+The same name with another recipe, other images or colors, or measured of others, is refused.
+Recipes are raced on validation images; `Measures.held_out` is test for what was chosen so.
 """
 
 import dataclasses
@@ -16,9 +17,11 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from igpt.claims.plan import digest as digest_of
 from igpt.data.store import Records, RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.features import extract_features
@@ -26,6 +29,7 @@ from igpt.evaluation.likelihood import evaluate
 from igpt.evaluation.protocol import Labelled, probe_features
 from igpt.evaluation.solvers import lbfgs
 from igpt.files import digest, read_json, write_json
+from igpt.model.config import ModelConfig
 from igpt.model.description import WEIGHTS
 from igpt.model.pretrained import Pretrained, load_folder
 from igpt.pixels.palette import Palette
@@ -43,14 +47,16 @@ from igpt.values import from_dict, to_dict
 class Measures:
     """Of how many images a network is measured, always the same ones."""
 
+    held_out: Literal["validation", "test"] = "validation"
+    """The split that is measured; what is to be chosen must not be measured on test images."""
     likelihood: int = 5000
-    """Test images whose likelihood is measured."""
+    """Held-out images whose likelihood is measured."""
     learned: int = 6000
     """Training images that probes are fitted to."""
     chosen: int = 2000
     """Validation images by which a probe's layer and penalty are chosen."""
-    tested: int = 5000
-    """Test images that the best layer's probe is tested on."""
+    tested: int = 3000
+    """Held-out images, others than those, that the best layer's probe is tested on."""
 
     @property
     def passes(self) -> int:
@@ -59,15 +65,29 @@ class Measures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What was trained, of what; and for an outcome, how it was measured."""
+
+    recipe: str
+    """The recipe's digest."""
+    data: str
+    """The store's identity."""
+    palette: str
+    """The colors' fingerprint."""
+    measures: Measures | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a network came to; one that diverged has learned nothing."""
 
+    subject: Subject
     nats_per_pixel: float
-    """Of the test images."""
+    """Of the held-out images."""
     nats_per_pixel_from_second: float
     """Leaving out each image's first pixel."""
     probe_accuracy: float
-    """Of the layer best on validation, on the test images."""
+    """Of the layer best on the images to choose by, on others held out."""
     probe_layer: int
     seconds: float
     """That the training took, on a machine that may have done other things."""
@@ -100,12 +120,17 @@ class Trials:
         """Return a recipe as the run has it."""
         return for_palette(recipe, self.colors)
 
-    def is_done(self, name: str, recipe: Recipe) -> bool:
+    def subject(self, recipe: Recipe, measures: Measures | None = None) -> Subject:
+        """Return what a training of a recipe is of."""
+        return Subject(
+            recipe=digest_of(self.recipe(recipe)), data=self.store.identity,
+            palette=self.colors.fingerprint, measures=measures,
+        )  # fmt: skip
+
+    def is_done(self, name: str) -> bool:
         """Say whether a training has come to its end."""
-        run = RunFolder(self.out / "runs" / name)
-        if self._divergence(name).is_file():
-            return True
-        return run.metrics.is_file() and len(read_metrics(run.metrics)) >= recipe.training.steps
+        path = self.out / "runs" / name
+        return self._divergence(name).is_file() or (RunFolder.is_at(path) and RunFolder(path).ended)
 
     def trained(self, name: str, recipe: Recipe) -> RunFolder:
         """Return a run at its end, trained as far as it is not yet.
@@ -115,17 +140,16 @@ class Trials:
             TrainingDiverged: It did, now or before.
         """
         path = self.out / "runs" / name
-        if self._divergence(name).is_file():
-            raise TrainingDiverged(str(read_json(self._divergence(name))["message"]))
         if RunFolder.is_at(path):
             known = RunFolder(path).pretraining
-            same = (known.recipe, known.data.sha256, known.palette)
-            if same != (self.recipe(recipe), self.store.identity, self.colors.fingerprint):
-                raise ConfigError(
-                    f"{path} was made by another recipe, or of other images or colors; choose "
-                    "another --out"
-                )
-            if self.is_done(name, recipe):
+            self._require_same(
+                path, self.subject(recipe),
+                Subject(recipe=digest_of(known.recipe), data=known.data.sha256,
+                        palette=known.palette),
+            )  # fmt: skip
+            if self._divergence(name).is_file():
+                raise TrainingDiverged(str(read_json(self._divergence(name))["message"]))
+            if RunFolder(path).ended:
                 return RunFolder(path)
 
         def start() -> RunFolder:
@@ -140,6 +164,18 @@ class Trials:
             write_json(self._divergence(name), {"message": str(error)})
             raise
 
+    @staticmethod
+    def _require_same(path: Path, wanted: Subject, known: Subject) -> None:
+        if known != wanted:
+            raise ConfigError(
+                f"{path} is of another recipe, of other images or colors, or measured on others; "
+                "choose another --out"
+            )
+
+    def _outcome(self, name: str, measures: Measures) -> Path:
+        of_test = "-test" if measures.held_out == "test" else ""
+        return self.out / "outcomes" / f"{name}{of_test}.json"
+
     def _divergence(self, name: str) -> Path:
         return self.out / "runs" / name / "diverged.json"
 
@@ -151,14 +187,19 @@ class Trials:
             return math.inf
         return float(lines[-1].get("validation_nats_per_pixel", math.inf))
 
-    def kept(self, name: str) -> Outcome | None:
-        """Return what was measured of a training; None if nothing was yet."""
-        file = self.out / "outcomes" / f"{name}.json"
+    def kept(self, name: str, recipe: Recipe, measures: Measures) -> Outcome | None:
+        """Return what was measured of a training; None if nothing was yet.
+
+        Raises:
+            ConfigError: It is of another training, or was measured otherwise.
+        """
+        file = self._outcome(name, measures)
         if not file.is_file():
             return None
-        return from_dict(
-            Outcome, unsealed(read_json(file), file, error=ConfigError), name=str(file)
-        )
+        values = unsealed(read_json(file), file, error=ConfigError)
+        known = from_dict(Outcome, values, name=str(file))
+        self._require_same(file, self.subject(recipe, measures), known.subject)
+        return known
 
     def outcome(self, name: str, recipe: Recipe, measures: Measures) -> Outcome:
         """Return what a training came to, trained and measured if that was not done yet.
@@ -166,37 +207,40 @@ class Trials:
         Raises:
             ConfigError: There is another training of this name.
         """
-        if (known := self.kept(name)) is not None:
+        if (known := self.kept(name, recipe, measures)) is not None:
             return known
+        subject = self.subject(recipe, measures)
         try:
             run = self.trained(name, recipe)
-            found = self._measured(run, measures)
+            found = self._measured(run, subject, measures)
         except TrainingDiverged as error:
             found = Outcome(
-                nats_per_pixel=math.log(self.colors.size),
+                subject=subject, nats_per_pixel=math.log(self.colors.size),
                 nats_per_pixel_from_second=math.log(self.colors.size),
                 probe_accuracy=1 / len(self.store.class_names or "?"), probe_layer=0, seconds=0.0,
                 weights=self.recipe(recipe).model.parameters, sha256="", diverged=str(error),
             )  # fmt: skip
-        file = self.out / "outcomes" / f"{name}.json"
+        file = self._outcome(name, measures)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, sealed(to_dict(found)))
         return found
 
-    def _measured(self, run: RunFolder, measures: Measures) -> Outcome:
+    def _measured(self, run: RunFolder, subject: Subject, measures: Measures) -> Outcome:
         pretrained = load_folder(run.model, device=self.device)
-        tested = self.store.split("test")
-        likelihood = evaluate(pretrained, tested, images=measures.likelihood)
-        counts = {"train": measures.learned, "validation": measures.chosen,
-                  "test": measures.tested}  # fmt: skip
+        held_out, validation = self.store.split(measures.held_out), self.store.split("validation")
+        likelihood = evaluate(pretrained, held_out, images=measures.likelihood)
         parts = [
-            features(pretrained, self.store.split(name).sample(count))
-            for name, count in counts.items()
+            features(pretrained, records)
+            for records in (
+                self.store.split("train").sample(measures.learned),
+                *chosen_and_tested(validation, held_out, measures),
+            )
         ]
         fits = probe_features(lbfgs(), *parts)
         best = max(range(len(fits)), key=lambda layer: fits[layer].validation_accuracy)
         assert likelihood.nats_per_pixel_from_second is not None, "there is more than one pixel"
         return Outcome(
+            subject=subject,
             nats_per_pixel=likelihood.nats_per_pixel,
             nats_per_pixel_from_second=likelihood.nats_per_pixel_from_second,
             probe_accuracy=fits[best].test_accuracy,
@@ -205,6 +249,21 @@ class Trials:
             weights=pretrained.model.config.parameters,
             sha256=digest(run.model / WEIGHTS),
         )
+
+
+def chosen_and_tested(
+    validation: Records, held_out: Records, measures: Measures
+) -> tuple[Records, Records]:
+    """Return images to choose a probe by, and others to test it on.
+
+    Where both are of validation, they are drawn together and parted.
+    """
+    if measures.held_out == "test":
+        return validation.sample(measures.chosen), held_out.sample(measures.tested)
+    drawn = validation.sample(measures.chosen + measures.tested)
+    rows = np.random.default_rng(0).permutation(len(drawn))
+    part = round(len(drawn) * measures.chosen / (measures.chosen + measures.tested))
+    return drawn.chosen(rows[:part]), drawn.chosen(rows[part:])
 
 
 def features(pretrained: Pretrained, records: Records) -> Labelled:
@@ -226,10 +285,24 @@ def share_of(text: str) -> tuple[int, int]:
 
 
 def training_flops(recipe: Recipe) -> float:
-    """Return the operations of a training by igpt's own count."""
+    """Return the operations of a training by igpt's own count, and those of Muon's updates."""
     model, training = recipe.model, recipe.training
     images = training.batch_size * training.steps
-    return float(model.flops_per_token * model.positions * images)
+    learning = float(model.flops_per_token * model.positions * images)
+    return learning + (training.steps * muon_flops(model) if training.optimizer == "muon" else 0)
+
+
+def muon_flops(model: ModelConfig) -> float:
+    """Return the operations of making the updates of all blocks orthogonal.
+
+    Five rounds of Newton and Schulz for each matrix X of m by n, m the smaller side: X X', its
+    square, and their product with X (Jordan et al. 2024; `torch.optim.Muon`). Adam's are not
+    counted, some 20 a weight.
+    """
+    width = model.width
+    longer = (3 * width, width, 4 * width, 4 * width)
+    rounds = 5 * sum(4 * width**2 * side + 2 * width**3 for side in longer)
+    return float(model.layers * rounds)
 
 
 def measuring_flops(recipe: Recipe, measures: Measures) -> float:

@@ -1,16 +1,18 @@
 """The race's own promises: how rates are searched, and what its table says."""
 
+import dataclasses
 import math
 import sys
 
 import pytest
 import torch
 from benchmarks import race
-from benchmarks.race_table import Entered, Race, verdicts, winners
-from benchmarks.trials import Measures, Outcome
+from benchmarks.race_table import Entered, Race, rate, verdicts, winners
+from benchmarks.trials import Measures, Outcome, Subject, muon_flops
 
 from igpt.errors import ConfigError
 from igpt.files import read_json
+from igpt.model.config import ModelConfig
 from igpt.runs.provenance import provenance
 from igpt.runs.recipes import find_recipe
 
@@ -45,6 +47,7 @@ def test_a_search_ends_beside_the_best_rate_or_where_a_loss_is_missing():
 def entered(name, nats, accuracies, settings=()):
     outcomes = {
         str(seed): Outcome(
+            subject=Subject(recipe="a", data="b", palette="c", measures=Measures()),
             nats_per_pixel=loss, nats_per_pixel_from_second=loss, probe_accuracy=accuracy,
             probe_layer=2, seconds=1.0, weights=10, sha256="",
         )
@@ -86,6 +89,21 @@ def test_entries_are_stacked_by_their_names():
         race.settings_of("mouon")
 
 
+def test_a_best_rate_at_the_edge_of_those_tried_is_marked():
+    one = entered("one", [3.0], [0.3])
+    tried = {"0.05": 2.0, "0.1": 1.0, "0.2": None}
+    assert rate(dataclasses.replace(one, rates=tried)) == "0.1"
+    assert rate(dataclasses.replace(one, rates=tried, learning_rate=0.05)) == "0.05*"
+    assert rate(dataclasses.replace(one, learning_rate=None)) == ""
+
+
+def test_muon_s_updates_are_counted():
+    """By hand: 5 rounds for matrices of 2 by 6, 2 by 2, 2 by 8 and 8 by 2."""
+    model = ModelConfig(image_size=4, colors=4, layers=3, width=2, heads=1)
+    of_one = sum(2 * (2 * 2 * side) * 2 + 2 * 2**3 for side in (6, 2, 8, 8))
+    assert muon_flops(model) == 3 * 5 * of_one
+
+
 def test_a_race_is_run_shared_timed_and_not_run_again(given, tmp_path, monkeypatch, capsys):
     small = ("model.image_size=4", "model.layers=1", "model.width=8", "model.heads=2",
              "training.steps=2", "training.warmup_steps=0", "training.batch_size=4")  # fmt: skip
@@ -111,3 +129,15 @@ def test_a_race_is_run_shared_timed_and_not_run_again(given, tmp_path, monkeypat
     assert len(runs) == 4  # a rate and a seed each
     assert run() == whole
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
+
+    timed = read_json(tmp_path / "race" / "steps.json")["seconds_per_step"]
+    run("--time", "--rounds", "9", "--entries", "linear")  # more than the steps of a training
+    later = read_json(tmp_path / "race" / "steps.json")["seconds_per_step"]
+    assert later.pop("linear") > 0
+    assert later == timed
+    assert "| muon |" in run("--table", "--entries", "linear")  # what is known is judged with it
+    assert "| muon |" not in run("--held-out", "test", "--entries", "paper")
+    names = {file.name for file in (tmp_path / "race" / "outcomes").glob("paper-*")}
+    assert names == {"paper-rate-0.01-seed1.json", "paper-rate-0.01-seed1-test.json"}
+    with pytest.raises(SystemExit, match="measured on others"):
+        run("--images", "4")

@@ -6,8 +6,10 @@ import pytest
 from benchmarks.record import check, make_record, read_record, table
 
 from igpt.errors import ConfigError, DataError
+from igpt.files import read_json
 from igpt.runs.measure import evaluate_run
 from igpt.runs.pretrain import pretrain
+from igpt.runs.resume import resume
 from tests.conftest import SHAPES_RECIPE, with_training
 
 
@@ -67,6 +69,18 @@ def test_what_was_changed_is_refused(recorded, tmp_path):
     (changed / "model" / "model.safetensors").write_bytes(b"others")
     with pytest.raises(DataError, match=r"model\.safetensors is changed"):
         make_record(changed, tmp_path / "new")
+
+
+def test_a_longer_run_s_record_has_all_commands_and_all_steps(recorded, shapes_store, tmp_path):
+    longer = tmp_path / "run"
+    shutil.copytree(recorded[0].path, longer)
+    resume(longer, steps=3, data=shapes_store.path, device="cpu")
+    (longer / "evaluation.json").unlink()  # of the run as it was
+    record = make_record(longer, tmp_path / "record")
+    assert (record.steps, len(record.commands), list(record.results)) == (3, 2, ["provenance.json"])
+    assert read_json(tmp_path / "record" / "longer.json")["changes"][0]["steps"] == 3
+    with pytest.raises(DataError, match="has no likelihood of test images to check"):
+        check(record, longer, shapes_store.path, device="cpu")
 
 
 def test_a_run_that_is_not_finished_has_no_record(given, tmp_path):

@@ -1,13 +1,18 @@
 """The fit of losses at equal operations finds what made-up losses were made with."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from benchmarks.isoflop import Point, fit_isoflops
-from benchmarks.scaling import Study, described
+from benchmarks.race import BASE
+from benchmarks.scaling import BUDGETS as STUDIED
+from benchmarks.scaling import Study, described, losses_table
 from benchmarks.trials import Trials
 
 from igpt.errors import ConfigError
-from igpt.runs.recipes import find_recipe
+from igpt.pixels.palette import Palette
+from igpt.runs.recipes import find_recipe, with_settings
 
 BUDGETS = (1e12, 4e12, 1.6e13, 6.4e13)
 
@@ -74,6 +79,38 @@ def test_what_cannot_be_fitted_is_refused():
         fit_isoflops(points[:5])
     with pytest.raises(ConfigError, match="have no lowest point"):
         fit_isoflops(made_up(lambda n, d: -(np.log(n) ** 2), best=lambda flops: 1e5))
+    with pytest.raises(ConfigError, match="leave out what diverged"):
+        fit_isoflops([*points, dataclasses.replace(points[0], loss=np.inf)])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MadeUp(Study):
+    """A study of networks whose losses follow a law; the smallest one diverges."""
+
+    of_tokens: float
+
+    def loss(self, flops, size, *, train):
+        point = self.point(flops, size, np.inf)
+        if size == 0:
+            return point.loss
+        return 1.5 + 20 * point.weights**-0.35 + self.of_tokens * point.tokens**-0.35
+
+
+@pytest.mark.parametrize(("of_tokens", "tokens_a_weight"), [(70.0, 30), (100.0, 80)])
+def test_a_study_s_sizes_find_what_is_best_wherever_that_lies(tmp_path, of_tokens, tokens_a_weight):
+    """By this law the best size grows as the operations to the power one half."""
+    colors = np.random.default_rng(0).uniform(-1, 1, (512, 3)).astype(np.float32)
+    Palette(colors).save(tmp_path / "palette.npy")
+    study = MadeUp(
+        trials=Trials(data=tmp_path, palette=tmp_path / "palette.npy", out=tmp_path),
+        base=with_settings(find_recipe("cifar10-tiny"), [*BASE]), budgets=STUDIED,
+        of_tokens=of_tokens,
+    )  # fmt: skip
+    fit = fit_isoflops(study.points(), draws=20)
+    assert all(best.inside for best in fit.optima)
+    assert fit.exponent.value == pytest.approx(0.5, abs=0.03)
+    for best in fit.optima:
+        assert best.tokens_per_weight.value == pytest.approx(tokens_a_weight, rel=0.2)
 
 
 def test_a_size_is_added_where_the_best_is_at_an_edge(tmp_path):
@@ -81,7 +118,7 @@ def test_a_size_is_added_where_the_best_is_at_an_edge(tmp_path):
         trials=Trials(data=tmp_path, palette=tmp_path, out=tmp_path),
         base=find_recipe("cifar10-tiny"), budgets=(1e12, 4e12), sizes=3,
     )  # fmt: skip
-    assert study.next_size(4e12, {}) == 1
+    assert [study.next_size(flops, {}) for flops in (1e12, 4e12)] == [0, 1]
     losses = {1: 3.0, 2: 2.0, 3: 2.5}
     assert study.next_size(4e12, losses) is None
     assert study.next_size(4e12, losses | {3: 1.5}) == 4
@@ -91,7 +128,8 @@ def test_a_size_is_added_where_the_best_is_at_an_edge(tmp_path):
 
 def test_the_tables_say_what_was_fitted():
     points = made_up(parabolas, best=lambda flops: 0.05 * flops**0.5, noise=0.001)
-    text = described(fit_isoflops(points, draws=50), points, images=100)
-    assert text.count("\n| ") == 2 + 20 + 2 + 4 + 1 - 1  # the first line has none before it
+    assert losses_table(points).count("\n| ") == 1 + 20  # the first line has none before it
+    text = described(fit_isoflops(points, draws=50), images=100)
+    assert text.count("\n| ") == 1 + 4 + 1
     assert "to the power 0.5" in text
     assert "(one GPU-hour)" in text

@@ -8,6 +8,7 @@ they are put together once all of them lie in one folder.
 """
 
 import argparse
+import hashlib
 import io
 import os
 import sys
@@ -33,15 +34,16 @@ def pack(folder: Path, files: Iterable[Path], parcel: Path) -> None:
     with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as archive:
         for file in sorted(files):
             archive.add(file, file.relative_to(folder).as_posix(), recursive=False)
-    parts = content.getvalue()
+    whole = content.getvalue()
     parcel.mkdir(parents=True, exist_ok=True)
-    count = -(-len(parts) // PART)
-    for number in range(count):  # the count is in the name, so that a missing part is seen
-        part = parcel / f"{_NAME}.{number:03}-of-{count:03}"
+    count, earlier = -(-len(whole) // PART), set(parcel.glob(f"{_NAME}.*"))
+    of = f"of-{count:03}-{hashlib.sha256(whole).hexdigest()[:16]}"
+    for number in range(count):
+        part = parcel / f"{_NAME}.{number:03}-{of}"
         aside = part.with_name(f"aside-{part.name}")
-        aside.write_bytes(parts[number * PART : (number + 1) * PART])
+        aside.write_bytes(whole[number * PART : (number + 1) * PART])
         os.replace(aside, part)
-    for stale in set(parcel.glob(f"{_NAME}.*")) - set(parcel.glob(f"{_NAME}.*-of-{count:03}")):
+    for stale in earlier - set(parcel.glob(f"{_NAME}.*-{of}")):
         stale.unlink()
 
 
@@ -49,14 +51,17 @@ def unpack(parcel: Path, folder: Path) -> None:
     """Write what is in a parcel into a folder.
 
     Raises:
-        DataError: Some part of it is not there.
+        DataError: Some part of it is not there, or there are parts of several.
     """
     parts = sorted(parcel.glob(f"{_NAME}.*"))
-    wanted = int(parts[0].name.rpartition("-")[2]) if parts else 1
-    if len(parts) != wanted:
-        raise DataError(f"{parcel} has {len(parts)} of {wanted} parts; bring the others too")
-    content = io.BytesIO(b"".join(part.read_bytes() for part in parts))
-    with tarfile.open(fileobj=content, mode="r:gz") as archive:
+    whole = b"".join(part.read_bytes() for part in parts)
+    if not parts or not parts[0].name.endswith(hashlib.sha256(whole).hexdigest()[:16]):
+        wanted = int(parts[0].name.split("-")[2]) if parts else 1
+        raise DataError(
+            f"{parcel} has {len(parts)} of {wanted} parts, or some of another parcel; bring all "
+            "parts of one"
+        )
+    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
         archive.extractall(folder, filter="data")
 
 

@@ -38,10 +38,10 @@ from igpt.training.metrics import read_metrics
 HOME_EVERY = 120.0
 """Seconds between parcels."""
 LIGHT = {".json", ".jsonl", ".txt", ".png", ".npy", ".md"}
-HEAVY = {"state", "data", "pace"}
+HEAVY = {"state", "snapshots", "data", "pace"}
 """Folders that stay there."""
-MARGIN = 0.97
-"""Of the seconds, that steps are reckoned to take; the rest is for saving."""
+MARGIN = 0.95
+"""Of the seconds, that steps are to take; the rest is for saving and four validations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,8 @@ class Attempt:
     def _worth(self) -> Iterator[Path]:
         for file in self.work.rglob("*"):
             inner = file.relative_to(self.work)
-            if file.suffix in LIGHT and not HEAVY & set(inner.parts[:-1]) and file.is_file():
+            light = file.suffix in LIGHT or file.parent.name == "probe"
+            if light and not HEAVY & set(inner.parts[:-1]) and file.is_file():
                 yield file
         run = self.work / "run"
         weights = [*run.glob("model/*.safetensors"), *self.work.glob("tuned/model/*.safetensors")]
@@ -108,6 +109,13 @@ def seconds_per_step(metrics: Path) -> float:
     seconds = [line["seconds"] for line in read_metrics(metrics)]
     steps = [after - before for before, after in pairwise(seconds)]
     return statistics.median(steps[len(steps) // 2 :])
+
+
+def sets(**training: float) -> list[str]:
+    """Return what sets these fields of the training."""
+    return [
+        word for name, value in training.items() for word in ("--set", f"training.{name}={value}")
+    ]
 
 
 def ended(run: Path) -> bool:
@@ -137,15 +145,15 @@ def attempt(given: argparse.Namespace) -> None:
     device = ("--device", given.device)
     learn = ("pretrain", given.recipe, "--data", store, "--palette", palette, *device, *settings)
     if not (run / "recipe.json").is_file():
-        few = f"training.steps={given.pace_steps}"
-        never = f"training.validate_every={given.pace_steps}"
+        few = given.pace_steps
         shutil.rmtree(pace, ignore_errors=True)
-        if not at.igpt(*learn, "--set", few, "--set", never, "--out", pace):
+        if not at.igpt(*learn, *sets(steps=few, validate_every=few, warmup_steps=0,
+                                     warmup_epochs=0.0), "--out", pace):  # fmt: skip
             return
         step = seconds_per_step(pace / "metrics.jsonl")
         steps = max(1, round(MARGIN * given.train_seconds / step))
         print(f"{1000 * step:.2f} ms a step; {steps} steps", flush=True)
-        at.igpt(*learn, "--set", f"training.steps={steps}", "--out", run)
+        at.igpt(*learn, *sets(steps=steps, validate_every=-(-steps // 4)), "--out", run)
     elif not ended(run):
         at.igpt("resume", run, "--data", store, *device)
     if not ended(run):
@@ -155,9 +163,10 @@ def attempt(given: argparse.Namespace) -> None:
         if not (run / name).exists():
             at.igpt(command[0], *of_run, *command[1:])
     if not given.no_finetuning and not (work / "tuned" / "finetune.json").is_file():
-        tuning = given.tuning_settings
-        words = [word for setting in tuning for word in ("--set", setting)]
-        shutil.rmtree(work / "tuned", ignore_errors=True)
+        if (work / "tuned" / "recipe.json").is_file():
+            at.igpt("resume", work / "tuned", "--data", store, *device)
+            return
+        words = [word for setting in given.tuning_settings for word in ("--set", setting)]
         at.igpt("finetune", *of_run, "--out", work / "tuned", *words)
 
 

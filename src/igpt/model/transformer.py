@@ -127,9 +127,6 @@ class ImageGPT(nn.Module):
         nn.init.normal_(self.position_embedding, std=0.01)
         if self.start_embedding is not None:
             nn.init.normal_(self.start_embedding, std=0.02)
-        for embedding in (self.row_embedding, self.column_embedding):
-            if embedding is not None:
-                nn.init.normal_(embedding, std=0.01)
         if self.value_embedding is not None:
             nn.init.zeros_(self.value_embedding)
         for block in self.blocks:
@@ -148,6 +145,10 @@ class ImageGPT(nn.Module):
         for head in (self.color_head, self.class_head):
             if head is not None and head.weight is not self.token_embedding:
                 nn.init.normal_(head.weight, std=0.0 if self.config.zero_heads else 0.02)
+        # Last, so that all else starts as without them.
+        for embedding in (self.row_embedding, self.column_embedding):
+            if embedding is not None:
+                nn.init.normal_(embedding, std=0.01)
 
     def set_dropout(self, probability: float) -> None:
         """Zero so much of what each block adds to the residual stream, in training only.

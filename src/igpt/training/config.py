@@ -81,7 +81,8 @@ class TrainingConfig:
     """Share of the steps after warm-up that keep the full rate before it goes down."""
     optimizer: Optimizer = field(default="adam", metadata=LATER)
     """adam, or muon for the blocks' matrices, whose steps are made orthogonal, and adam for all
-    else. One rate is for both: muon's steps are as long as adam's usually are."""
+    else. One rate is for both: muon's steps are as long as adam's usually are; its momentum is
+    0.95, and the betas are adam's."""
     beta1: float = 0.9
     beta2: float = 0.95
     """0.999 gave the authors spikes in the loss."""
