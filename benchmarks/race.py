@@ -52,13 +52,12 @@ from benchmarks.trials import (
 from igpt.data.batches import TokenBatches
 from igpt.errors import ConfigError, IgptError, nearest_name
 from igpt.files import read_json, write_json, written_aside
-from igpt.model.transformer import ImageGPT
+from igpt.model.transformer import ImageGPT, seed_weights
 from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.provenance import Provenance, provenance
 from igpt.runs.recipes import Recipe, find_recipe, with_settings
-from igpt.runs.run import seed_weights
 from igpt.training.loop import StepDone, train
 from igpt.training.optimizer import build_optimizer
 from igpt.values import from_dict, to_dict

@@ -184,6 +184,7 @@ def test_the_choices_are_those_of_the_library(written, known):
         (["pretrain", *TRAINED, "--set=objective=diffusion"], "set model.causal=false with it"),
         (["pretrain", *TRAINED, "--set=model.order=zigzag"], "no reading order 'zigzag'"),
         (["surprise", "run", "a.png", "--count", "2"], "--count goes with --data"),
+        (["surprise", "run", "a.png", "--seed", "5"], "--seed goes with --data"),
         (["sample", "x", "--top-p", "3"], "top_p must lie in (0, 1], got 3.0"),
         (["evaluate", "nowhere", "--data", "y"], "nowhere holds no model"),
         (["evaluate", "x", "--data", "nowhere"], "nowhere does not exist; make a record store"),
@@ -481,3 +482,20 @@ def test_a_plan_is_reckoned_for_devices_that_are_not_here(igpt):
     assert (code, figures["devices"], figures["mfu"], figures["fits"]) == (0, 64, 0.4, True)
     code, out, _ = igpt("plan", "--devices", "64xH100")
     assert (code, len([line for line in out.splitlines() if line.startswith("igpt-")])) == (0, 12)
+
+
+def test_a_plan_takes_all_settings_that_memory_depends_on(igpt):
+    def planned(*arguments):
+        code, out, err = igpt("plan", *arguments, "--devices", "8xH100", "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    plain, dropped = planned("igpt-s"), planned("igpt-s", "--set=dropout=0.1")
+    assert dropped["memory"]["activations"] > plain["memory"]["activations"]
+    few, many = planned("igpt-s-bert"), planned("igpt-s-bert", "--set=mask_probability=0.6")
+    assert many["memory"]["logits"] == pytest.approx(4 * few["memory"]["logits"])
+    rows = planned("--set=model.causal=false", "--set=objective=diffusion", "--set=dropout=0.1")
+    assert {row["objective"] for row in rows if row} == {"diffusion"}
+    crowded = planned("--set=training.optimizer=muon")
+    assert any(crowded)
+    assert all(row["strategy"] == "ddp" for row in crowded if row)

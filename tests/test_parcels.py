@@ -7,7 +7,11 @@ from benchmarks.gpu.claims_small import worth_bringing
 from benchmarks.gpu.parcel import pack, unpack
 from benchmarks.gpu.record import seconds_per_step
 
+from igpt.claims.scale import SEARCH_SEED
 from igpt.errors import DataError
+from igpt.runs.pretrain import pretrain
+from igpt.runs.resume import resume
+from tests.conftest import SHAPES_RECIPE
 
 
 def contents(folder):
@@ -65,6 +69,25 @@ def test_of_claims_comes_home_what_later_pieces_need(tmp_path):
     claims = ("fine-tuning", "low-data", "objectives")
     assert brought({(0, claim) for claim in claims}) == sorted(light)
     assert brought({(1, claim) for claim in claims}) == sorted(light + weights)
+
+
+def test_of_a_rate_that_was_tried_all_comes_home_once_it_ended_or_diverged(given, tmp_path):
+    path = tmp_path / "runs" / f"base-seed{SEARCH_SEED}"
+    run = pretrain(SHAPES_RECIPE, out=path, seconds=0.0, **given)
+
+    def comes_home():
+        return run.metrics in worth_bringing(tmp_path, set())
+
+    assert not comes_home()
+    kept = run.metrics.read_bytes()
+    run.metrics.write_bytes(b"")
+    assert not comes_home()
+    (path / "diverged.json").write_text("{}")
+    assert comes_home()
+    (path / "diverged.json").unlink()
+    run.metrics.write_bytes(kept)
+    resume(path, device="cpu")
+    assert comes_home()
 
 
 def test_a_step_is_timed_once_all_is_warm(tmp_path):

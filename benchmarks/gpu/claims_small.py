@@ -33,7 +33,6 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import IgptError
 from igpt.runs.run import RunFolder
-from igpt.training.metrics import read_metrics
 
 DATA = Path("shared/data")
 LIGHT = {".json", ".jsonl", ".txt", ".png", ".npy"}
@@ -131,10 +130,8 @@ def worth_bringing(folder: Path, done: set[tuple[int, str]]) -> Iterator[Path]:
 
 def finished(run: Path) -> bool:
     """Return whether a run is trained, and measured if it is to be."""
-    if run.name.endswith(f"-seed{SEARCH_SEED}") and (run / "metrics.jsonl").is_file():
-        lines = read_metrics(run / "metrics.jsonl")
-        return lines[-1]["step"] + 1 == RunFolder.open(run).pretraining.recipe.training.steps
-    return any((run / name).is_file() for name in FINISHED)
+    searched = run.name.endswith(f"-seed{SEARCH_SEED}") and RunFolder.is_at(run)
+    return (searched and RunFolder(run).ended) or any((run / name).is_file() for name in FINISHED)
 
 
 def list_work(name: str, claims: list[str]) -> None:

@@ -132,6 +132,16 @@ def test_the_rate_of_each_size_is_chosen_on_a_seed_that_does_not_count(reproduce
     }
 
 
+def test_a_network_at_a_precision_that_was_settled_when_it_began_is_known_again(
+    toy, four_corners, tmp_path
+):
+    auto = dataclasses.replace(toy, settings=("training.precision=auto",))
+    laboratory = Laboratory.open(tmp_path, auto, data=four_corners.path, device="cpu")
+    run = laboratory.pretrained("small", 0)
+    assert run.pretraining.recipe.training.precision in ("float32", "bfloat16")
+    assert laboratory.pretrained("small", 0) == run
+
+
 def test_seeds_differ_in_what_is_held_out(toy, four_corners, tmp_path):
     laboratory = Laboratory.open(tmp_path, toy, data=four_corners.path, device="cpu")
     stores = [RecordStore.open(laboratory.store(seed)) for seed in (0, 1, 2)]

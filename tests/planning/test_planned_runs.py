@@ -111,6 +111,17 @@ def test_a_training_is_changed_as_little_as_makes_it_fit():
     assert make_plan("igpt-xl", SIZES["igpt-xl"], shared, kind=H100, devices=8).fits
 
 
+def test_what_muon_trains_is_never_shared_out():
+    muon = replace(TRAINING, batch_size=64, optimizer="muon")
+    assert fitted(SIZES["igpt-xl"], muon, kind=H100, devices=8) is None
+    assert fitted(SIZES["igpt-s"], muon, kind=H100, devices=8).parallel == "auto"
+    plan = make_plan("igpt-xl", SIZES["igpt-xl"], muon, kind=H100)
+    assert not plan.fits
+    assert not any("fsdp" in remedy for remedy in plan.remedies)
+    adam = make_plan("igpt-xl", SIZES["igpt-xl"], replace(muon, optimizer="adam"), kind=H100)
+    assert "fsdp" in adam.remedies[-1]
+
+
 def test_the_published_networks_stand_beside_the_papers_figures():
     rows = []
     for name in ("igpt-s", "igpt-m", "igpt-l", "igpt-xl"):

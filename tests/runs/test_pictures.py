@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from tests.conftest import TINY, random_model
 
+from igpt.cli import main
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.likelihood import image_losses
+from igpt.files import write_json
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.images import read_image, write_png
 from igpt.pixels.preparation import Preparation
@@ -141,6 +143,16 @@ def test_surprise_of_test_images_is_their_loss_by_number_and_file(run, pretraine
         assert name == names[int(number)]
         assert value == pytest.approx(losses[int(number)], rel=1e-5)
     assert (run / "surprise.png").is_file()
+
+
+def test_of_a_search_the_path_that_is_told_is_that_of_the_picture(
+    run, shapes_store, tmp_path, capsys
+):
+    write_json(tmp_path / "search.json", {"run": run.name})
+    with pytest.raises(SystemExit):
+        main(["surprise", str(tmp_path), "--data", str(shapes_store.path), "--count", "2"])
+    assert (run / "surprise.png").is_file()
+    assert f"{run / 'surprise.png'}: image | " in capsys.readouterr().out
 
 
 def test_what_cannot_be_drawn_is_refused(model, files, tiny_palette, tmp_path):

@@ -31,6 +31,18 @@ def test_the_paper_s_recipes_have_the_paper_s_rates():
     assert RECIPES["igpt-xl"].training.batch_size == 64
 
 
+def test_a_recipe_of_any_precision_asks_for_a_run_of_each_and_for_no_other_run():
+    recipe = RECIPES["cifar10-tiny"]
+    auto, half = (
+        with_settings(recipe, [f"training.precision={precision}"])
+        for precision in ("auto", "bfloat16")
+    )
+    assert auto.asks_for(recipe)
+    assert auto.asks_for(half)
+    assert not recipe.asks_for(half)
+    assert not auto.asks_for(with_settings(half, ["training.seed=9"]))
+
+
 def test_snapshots_are_those_of_the_paper_s_figure_3():
     recipe = with_settings(RECIPES["igpt-s"], ["snapshots=4"])
     assert recipe.training.steps == 1_000_000

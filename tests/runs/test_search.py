@@ -15,7 +15,7 @@ from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.classifier import accuracy, score
-from igpt.files import read_json
+from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.report.page import write_report
 from igpt.runs.finetune import FinetuneResult, config_for, finetune
@@ -188,6 +188,28 @@ def test_a_folder_of_something_else_is_refused(given, tmp_path):
     (out / "search.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"search\.json is damaged"):
         search_pretraining(RECIPE, out=out, rates=[0.01], **given)
+
+
+def test_settings_that_are_left_out_the_second_time_are_other_ones(given, tmp_path):
+    masked = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, causal=False))
+    for recipe, setting in ((RECIPE, {"dropout": 0.1}), (masked, {"objective": "diffusion"})):
+        (name,) = setting
+        options = {"out": tmp_path / name, "rates": [0.01], "seconds": 0.0, **given}
+        search_pretraining(dataclasses.replace(recipe, **setting), **options)
+        with pytest.raises(ConfigError, match=rf"search with other settings \({name}\)"):
+            search_pretraining(recipe, **options)
+
+
+def test_a_record_that_has_defaults_in_full_is_of_the_same_search(given, tmp_path):
+    out = tmp_path / "search"
+    options = {"out": out, "rates": [0.01], "seconds": 0.0, **given}
+    search_pretraining(RECIPE, **options)
+    known = read_json(out / "search.json")
+    known["settings"]["objective"] = "auto"
+    known["settings"]["training"]["prepare_ahead"] = None
+    write_json(out / "search.json", known)
+    search_pretraining(RECIPE, **options)
+    assert len(losses(out / "rate-0.01")) == 2  # a step a call
 
 
 def test_an_outcome_on_record_that_is_not_its_runs_is_told(given, tmp_path):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from igpt.data.batches import images_at_size
 from igpt.data.order import records_at_step
 from igpt.data.store import Records
-from igpt.runs.run import seed_weights
+from igpt.model.transformer import seed_weights
 
 _WIDTHS = (64, 128, 256)
 _BATCH = 64

@@ -146,11 +146,10 @@ class Laboratory(SeedImages):
             # of one that was measured and sent home, no more than results may be left
             if any((path / name).is_file() for name in ("evaluation.json", "probe.json")):
                 return True
-            lines = read_metrics(run.metrics) if run.metrics.is_file() else []
-            return bool(lines) and lines[-1]["step"] + 1 >= recipe.training.steps
+            return run.ended
 
         with alone(path):
-            if path.exists() and RunFolder.open(path).pretraining.recipe != recipe:
+            if path.exists() and not recipe.asks_for(RunFolder.open(path).pretraining.recipe):
                 raise ConfigError(
                     f"{path} was made by another recipe than this igpt has for it; choose "
                     "another --out"

@@ -1,6 +1,10 @@
 """Pictures from a run: completions, samples and surprise maps."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from igpt.commands.options import (
     MODEL,
@@ -17,6 +21,18 @@ from igpt.commands.options import (
     show,
 )
 from igpt.commands.regions import REGION, Region
+from igpt.errors import ConfigError
+from igpt.places import run_of
+from igpt.values import SEEDS
+
+Chosen = Annotated[
+    int | None,
+    Parameter(
+        help="With --data: decides which images; 0 by default.",
+        validator=Number(gte=0, lt=SEEDS),
+    ),
+]
+"""A seed that goes with test images alone: nothing about given ones is random."""
 
 
 def complete(
@@ -77,8 +93,8 @@ def sample(
 
 
 def surprise(
-    run: RunOrBuiltin = MODEL, /, *images: Path, pictures: Pictures = PICTURES, seed: Seed = 0,
-    device: Device = "auto", as_json: Json = False,
+    run: RunOrBuiltin = MODEL, /, *images: Path, pictures: Pictures = PICTURES,
+    seed: Chosen = None, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how likely RUN finds IMAGES, and draw which pixels surprise it.
 
@@ -91,12 +107,14 @@ def surprise(
         images: Image files, and folders, zip or tar files of them.
     """
     pictures.check(images)
+    if images and seed is not None:
+        raise ConfigError("--seed goes with --data")
     from igpt.runs.pictures import surprise_file, surprise_records
 
     if pictures.data is not None:
-        out = run / "surprise.png"
+        out = run_of(run) / "surprise.png"
         nats = surprise_records(
-            run, pictures.data, count=pictures.count or 8, seed=seed, device=device
+            run, pictures.data, count=pictures.count or 8, seed=seed or 0, device=device
         )
     else:
         out = pictures.out or Path("surprise.png")

@@ -49,7 +49,7 @@ def plan(
     if recipe is not None:
         result = make_plan(
             recipe, found.model, found.training, kind=kind, devices=count, mfu=mfu,
-            objective=found.objective,
+            workload=found.workload,
         )  # fmt: skip
         show(result, as_json=as_json, text=plan_text(result))
         return
@@ -58,10 +58,15 @@ def plan(
         for side in _SIDES:
             settings = (*asked, f"model.image_size={side}")
             size = with_settings(RECIPES[name], settings)
-            training = fitted(size.model, size.training, kind=kind, devices=count)
+            training = fitted(
+                size.model, size.training, kind=kind, devices=count, workload=size.workload
+            )
             row = None
             if training is not None:
-                row = make_plan(name, size.model, training, kind=kind, devices=count, mfu=mfu)
+                row = make_plan(
+                    name, size.model, training, kind=kind, devices=count, mfu=mfu,
+                    workload=size.workload,
+                )  # fmt: skip
             rows.append((name, size.model, row))
     show([row for *_, row in rows], as_json=as_json, text=overview(rows, kind, count))
 

@@ -37,6 +37,12 @@ from igpt.model.block import Block, Dropout, RMSNorm
 from igpt.model.class_head import MappedHead
 from igpt.model.config import ModelConfig
 from igpt.pixels.orders import reading_order
+from igpt.randomness import Stream, stream_seed
+
+
+def seed_weights(seed: int) -> None:
+    """Seed torch's global generator, from which fresh weights are drawn."""
+    torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
 
 
 class ColorHead(nn.Linear):

@@ -18,9 +18,9 @@ import torch
 from igpt import processes
 from igpt.errors import ConfigError
 from igpt.hardware import Hardware, recognize
-from igpt.model.config import AskedObjective, ModelConfig
+from igpt.model.config import ModelConfig
 from igpt.planning.memory import Step
-from igpt.planning.plan import remedies, training_step
+from igpt.planning.plan import Workload, remedies, training_step
 from igpt.training.config import TrainingConfig
 from igpt.training.estimate import multiplication_speed
 from igpt.training.precision import choose_precision
@@ -90,9 +90,7 @@ def require_fits(
     training: TrainingConfig,
     kind: Hardware,
     *,
-    objective: AskedObjective = "auto",
-    pixels: bool = True,
-    dropout: bool = False,
+    workload: Workload | None = None,
 ) -> None:
     """See that a training has the memory that it needs, on each of the processes there are.
 
@@ -100,17 +98,12 @@ def require_fits(
         model: The network.
         training: How it is trained.
         kind: Device of each process; the memory of a processor is shared by those of a machine.
-        objective: That it learns by.
-        pixels: Whether logits of pixels are computed; not in classification alone.
-        dropout: Whether there is any.
+        workload: As in `make_plan`.
 
     Raises:
         OutOfMemory: It cannot fit, by more than the reckoning may be off.
     """
-    step = training_step(
-        model, training, kind=kind, devices=processes.count(), objective=objective, pixels=pixels,
-        dropout=dropout,
-    )  # fmt: skip
+    step = training_step(model, training, kind=kind, devices=processes.count(), workload=workload)
     sure = _SURE_COMPILED if training.compile else _SURE
     if step.peak().total * sure > kind.usable:
         raise OutOfMemory(_too_large(step, kind))
@@ -122,9 +115,7 @@ def memory_watched(
     training: TrainingConfig,
     device: torch.device,
     *,
-    objective: AskedObjective = "auto",
-    pixels: bool = True,
-    dropout: bool = False,
+    workload: Workload | None = None,
 ) -> Iterator[None]:
     """Train within; that memory does not suffice is told as `require_fits` tells it.
 
@@ -138,9 +129,8 @@ def memory_watched(
             raise
         kind = hardware_of(device)
         step = training_step(
-            model, training, kind=kind, devices=processes.count(), objective=objective,
-            pixels=pixels, dropout=dropout,
-        )  # fmt: skip
+            model, training, kind=kind, devices=processes.count(), workload=workload
+        )
         raise OutOfMemory(_too_large(step, kind, ran_out=True)) from error
 
 

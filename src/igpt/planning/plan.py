@@ -32,6 +32,19 @@ _DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a step does, beside its network and training, that its memory depends on."""
+
+    objective: AskedObjective = "auto"
+    mask_probability: float = MASK_PROBABILITY
+    """For the masked objective: how many of the pixels are hidden, and so have logits."""
+    pixels: bool = True
+    """Whether logits of pixels are computed; not in classification alone."""
+    dropout: bool = False
+    """Whether there is any."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Communication:
     """What a device sends, and gets, in each step, and how long its slowest link takes for it."""
 
@@ -98,9 +111,7 @@ def make_plan(
     kind: Hardware,
     devices: int = 1,
     mfu: float | None = None,
-    objective: AskedObjective = "auto",
-    pixels: bool = True,
-    dropout: bool = False,
+    workload: Workload | None = None,
 ) -> Plan:
     """Reckon what a training takes.
 
@@ -111,17 +122,13 @@ def make_plan(
         kind: Of every device.
         devices: How many, a process each.
         mfu: Share of the devices' peak that is reached; by default one that was measured.
-        objective: That it learns by, which says of how many pixels there are logits.
-        pixels: Whether logits of pixels are computed; not in classification alone.
-        dropout: Whether there is any.
+        workload: What each step does; by default what a recipe that says nothing of it has.
 
     Raises:
         ConfigError: The batch does not divide among so many devices.
     """
-    step = training_step(
-        model, training, kind=kind, devices=devices, objective=objective, pixels=pixels,
-        dropout=dropout,
-    )  # fmt: skip
+    workload = workload or Workload()
+    step = training_step(model, training, kind=kind, devices=devices, workload=workload)
     require_share(step)
     mfu = mfu if mfu is not None else (MEASURED_MFU if kind.is_gpu else MEASURED_MFU_CPU)
     memory = step.peak()
@@ -134,8 +141,8 @@ def make_plan(
     sent = communication(step, kind)
     seconds = max(compute, sent.seconds), compute + sent.seconds
     return Plan(
-        name=name, model=model, objective=model.objective(objective), training=training, kind=kind,
-        devices=devices,
+        name=name, model=model, objective=model.objective(workload.objective), training=training,
+        kind=kind, devices=devices,
         strategy=step.strategy, precision=step.precision, mfu=mfu, microbatch=step.microbatch,
         memory=memory, other_memory=with_training(step, checkpoint_activations=other).peak(),
         fits=fits, remedies=() if fits else remedies(step, kind), step_flops=flops,
@@ -151,26 +158,26 @@ def training_step(
     *,
     kind: Hardware,
     devices: int = 1,
-    objective: AskedObjective = "auto",
-    pixels: bool = True,
-    dropout: bool = False,
+    workload: Workload | None = None,
 ) -> Step:
     """Return a step as one of so many devices of a kind does it; arguments as in `make_plan`."""
+    workload = workload or Workload()
     precision = kind.precision if training.precision == "auto" else training.precision
     step = Step(
         model=model, training=training, precision=precision, devices=devices,
         strategy=_strategy(training, model.parameters, kind, devices),
         copies=_copies(model, kind, devices),
-        fused_norms=kind.is_gpu, dropout=dropout,
+        fused_norms=kind.is_gpu, dropout=workload.dropout,
         ahead=batches_ahead(training.prepare_ahead, gpu=kind.is_gpu),
         copied_to_save=not kind.is_gpu and saves_beside(training.background_saving, gpu=False),
     )  # fmt: skip
     scored: dict[ObjectiveName, float] = {
         "autoregressive": 1.0,
-        "masked": MASK_PROBABILITY,
+        "masked": workload.mask_probability,
         "diffusion": 0.5 + 0.5 / max(1, step.microbatch),  # spread evenly, from one pixel to all
     }
-    return replace(step, scored=scored[model.objective(objective)] if pixels else 0.0)
+    objective = model.objective(workload.objective)
+    return replace(step, scored=scored[objective] if workload.pixels else 0.0)
 
 
 def require_share(step: Step) -> None:
@@ -192,8 +199,12 @@ def _strategy(training: TrainingConfig, parameters: int, kind: Hardware, devices
         return "alone"
     if training.parallel != "auto":
         return training.parallel
-    shared_out = training.optimizer != "muon" and crowds(parameters, kind.memory)
-    return "fsdp" if shared_out else "ddp"
+    return "fsdp" if _can_share(training) and crowds(parameters, kind.memory) else "ddp"
+
+
+def _can_share(training: TrainingConfig) -> bool:
+    """Say whether weights can be shared out, which Muon's steps of whole matrices cannot be."""
+    return training.optimizer != "muon"
 
 
 def _copies(model: ModelConfig, kind: Hardware, devices: int) -> int:
@@ -291,6 +302,8 @@ def _processes_that_fit(step: Step, kind: Hardware, room: int) -> str:
         (checkpointed, "fsdp", "training.parallel=fsdp and training.checkpoint_activations=true"),
     )
     for attempt, strategy, settings in ways:
+        if strategy == "fsdp" and not _can_share(step.training):
+            continue
         devices = max(2, 2 * step.devices)
         while step.training.batch_size % devices == 0:
             copies = _copies(step.model, kind, devices)
@@ -302,18 +315,25 @@ def _processes_that_fit(step: Step, kind: Hardware, room: int) -> str:
 
 
 def fitted(
-    model: ModelConfig, training: TrainingConfig, *, kind: Hardware, devices: int
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    kind: Hardware,
+    devices: int,
+    workload: Workload | None = None,
 ) -> TrainingConfig | None:
     """Return the training as it fits, changed as little as that takes; None if it cannot.
+
+    Arguments as in `make_plan`.
 
     First the microbatch shrinks, which costs nothing to speak of. Then activations are computed
     again, then weights are shared, if there are several devices.
     """
-    ways = [training.parallel, *(["fsdp"] if devices > 1 else [])]
+    ways = [training.parallel, *(["fsdp"] if devices > 1 and _can_share(training) else [])]
     for parallel in ways:
         for checkpointed in sorted({training.checkpoint_activations, True}):
             attempt = replace(training, parallel=parallel, checkpoint_activations=checkpointed)  # type: ignore[arg-type]
-            step = training_step(model, attempt, kind=kind, devices=devices)
+            step = training_step(model, attempt, kind=kind, devices=devices, workload=workload)
             if images := largest_microbatch(step, kind.usable):
                 return replace(attempt, microbatch_size=images)
     return None

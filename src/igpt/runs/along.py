@@ -19,7 +19,6 @@ from igpt.runs.kept import MadeFrom, kept_if_possible
 from igpt.runs.measure import probe_run
 from igpt.runs.reuse import kept_probe
 from igpt.runs.run import RunFolder
-from igpt.training.metrics import read_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +81,7 @@ def along_run(
         raise ConfigError(
             f"{path} has no snapshot of step {missing[0]} yet; go on with igpt resume {path} first"
         )
-    done = read_metrics(run.metrics)
-    if not done or done[-1]["step"] + 1 < recipe.training.steps:
+    if not run.ended:
         raise ConfigError(f"{path} is not finished; go on with igpt resume {path} first")
     folders[recipe.training.steps] = run.model
     store = RecordStore.open(data)

@@ -26,6 +26,7 @@ from igpt.formats.load import load
 from igpt.model.class_head import MappedHead
 from igpt.model.compiler import require_compiler
 from igpt.model.pretrained import Pretrained
+from igpt.model.transformer import seed_weights
 from igpt.model.weights import read_sealed, write_sealed
 from igpt.objectives.classification import Classification
 from igpt.paths import AnyPath
@@ -39,7 +40,6 @@ from igpt.runs.run import (
     FinetuneSettings,
     PretrainSettings,
     RunFolder,
-    seed_weights,
 )
 from igpt.training.fit import EarlyStop, fit
 from igpt.training.precision import settled
@@ -196,7 +196,7 @@ def check(
     config.training.for_records(len(records))
     require_fits(
         pretrained.model.config, config.training, hardware_of(device),
-        pixels=config.pixel_coefficient > 0, dropout=config.dropout > 0,
+        workload=config.workload(pretrained.mask_probability),
     )  # fmt: skip
 
 
@@ -325,9 +325,8 @@ def go_on(
 
     stop = EarlyStop(measure="validation_accuracy", patience=config.patience)
     with memory_watched(
-        settings.model, training, device,
-        pixels=config.pixel_coefficient > 0, dropout=config.dropout > 0,
-    ):  # fmt: skip
+        settings.model, training, device, workload=config.workload(settings.mask_probability)
+    ):
         memory = fit(
             run.path,
             begun.classifier,

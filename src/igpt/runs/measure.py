@@ -39,7 +39,7 @@ from igpt.evaluation.probe import LayerProbes, probe_and_keep, rank_correlation
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD, SolverName
 from igpt.model.pretrained import Pretrained
-from igpt.model.transformer import ImageGPT
+from igpt.model.transformer import ImageGPT, seed_weights
 from igpt.paths import AnyPath, as_path, as_paths
 from igpt.runs.eight_bit import require_likelihood, with_color_bits
 from igpt.runs.finetune import ClassifierTraining, config_for
@@ -48,7 +48,6 @@ from igpt.runs.kept import kept_if_possible
 from igpt.runs.pictures import extremes_picture, losses_picture
 from igpt.runs.recipes import FinetuneConfig
 from igpt.runs.reuse import kept, kept_probe, kept_row, measured, not_probed, run_at
-from igpt.runs.run import seed_weights
 from igpt.seals import fingerprint
 from igpt.training.averaging import exchange_averages
 from igpt.training.loop import train

@@ -25,6 +25,7 @@ from igpt.evaluation.logistic import total_variance
 from igpt.model.compiler import require_compiler
 from igpt.model.config import ObjectiveName, SamplingConfig
 from igpt.model.pretrained import Pretrained
+from igpt.model.transformer import seed_weights
 from igpt.objectives.autoregressive import Objective, autoregressive
 from igpt.objectives.diffusion import diffusion
 from igpt.objectives.masked import masked
@@ -40,7 +41,6 @@ from igpt.runs.run import (
     DataIdentity,
     PretrainSettings,
     RunFolder,
-    seed_weights,
 )
 from igpt.runs.sheets import Legend, write_quantized, write_sheet
 from igpt.training.estimate import too_many_passes
@@ -168,10 +168,7 @@ def check(
             store.split(name).require_labels()
     if recipe.training.compile:
         require_compiler(device, "training.compile=true")
-    require_fits(
-        recipe.model, recipe.training, hardware_of(device), objective=recipe.objective,
-        dropout=recipe.dropout > 0,
-    )  # fmt: skip
+    require_fits(recipe.model, recipe.training, hardware_of(device), workload=recipe.workload)
 
 
 def go_on(
@@ -219,9 +216,7 @@ def go_on(
             _draw_samples(run, pretrained, held_out, updates, seed=training.seed)
         return measured
 
-    with memory_watched(
-        recipe.model, training, device, objective=recipe.objective, dropout=recipe.dropout > 0
-    ):
+    with memory_watched(recipe.model, training, device, workload=recipe.workload):
         memory = fit(
             run.path,
             pretrained,

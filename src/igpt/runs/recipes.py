@@ -20,6 +20,7 @@ from igpt.model.config import (
     ModelConfig,
     ObjectiveName,
 )
+from igpt.planning.plan import Workload
 from igpt.training.config import TrainingConfig
 from igpt.values import LATER, from_dict, require_choices, to_dict
 
@@ -75,6 +76,14 @@ class FinetuneConfig:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
 
+    def workload(self, mask_probability: float) -> Workload:
+        """Return what a plan has to know of it, for a network that has as many pixels hidden."""
+        return Workload(
+            mask_probability=mask_probability,
+            pixels=self.pixel_coefficient > 0,
+            dropout=self.dropout > 0,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -120,6 +129,22 @@ class Recipe:
     def learned_by(self) -> ObjectiveName:
         """The objective by its name."""
         return self.model.objective(self.objective)
+
+    @property
+    def workload(self) -> Workload:
+        """What a plan has to know of it, beside network and training."""
+        return Workload(
+            objective=self.objective,
+            mask_probability=self.mask_probability,
+            dropout=self.dropout > 0,
+        )
+
+    def asks_for(self, made: "Recipe") -> bool:
+        """Say whether a run by `made` is one by this; `precision=auto` was settled at its start."""
+        training = self.training
+        if training.precision == "auto":
+            training = dataclasses.replace(training, precision=made.training.precision)
+        return made == dataclasses.replace(self, training=training)
 
     @property
     def baseline(self) -> FinetuneConfig:

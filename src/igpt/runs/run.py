@@ -21,7 +21,6 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,13 @@ from igpt.model.pretrained import Pretrained
 from igpt.paths import AnyPath
 from igpt.pixels.palette import Palette
 from igpt.places import RECIPE, require_room, require_run, resuming, run_of
-from igpt.randomness import Stream, stream_seed
 from igpt.runs.kept import MadeFrom, Result, read_kept, write_kept
 from igpt.runs.provenance import Provenance, provenance
 from igpt.runs.recipes import FinetuneConfig, Recipe
 from igpt.seals import sealed, unsealed
 from igpt.training.config import TrainingConfig
 from igpt.training.fit import METRICS, MODEL, SNAPSHOTS, snapshot_name
+from igpt.training.metrics import read_metrics
 from igpt.training.schedule import Longer
 from igpt.values import from_dict, to_dict
 
@@ -178,7 +177,7 @@ class RunFolder:
         processes.by_first(write)
         return cls(path)
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run's lock while in the block; of several processes the first does, for all.
 
@@ -325,6 +324,17 @@ class RunFolder:
         return self.path / METRICS
 
     @property
+    def ended(self) -> bool:
+        """Whether its training is over, as its metrics tell or, of fine-tuning, its result.
+
+        Raises:
+            CheckpointError: Settings or metrics are damaged.
+        """
+        if isinstance(settings := self.settings, FinetuneSettings):  # which may stop early
+            return (self.path / "finetune.json").is_file()
+        return len(read_metrics(self.metrics)) >= settings.recipe.training.steps
+
+    @property
     def model(self) -> Path:
         """The model folder."""
         return self.path / MODEL
@@ -372,11 +382,6 @@ class RunFolder:
             return
         with contextlib.suppress(OSError), (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
-
-
-def seed_weights(seed: int) -> None:
-    """Seed torch's global generator, from which fresh weights are drawn."""
-    torch.manual_seed(stream_seed(Stream.WEIGHTS, seed))
 
 
 def training_of(settings: Settings) -> TrainingConfig:

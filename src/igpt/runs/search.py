@@ -276,20 +276,17 @@ def _finish(
 
 def _outcome(run: RunFolder) -> Try | None:
     """Return what a run gave; None if it has not reached its end."""
-    settings = run.settings
-    if isinstance(settings, PretrainSettings):
-        lines, training = read_metrics(run.metrics), settings.recipe.training
-        if len(lines) < training.steps:
-            return None
-        loss = lines[-1].get("validation_nats_per_pixel", math.nan)
-        score = loss if math.isfinite(loss) else None  # JSON has no NaN
-        return Try(learning_rate=training.learning_rate, score=score)
-    result = run.read("finetune.json", finetune.FinetuneResult)
-    if result is None:
+    if not run.ended:
         return None
+    rate = _learning_rate(run)
+    if isinstance(run.settings, PretrainSettings):
+        loss = read_metrics(run.metrics)[-1].get("validation_nats_per_pixel", math.nan)
+        score = loss if math.isfinite(loss) else None  # JSON has no NaN
+        return Try(learning_rate=rate, score=score)
+    result = run.require("finetune.json", finetune.FinetuneResult)
     return Try(
-        learning_rate=settings.config.training.learning_rate, score=result.validation_accuracy,
-        best_step=result.best_step, steps=result.steps,
+        learning_rate=rate, score=result.validation_accuracy, best_step=result.best_step,
+        steps=result.steps,
     )  # fmt: skip
 
 
@@ -305,6 +302,18 @@ def _shared(
     del values["training"]["learning_rate"]
     identity = {"data": DataIdentity.of(store, data).sha256, "palette": palette.fingerprint}
     return values | identity
+
+
+def _in_full(result: SearchResult) -> dict[str, Any]:
+    """Return a search's settings with those that are not on record, which have their defaults.
+
+    Raises:
+        ConfigError: They are no such search's.
+    """
+    kind = Recipe if result.kind == "pretrain" else FinetuneConfig
+    names = {field.name for field in dataclasses.fields(kind)}
+    own = {name: value for name, value in result.settings.items() if name in names}
+    return result.settings | to_dict(from_dict(kind, own))
 
 
 def _fingerprint(pretrained: Pretrained) -> str:
@@ -329,13 +338,13 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
         return ()
     try:
         known = from_dict(SearchResult, read_json(file), name="it")
+        begun_with = _in_full(known)
     except ConfigError as error:
         raise CheckpointError(
             f"{file} is damaged or of an earlier igpt: {error}; choose another --out"
         ) from error
-    differing = [
-        name for name, value in wanted.settings.items() if known.settings.get(name) != value
-    ]
+    given = _in_full(wanted)
+    differing = [name for name in given | begun_with if given.get(name) != begun_with.get(name)]
     if differing or known.kind != wanted.kind:
         raise ConfigError(
             f"{out} holds a search with other settings ({', '.join(differing) or known.kind}); to "
