@@ -17,7 +17,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class Measures:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What was trained, of what; and for an outcome, how it was measured."""
+    """What an outcome is of: what was trained on what, and how it was measured."""
 
     recipe: str
     """The recipe's digest."""
@@ -74,7 +74,7 @@ class Subject:
     """The store's identity."""
     palette: str
     """The colors' fingerprint."""
-    measures: Measures | None = None
+    measures: Measures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,8 @@ class Trials:
         """Return a recipe as the run has it."""
         return for_palette(recipe, self.colors)
 
-    def subject(self, recipe: Recipe, measures: Measures | None = None) -> Subject:
-        """Return what a training of a recipe is of."""
+    def subject(self, recipe: Recipe, measures: Measures) -> Subject:
+        """Return what an outcome of a recipe is of."""
         return Subject(
             recipe=digest_of(self.recipe(recipe)), data=self.store.identity,
             palette=self.colors.fingerprint, measures=measures,
@@ -142,11 +142,11 @@ class Trials:
         path = self.out / "runs" / name
         if RunFolder.is_at(path):
             known = RunFolder(path).pretraining
-            self._require_same(
-                path, self.subject(recipe),
-                Subject(recipe=digest_of(known.recipe), data=known.data.sha256,
-                        palette=known.palette),
-            )  # fmt: skip
+            of = (self.store.identity, self.colors.fingerprint)
+            if (known.data.sha256, known.palette) != of or not self.recipe(recipe).asks_for(
+                known.recipe
+            ):
+                self._refuse(path)
             if self._divergence(name).is_file():
                 raise TrainingDiverged(str(read_json(self._divergence(name))["message"]))
             if RunFolder(path).ended:
@@ -165,12 +165,11 @@ class Trials:
             raise
 
     @staticmethod
-    def _require_same(path: Path, wanted: Subject, known: Subject) -> None:
-        if known != wanted:
-            raise ConfigError(
-                f"{path} is of another recipe, of other images or colors, or measured on others; "
-                "choose another --out"
-            )
+    def _refuse(path: Path) -> NoReturn:
+        raise ConfigError(
+            f"{path} is of another recipe, of other images or colors, or measured on others; "
+            "choose another --out"
+        )
 
     def _outcome(self, name: str, measures: Measures) -> Path:
         of_test = "-test" if measures.held_out == "test" else ""
@@ -198,7 +197,8 @@ class Trials:
             return None
         values = unsealed(read_json(file), file, error=ConfigError)
         known = from_dict(Outcome, values, name=str(file))
-        self._require_same(file, self.subject(recipe, measures), known.subject)
+        if known.subject != self.subject(recipe, measures):
+            self._refuse(file)
         return known
 
     def outcome(self, name: str, recipe: Recipe, measures: Measures) -> Outcome:

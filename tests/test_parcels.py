@@ -5,11 +5,12 @@ import json
 import pytest
 from benchmarks.gpu.claims_small import worth_bringing
 from benchmarks.gpu.parcel import pack, unpack
-from benchmarks.gpu.record import seconds_per_step
+from benchmarks.gpu.record import Attempt, for_steps, seconds_per_step
 
 from igpt.claims.scale import SEARCH_SEED
 from igpt.errors import DataError
 from igpt.runs.pretrain import pretrain
+from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.resume import resume
 from tests.conftest import SHAPES_RECIPE
 
@@ -95,3 +96,26 @@ def test_a_step_is_timed_once_all_is_warm(tmp_path):
     lines = [{"step": step, "seconds": spent} for step, spent in enumerate(seconds)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert seconds_per_step(file) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "igpt-s", "claims-tiny"])
+def test_a_recipe_takes_the_steps_that_a_machine_has_time_for(name):
+    for steps in (60, 9_000):
+        settings = for_steps(steps, validations=4)[1::2]
+        training = with_settings(find_recipe(name), settings).training
+        assert (training.steps, training.warmup_steps) == (steps, steps // 20)
+
+
+def test_of_a_record_comes_home_what_measures_need_and_no_more(tmp_path):
+    work, back = tmp_path / "work", tmp_path / "back"
+    comes = ["palette.npy", "run/recipe.json", "run/metrics.jsonl", "run/probe.json",
+             "run/probe/classifier.json", "run/probe/classifier.safetensors",
+             "run/model/config.json", "run/model/model.safetensors"]  # fmt: skip
+    stays = ["data/train/images.npy", "pace/metrics.jsonl", "run/state/step-000009/state.json",
+             "run/snapshots/step-000004/config.json"]  # fmt: skip
+    filled(work, [*comes, *stays])
+    at = Attempt(work=work, out=tmp_path / "out", device="cpu", end=0.0)
+    at.bring_home()
+    unpack(tmp_path / "out", back)
+    assert sorted(contents(back)) == sorted(comes)
+    assert not at.igpt("info", "anything")  # no seconds are left

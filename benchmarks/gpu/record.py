@@ -14,7 +14,7 @@ Every two minutes, and after each command, what there is comes home to OUT as a 
 `python -m benchmarks.record` makes a record of it. The same at toy size:
 
     python -m benchmarks.gpu.record --source digits --image-size 8 --colors 8 \\
-        --recipe claims-tiny --set model.image_size=8 --set training.warmup_steps=2 \\
+        --recipe claims-tiny --set model.image_size=8 \\
         --pace-steps 6 --train-seconds 5 --seconds 120 --work WORK --out OUT --device cpu
 """
 
@@ -111,19 +111,13 @@ def seconds_per_step(metrics: Path) -> float:
     return statistics.median(steps[len(steps) // 2 :])
 
 
-def sets(**training: float) -> list[str]:
-    """Return what sets these fields of the training."""
+def for_steps(steps: int, *, validations: int) -> list[str]:
+    """Return the options for so many steps: a twentieth of them to warm up, as our recipes have."""
+    training = {"steps": steps, "validate_every": -(-steps // validations),
+                "warmup_steps": steps // 20, "warmup_epochs": 0}  # fmt: skip
     return [
         word for name, value in training.items() for word in ("--set", f"training.{name}={value}")
     ]
-
-
-def ended(run: Path) -> bool:
-    """Say whether a run has come to its last step."""
-    if not (run / "metrics.jsonl").is_file():
-        return False
-    steps = RunFolder.open(run).pretraining.recipe.training.steps
-    return len(read_metrics(run / "metrics.jsonl")) >= steps
 
 
 def attempt(given: argparse.Namespace) -> None:
@@ -147,16 +141,15 @@ def attempt(given: argparse.Namespace) -> None:
     if not (run / "recipe.json").is_file():
         few = given.pace_steps
         shutil.rmtree(pace, ignore_errors=True)
-        if not at.igpt(*learn, *sets(steps=few, validate_every=few, warmup_steps=0,
-                                     warmup_epochs=0.0), "--out", pace):  # fmt: skip
+        if not at.igpt(*learn, *for_steps(few, validations=1), "--out", pace):
             return
         step = seconds_per_step(pace / "metrics.jsonl")
         steps = max(1, round(MARGIN * given.train_seconds / step))
         print(f"{1000 * step:.2f} ms a step; {steps} steps", flush=True)
-        at.igpt(*learn, *sets(steps=steps, validate_every=-(-steps // 4)), "--out", run)
-    elif not ended(run):
+        at.igpt(*learn, *for_steps(steps, validations=4), "--out", run)
+    elif not RunFolder(run).ended:
         at.igpt("resume", run, "--data", store, *device)
-    if not ended(run):
+    if not RunFolder.is_at(run) or not RunFolder(run).ended:
         return
     of_run = (run, "--data", store, *device)
     for name, command in measures(given.images):
