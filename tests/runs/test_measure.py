@@ -292,6 +292,9 @@ def test_a_handful_of_labels_is_fine_tuned_on_for_so_many_steps(run, given):
     few = few_labels_run(run.path, finetune_steps=2, **arguments)
     assert few.rows[0].fine_tuned.mean < result.rows[0].fine_tuned.mean
     assert few_labels_run(run.path, finetune_steps=2, **arguments) == few
+    # fields that come later must not make what was kept before them another measure
+    made_from = read_json(run.path / "few-labels.json")["made_from"]["all"]
+    assert "averaging" not in made_from["settings"]["config"]["training"]
     assert few_labels_run(run.path, **arguments).rows[0].fine_tuned is None
 
 

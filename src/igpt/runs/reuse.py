@@ -66,7 +66,8 @@ def measured(
     folder, _ = locate(path)
     store = RecordStore.open(data)
     run = run_at(path) if whole else None
-    made_from = MadeFrom(model="", store=store.identity, settings=to_dict(settings(store)))
+    asked = to_dict(settings(store), for_record=True)
+    made_from = MadeFrom(model="", store=store.identity, settings=asked)
     if run is not None and reuse:
         known, parts = kept(run, name, kind)
         wanted = dataclasses.replace(made_from, model=model_identity(folder))
