@@ -139,6 +139,34 @@ def test_pixels_appear_while_it_draws_and_stop_leaves_them(browser, folders):
         assert page.get_by_role("button", name="Stop").is_disabled()
 
 
+@pytest.mark.parametrize(("button", "said"), [("Stop", "Stopped."), ("Another", "Drawn in")])
+def test_what_is_drawn_can_be_ended_while_it_is_still_painted(page, button, said):
+    page.evaluate("window.requestAnimationFrame = (paint) => setTimeout(paint, 10000)")
+    with page.expect_event("requestfinished", lambda one: one.url.endswith("/completions")):
+        page.get_by_role("button", name="Draw").click()
+    page.evaluate("window.requestAnimationFrame = (paint) => setTimeout(paint, 0)")
+    page.get_by_role("button", name=button).click()
+    page.get_by_text(said).wait_for()
+    page.wait_for_function("document.querySelector('#stop').disabled", timeout=5000)
+    assert page.get_by_role("button", name="Save PNG").is_enabled()
+
+
+def test_a_picture_whose_reading_was_stopped_is_read_once_it_is_to_be_drawn(page, pretrained):
+    page.route("**/tokens", lambda _: None)  # never answered
+    with page.expect_event("request", lambda one: one.url.endswith("/tokens")):
+        drop(page, picture_file())
+    page.keyboard.press("Escape")
+    page.get_by_text("Stopped.").wait_for()
+    page.unroute("**/tokens")
+    assert page.locator("#given-said").inner_text() == "2 of 4 rows"
+    page.get_by_role("button", name="Draw").click()
+    drawn_in(page)
+    tokenizer = pretrained.tokenizer
+    expected = tokenizer.decode(tokenizer.encode([picture_file()]))[0]
+    shown = pixels(page.locator(".drawn canvas").first)
+    np.testing.assert_array_equal(shown[:2, :, :3], expected[:2])
+
+
 def test_a_wrong_file_gets_the_line_that_the_command_prints(page):
     drop(page, b"no picture at all, but a text", name="notes.txt")
     said = page.locator("#said.error")
@@ -182,6 +210,32 @@ def test_what_is_painted_over_is_drawn_anew_and_nothing_else(page):
     assert (shown[..., 3] == 255).all()
     np.testing.assert_array_equal(shown[0, 2:], before[0, 2:])
     np.testing.assert_array_equal(shown[2:], painted[2:])
+
+
+def test_a_stroke_that_ends_outside_the_picture_does_not_decide_the_next_one(page):
+    page.get_by_role("checkbox", name="bert").check()
+    page.get_by_role("checkbox", name="a", exact=True).uncheck()
+    page.get_by_text("Choose a picture, or press Draw").wait_for()
+    drop(page, picture_file())
+    drawn_in(page, "bert")
+    view = page.locator(".view")
+    box = view.bounding_box()
+    first, second, outside = (
+        (box["x"] + share * box["width"], box["y"] + 0.1 * box["height"])
+        for share in (0.1, 0.4, -0.05)
+    )
+    page.mouse.move(*second)
+    page.mouse.down()
+    page.mouse.move(*first)
+    page.mouse.move(*outside)
+    page.mouse.up()
+    assert (pixels(view)[0, :2, 3] < 255).all()
+    page.mouse.move(*first)
+    page.mouse.down()
+    page.mouse.up()
+    seen = pixels(view)[..., 3]
+    assert seen[0, 1] < 255
+    assert (seen == 255).sum() == 15
 
 
 def test_arrow_keys_look_at_pixels_and_it_says_what_the_network_expects(page):

@@ -1,10 +1,13 @@
+import asyncio
 import shutil
 import zlib
 
 import pytest
+from starlette.exceptions import HTTPException
 from tests.serve.serving import asking, picture_file
 
 from igpt.serve.limits import MAX_JSON
+from igpt.serve.security import BodyLimit
 
 
 def detail(answer, status):
@@ -77,6 +80,26 @@ def test_a_body_that_does_not_say_how_long_it_is_is_cut_off(strict):
 
     answer = strict.post("/api/models/a/tokens", content=(next(endless()) for _ in range(6)))
     assert "5,000 bytes" in detail(answer, 413)
+
+
+@pytest.mark.parametrize(("busy", "on_the_way"), [(0.2, 0.01), (0, 10)])
+def test_only_the_time_that_a_body_takes_is_counted_and_not_the_server_s_own(busy, on_the_way):
+    async def application(scope, receive, send):
+        await asyncio.sleep(busy)
+        read.append(await receive())
+
+    async def receive():
+        await asyncio.sleep(on_the_way)
+        return {"type": "http.request", "body": b"all"}
+
+    read, scope = [], {"type": "http", "headers": []}
+    limited = BodyLimit(application, limit=9, of_json=9, seconds=0.1)
+    if busy:
+        asyncio.run(limited(scope, receive, None))
+        assert read == [{"type": "http.request", "body": b"all"}]
+    else:
+        with pytest.raises(HTTPException, match="did not arrive in"):
+            asyncio.run(limited(scope, receive, None))
 
 
 def test_json_has_a_limit_of_its_own(client):

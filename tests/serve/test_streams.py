@@ -1,15 +1,20 @@
 """A server that runs: pixels come as they are drawn, and who goes away is drawn for no longer."""
 
+import asyncio
 import json
 import random
+import select
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.serve.serving import SlowModels, in_a_process, picture_file, running
 
+from igpt.serve.app import create_app
 from igpt.serve.limits import Limits
 from igpt.serve.models import Models
 
@@ -80,6 +85,65 @@ def test_a_short_question_is_answered_between_the_pieces_of_a_drawing(slow):
         asked = {"tokens": [0] * 16, "position": 3}
         assert client.post("/api/models/a/distribution", json=asked).status_code == 200
         assert sum("drawn" in line for line in lines) > 4
+
+
+def begin_upload(client):
+    """Begin to send a picture of which nothing comes, and return the connection."""
+    connection = socket.create_connection((client.base_url.host, client.base_url.port))
+    connection.sendall(
+        b"POST /api/models/a/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    )
+    return connection
+
+
+def test_pictures_that_arrive_slowly_have_places_of_their_own_and_keep_nobody_from_work(folders):
+    with running(Models(folders[:1], device="cpu")) as client, ExitStack() as stack:
+        uploads = [stack.enter_context(begin_upload(client)) for _ in range(8 + 64 + 1)]
+        answered, _, _ = select.select(uploads, [], [], 30)
+        assert [one.recv(12) for one in answered] == [b"HTTP/1.1 429"]
+        asked = {"tokens": [0] * 16, "position": 3}
+        found = client.post("/api/models/a/distribution", json=asked, timeout=30)
+        assert found.status_code == 200
+
+
+def test_a_picture_that_breaks_off_is_no_fault_of_the_server_s(folders, capsys):
+    with running(Models(folders[:1], device="cpu")) as client:
+        begin_upload(client).close()
+        client.get("/api/models/a")
+    assert capsys.readouterr().err == ""
+
+
+async def drawn_for(app, *, read):
+    """Ask an application for a drawing; return the answer's status, though it may not be read."""
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/models/a/completions", "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }  # fmt: skip
+    coming = asyncio.Queue()
+    coming.put_nowait({"type": "http.request", "body": b"{}"})
+    statuses = []
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        elif not read:
+            await asyncio.Event().wait()
+
+    await asyncio.wait_for(app(scope, coming.get, send), 10)
+    return statuses
+
+
+def test_a_client_that_does_not_read_its_drawing_loses_its_place(folders):
+    async def use(app):
+        stuck = asyncio.create_task(drawn_for(app, read=False))
+        await asyncio.sleep(0.1)
+        refused = await drawn_for(app, read=True)
+        return await stuck, refused, await drawn_for(app, read=True)
+
+    models = Models(folders[:1], device="cpu")
+    app = create_app(models, Limits(at_once=1, queue=0), patience=0.5)
+    assert asyncio.run(use(app)) == ([200], [429], [200])
+    models.close()
 
 
 def seconds_of_use(client, seed, problems, until):

@@ -33,6 +33,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from igpt.errors import IgptError, printable
 from igpt.model.pretrained import Pretrained
@@ -58,12 +59,13 @@ from igpt.serve.messages import (
 )
 from igpt.serve.models import Model, Models, Unavailable, Unknown
 from igpt.serve.pictures import tokens_of
-from igpt.serve.security import BodyLimit, Guard
+from igpt.serve.security import AnswerLimit, BodyLimit, Guard
 
 PAGE = Path(__file__).with_name("page")
 """The page's files."""
 
 _SHORT = {"at_once": 4, "waiting": 128}  # requests that take one look at a picture
+_UPLOADS = {"at_once": 8, "waiting": 64}  # pictures that arrive or have: each is held in memory
 _SHOWN = 40  # letters of a value that a problem shows
 _STATUS: dict[type[Exception], int] = {Unknown: 404, Busy: 429, Unavailable: 503}
 _PROBLEMS = {
@@ -85,11 +87,16 @@ class Server:
     limits: Limits
     drawing: Places
     short: Places = field(default_factory=partial(Places, **_SHORT))
+    uploads: Places = field(default_factory=partial(Places, **_UPLOADS))
     budget: DecodingBudget = field(default_factory=DecodingBudget)
 
 
 def create_app(
-    models: Models, limits: Limits | None = None, *, names: Iterable[str] = ()
+    models: Models,
+    limits: Limits | None = None,
+    *,
+    names: Iterable[str] = (),
+    patience: float = 60.0,
 ) -> FastAPI:
     """Return the application, for any ASGI server.
 
@@ -97,6 +104,7 @@ def create_app(
         models: What is served.
         limits: What is refused.
         names: By which the server may be called, beside `localhost` and numeric addresses.
+        patience: Seconds in which a client has to send a body, and to take each piece of an answer.
     """
     limits = limits or Limits()
 
@@ -118,11 +126,13 @@ def create_app(
         limits=limits,
         drawing=Places(at_once=limits.at_once, waiting=limits.queue),
     )
-    app.add_middleware(BodyLimit, limit=limits.max_upload, of_json=MAX_JSON)
+    app.add_middleware(BodyLimit, limit=limits.max_upload, of_json=MAX_JSON, seconds=patience)
+    app.add_middleware(AnswerLimit, seconds=patience)
     app.add_middleware(Guard, names=names)
     app.add_exception_handler(IgptError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _fault)
     app.include_router(_routes)
     app.mount("/page", StaticFiles(directory=PAGE))
@@ -167,8 +177,7 @@ PretrainedOf = Annotated[Pretrained, Depends(_pretrained)]
 
 
 async def _at_work(server: ServerOf) -> AsyncIterator[None]:
-    with server.short.ticket() as ticket:
-        await ticket.turn.wait()
+    async with server.short.at_work():
         yield
 
 
@@ -219,17 +228,15 @@ async def probes(model: ModelOf) -> Beside:
     responses=_problems(404, 408, 413, 422, 429, 503),
     openapi_extra={"requestBody": _PICTURE},
 )
-async def encode(
-    request: Request,
-    pretrained: PretrainedOf,
-    server: ServerOf,
-    _: Annotated[None, Depends(_at_work)],
-) -> Encoded:
+async def encode(request: Request, pretrained: PretrainedOf, server: ServerOf) -> Encoded:
     """Return the middle of a picture as a network sees it. The body is the picture's file."""
-    tokens = await asyncio.to_thread(
-        tokens_of, await request.body(), pretrained.tokenizer,
-        max_pixels=server.limits.max_pixels, budget=server.budget,
-    )  # fmt: skip
+    async with server.uploads.at_work():
+        content = await request.body()
+        async with server.short.at_work():  # only now: who sends slowly keeps nobody from work
+            tokens = await asyncio.to_thread(
+                tokens_of, content, pretrained.tokenizer,
+                max_pixels=server.limits.max_pixels, budget=server.budget,
+            )  # fmt: skip
     return Encoded(tokens=tokens)
 
 
@@ -317,6 +324,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
 async def _http_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _problem(error.status_code, str(error.detail), error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # read by nobody
 
 
 async def _fault(_: Request, error: Exception) -> Response:

@@ -1,17 +1,16 @@
 """How much of the server one may ask for, and who waits.
 
     places = Places(at_once=4, waiting=32)
-    with places.ticket() as ticket:      # or Busy, at once
-        await ticket.turn.wait()
-        ...                              # at work
+    async with places.at_work():         # or Busy, at once
+        ...
 
 No web framework here: the command line reads the limits before anything slow is imported.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields
 
 from igpt.errors import ConfigError, IgptError
@@ -77,7 +76,7 @@ class Places:
         elif len(self._queue) < self._waiting:
             self._queue.append(ticket)
         else:
-            raise Busy("too much is being drawn or waits to be; try again in a few seconds")
+            raise Busy("too much is being done or waits to be; try again in a few seconds")
         try:
             yield ticket
         finally:
@@ -87,6 +86,17 @@ class Places:
                 self._queue.popleft().turn.set()
             else:
                 self._free += 1
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Wait for a place at work, and hold it while in the block.
+
+        Raises:
+            Busy: All places are taken, those to wait in too.
+        """
+        with self.ticket() as ticket:
+            await ticket.turn.wait()
+            yield
 
     def ahead(self, ticket: Ticket) -> int:
         """Return how many wait before this one, and itself; 0 for one that is at work."""

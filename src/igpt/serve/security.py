@@ -6,10 +6,12 @@ where it is. So a request has to call the server by a name that is the server's 
 page sends has to come from the server's own page. Browsers are told to load nothing from elsewhere
 and to show the page in no frame.
 
-And nobody is to fill the memory: of a body no more is read than is allowed.
+And nobody is to fill the memory or to keep a place for ever: of a body no more is read than is
+allowed, and who neither sends nor reads is waited for only so long.
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 from collections.abc import Iterable
@@ -95,14 +97,14 @@ class Guard:
 class BodyLimit:
     """Reads no more of a request's body than is allowed, nor for longer."""
 
-    def __init__(self, app: ASGIApp, *, limit: int, of_json: int, seconds: float = 60) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int, of_json: int, seconds: float) -> None:
         """Take the application and what is allowed.
 
         Args:
             app: The application.
             limit: Bytes of a body.
             of_json: Bytes of one that is JSON: its objects take many times that.
-            seconds: In which all of it has to arrive.
+            seconds: In which all of it has to arrive, from when it is first asked for.
         """
         self._app = app
         self._limit = limit
@@ -120,14 +122,15 @@ class BodyLimit:
         too_late = HTTPException(
             408, f"what was sent did not arrive in {self._seconds:g} seconds; send less"
         )
-        deadline = asyncio.get_running_loop().time() + self._seconds
         declared = headers.get("content-length", "")
-        read, complete = 0, False
+        read, complete, deadline = 0, False, None
 
         async def receive_bounded() -> Message:
-            nonlocal read, complete
+            nonlocal read, complete, deadline
             if declared.isdecimal() and int(declared) > limit:
                 raise too_long
+            if deadline is None:  # a model that loads, or others' turns, are not the sender's time
+                deadline = asyncio.get_running_loop().time() + self._seconds
             try:
                 async with asyncio.timeout_at(None if complete else deadline):
                     message = await receive()
@@ -140,6 +143,32 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_bounded, send)
+
+
+class AnswerLimit:
+    """Ends an answer that is not read: who draws it would keep its place for ever."""
+
+    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
+        """Take the application, and in how many seconds each message has to be taken."""
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def send_bounded(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(message)
+            except TimeoutError:
+                raise _Unread from None
+
+        with contextlib.suppress(_Unread):  # the server then closes what is not complete
+            await self._app(scope, receive, send_bounded)
+
+
+class _Unread(Exception):
+    """Nobody reads the answer."""
 
 
 async def _refuse(send: Send, status: int, detail: str) -> None:

@@ -32,17 +32,16 @@ function settings() {
   };
 }
 
+// Says of a model what went wrong, unless it was ended by what goes on now.
+function tell(panel, error) {
+  if (error instanceof api.Problem) panel.say(sentence(error.message), { error: true });
+  else if (error.name !== "AbortError") throw error;
+  else if (work.signal.aborted) panel.say("Stopped.");
+}
+
 // Does something for each model, all at once, and says of each what went wrong.
 async function forEach(some, act) {
-  await Promise.all(some.map(async (panel) => {
-    try {
-      await act(panel);
-    } catch (error) {
-      if (error.name === "AbortError") panel.say("Stopped.");
-      else if (error instanceof api.Problem) panel.say(sentence(error.message), { error: true });
-      else throw error;
-    }
-  }));
+  await Promise.all(some.map((panel) => act(panel).catch((error) => tell(panel, error))));
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -75,21 +74,30 @@ function showPanels() {
   if (NARROW.matches) find("#panels").scrollIntoView();
 }
 
+// Has models draw; those that were stopped before they had seen the picture see it first.
 async function drawAll(signal, some = loaded()) {
   if (!form.reportValidity()) return;
   showPanels();
-  await forEach(some, (panel) => panel.draw(settings(), signal));
+  await forEach(some, async (panel) => {
+    if (picture && !panel.tokens) await panel.see(picture, share(), signal);
+    await panel.draw(settings(), signal);
+  });
 }
 
-async function seeAll(signal, some = loaded()) {
-  if (!picture) return true;
+// Has all models see the picture, and returns whether they have; a wrong one is forgotten.
+async function seeAll(signal) {
+  const some = loaded();
   try {
     await Promise.all(some.map((panel) => panel.see(picture, share(), signal)));
     return true;
   } catch (error) {
-    if (!(error instanceof api.Problem)) throw error;
-    for (const panel of some) panel.clear();
-    say(sentence(error.message), { error: true });
+    if (error instanceof api.Problem) {
+      picture = null;
+      for (const panel of some) panel.clear();
+      say(sentence(error.message), { error: true });
+    } else {
+      for (const panel of some) tell(panel, error);
+    }
     return false;
   }
 }
@@ -107,7 +115,6 @@ async function take(chosen) {
   tellGiven();
   await working(async (signal) => {
     if (await seeAll(signal)) await drawAll(signal);
-    else picture = null;
   });
   tellGiven();
 }
@@ -147,11 +154,7 @@ async function choose(name, chosen) {
     await panel.load();
     if (!panels.has(name)) return;
     scaleGiven(before);
-    if (!picture) return;
-    await working(async (signal) => {
-      await panel.see(picture, share(), signal);
-      await panel.draw(settings(), signal);
-    }, { anew: false });
+    if (picture) await working((signal) => drawAll(signal, [panel]), { anew: false });
   });
 }
 

@@ -20,13 +20,16 @@ export class Panel {
     this.part(".name").textContent = name;
     for (const canvas of [this.part(".view"), this.part(".heat")]) {
       canvas.addEventListener("pointermove", (event) => this.#pointed(canvas, event));
-      canvas.addEventListener("pointerdown", (event) => this.#pointed(canvas, event));
+      canvas.addEventListener("pointerdown", (event) => {
+        canvas.setPointerCapture(event.pointerId); // a stroke ends here, wherever it is let go
+        this.#pointed(canvas, event);
+      });
     }
     const view = this.part(".view");
     view.setAttribute("role", "application");
     view.setAttribute("aria-roledescription", "picture");
     view.addEventListener("keydown", (event) => this.#key(event));
-    view.addEventListener("pointerup", () => { this.hiding = null; });
+    view.addEventListener("lostpointercapture", () => { this.hiding = null; });
   }
 
   say(text, { error = false } = {}) {
@@ -144,7 +147,6 @@ export class Panel {
     progress.value = 0;
     let come = 0;
     this.say("Drawing …");
-    progress.hidden = false;
     const painting = this.#painting(queues, signal);
     try {
       for await (const event of api.completions(this.name, body, signal)) {
@@ -152,6 +154,7 @@ export class Panel {
         if (event.event === "failed") throw new api.Problem(event.detail);
         if (event.event === "drawn") {
           if (!come) this.say("Drawing …");
+          progress.hidden = false; // not before: a drawing that this one ended hides it
           event.positions.forEach((position, index) => queues[event.sample].push([position, event.tokens[index]]));
           come += event.positions.length;
           progress.value = come / wanted;
@@ -202,7 +205,11 @@ export class Panel {
     requestAnimationFrame(frame);
     return {
       stop: () => { running = false; },
-      whenEmpty: () => new Promise((resolve) => { empty = resolve; }),
+      whenEmpty: () => new Promise((resolve, reject) => {
+        signal.throwIfAborted();
+        signal.addEventListener("abort", () => reject(signal.reason));
+        empty = resolve;
+      }),
     };
   }
 
