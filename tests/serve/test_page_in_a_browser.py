@@ -147,7 +147,7 @@ def test_what_is_drawn_can_be_ended_while_it_is_still_painted(page, button, said
     page.evaluate("window.requestAnimationFrame = (paint) => setTimeout(paint, 0)")
     page.get_by_role("button", name=button).click()
     page.get_by_text(said).wait_for()
-    page.wait_for_function("document.querySelector('#stop').disabled", timeout=5000)
+    page.locator("#stop:disabled").wait_for(timeout=5000)
     assert page.get_by_role("button", name="Save PNG").is_enabled()
 
 
