@@ -289,4 +289,5 @@ def _smallest(share: Share) -> str:
     smallest, images = share.smallest_difference, counted(share.total, "test image")
     if smallest >= 1:
         return f"{images} can tell no difference at all"
-    return f"{images} tell differences from about {100 * smallest:.0f} points on"
+    points = counted(round(100 * smallest), "point")
+    return f"{images} tell differences from about {points} on"
