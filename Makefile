@@ -38,7 +38,7 @@ $(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
 	touch $@
 
 test-lowest: $(VENV)-lowest/installed  ## with the oldest versions of all that igpt needs
-	$(VENV)-lowest/bin/pytest -n auto -o addopts= -m 'not slow and not gpu' $(LOWEST)
+	$(VENV)-lowest/bin/pytest -n auto -o addopts= -o filterwarnings=default -m 'not slow and not gpu' $(LOWEST)
 
 check: $(VENV)/installed  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.gpu.parcel import pack, unpack
-
 from igpt.claims.costs import costs, network_minutes
 from igpt.claims.page import result_text
 from igpt.claims.reproduce import CLAIMS, reproduce

@@ -31,7 +31,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.gpu.parcel import pack
-
 from igpt.runs.run import RunFolder
 from igpt.training.metrics import read_metrics
 
