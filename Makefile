@@ -41,7 +41,7 @@ test-lowest: $(VENV)-lowest/installed  ## with the oldest versions of all that i
 	$(VENV)-lowest/bin/pytest -n auto -o addopts= -o filterwarnings=default -m 'not slow and not gpu' $(LOWEST)
 
 check: $(VENV)/installed  ## lint, format, types, layers
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .  # its cache misses that a package was added
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports

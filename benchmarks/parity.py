@@ -23,7 +23,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.released import released_network
-
 from igpt.formats.huggingface import Head, read_huggingface, their_weights, write_huggingface
 from igpt.formats.tensorflow import read_tensorflow
 from igpt.model.classes import class_logits

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from benchmarks.race_table import PAPER, Entered, Race, table, winners
 from benchmarks.trials import (
     Measures,
@@ -48,7 +49,6 @@ from benchmarks.trials import (
     training_flops,
     with_seed,
 )
-
 from igpt.data.batches import TokenBatches
 from igpt.errors import ConfigError, IgptError, nearest_name
 from igpt.files import read_json, write_json, written_aside

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.trials import Measures, Outcome
-
 from igpt.claims.verdict import Judgement, Sample, judge
 from igpt.runs.provenance import Provenance
 from igpt.runs.recipes import Recipe

@@ -26,7 +26,6 @@ from pathlib import Path
 from benchmarks.isoflop import IsoflopFit, Point, fit_isoflops
 from benchmarks.race import BASE
 from benchmarks.trials import Trials, share_of, training_flops, with_seed
-
 from igpt.errors import ConfigError, IgptError
 from igpt.files import write_json, written_aside
 from igpt.processes import choose_device
