@@ -40,8 +40,9 @@ $(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
 test-lowest: $(VENV)-lowest/installed  ## with the oldest versions of all that igpt needs
 	$(VENV)-lowest/bin/pytest -n auto -o addopts= -o filterwarnings=default -m 'not slow and not gpu' $(LOWEST)
 
+# Without a cache: ruff's does not see that a folder has become a package.
 check: $(VENV)/installed  ## lint, format, types, layers
-	$(BIN)/ruff check --no-cache .  # its cache misses that a package was added
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
