@@ -9,6 +9,7 @@ import pytest
 from tests.serve.serving import in_a_process
 
 from igpt.cli import main
+from igpt.serve.server import listening_on
 
 
 def said(capsys, *arguments):
@@ -78,3 +79,11 @@ def test_without_a_model_it_serves_the_built_in_one_until_ctrl_c_without_a_fault
         assert server.wait(60) == 0
         assert server.stderr is not None
         assert server.stderr.read() == ""
+
+
+def test_answers_are_not_held_back_until_their_heads_are_acknowledged():
+    with listening_on("127.0.0.1", 0) as listening:
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

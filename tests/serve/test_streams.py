@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.serve.serving import SlowModels, in_a_process, picture_file, running
 
+from igpt.pixels.nearest import FEW_COLORS
 from igpt.serve.app import create_app
 from igpt.serve.limits import Limits
 from igpt.serve.models import Models
@@ -216,6 +217,9 @@ def resident_bytes(process):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_fifty_clients_for_two_minutes_leave_memory_as_it_was(folders):
     with in_a_process(folders[0]) as (address, server):
+        with httpx.Client(base_url=address, timeout=60) as client:
+            for _ in range(FEW_COLORS // 16 + 1):  # 32 MiB come once: the palette's table
+                assert client.post("/api/models/a/tokens", content=picture_file()).is_success
         many_at_once(address, clients=50, seconds=20)
         before = resident_bytes(server)
         many_at_once(address, clients=50, seconds=120)
