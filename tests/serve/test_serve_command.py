@@ -82,8 +82,9 @@ def test_without_a_model_it_serves_the_built_in_one_until_ctrl_c_without_a_fault
 
 
 def test_answers_are_not_held_back_until_their_heads_are_acknowledged():
-    with listening_on("127.0.0.1", 0) as listening:
-        with socket.create_connection(listening.getsockname()):
-            connection, _ = listening.accept()
-            with connection:
-                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with (
+        listening_on("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
