@@ -12,7 +12,7 @@ best; a training that diverged is left out.
 
 What is finished stays, so that the same command goes on where it was stopped. Several processes may
 share the trainings; further sizes are added by a call without a share, which puts them together.
-OUT/scaling.json and OUT/scaling.md hold what there is so far.
+OUT/scaling.json, OUT/scaling.md and, once there is a fit, OUT/scaling.png show what there is so far.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from pathlib import Path
 
 from benchmarks.isoflop import IsoflopFit, Point, fit_isoflops
 from benchmarks.race import BASE
+from benchmarks.scaling_plot import scaling_figure
 from benchmarks.trials import Trials, share_of, training_flops, with_seed
 from igpt.errors import ConfigError, IgptError
 from igpt.files import write_json, written_aside
@@ -176,6 +177,8 @@ class Study:
         else:
             images = len(self.trials.store.split("train"))
             text = f"{text}\n\n{described(fit, images=images)}"
+            with written_aside(self.trials.out / "scaling.png") as aside:
+                scaling_figure(points, fit, ahead=GPU_HOUR).savefig(aside, format="png", dpi=150)
         values = {
             "points": to_dict(points), "base": to_dict(self.base), "rates": list(self.rates),
             "fit": None if fit is None else plain(fit),

@@ -8,6 +8,7 @@ from benchmarks.isoflop import Point, fit_isoflops
 from benchmarks.race import BASE
 from benchmarks.scaling import BUDGETS as STUDIED
 from benchmarks.scaling import Study, described, losses_table
+from benchmarks.scaling_plot import scaling_figure
 from benchmarks.trials import Trials
 
 from igpt.errors import ConfigError
@@ -133,3 +134,18 @@ def test_the_tables_say_what_was_fitted():
     assert text.count("\n| ") == 1 + 4 + 1
     assert "to the power 0.5" in text
     assert "(one GPU-hour)" in text
+
+
+def test_the_picture_has_each_budget_s_sizes_and_the_line_up_to_what_lies_ahead():
+    points = made_up(parabolas, best=lambda flops: 0.05 * flops**0.5)
+    figure = scaling_figure(points, fit_isoflops(points, draws=20), ahead=1e18)
+    by_size, by_flops = figure.axes
+    drawn = [
+        line.get_xdata()
+        for line in by_size.lines
+        if line.get_label() in {f"{flops:.2g}" for flops in BUDGETS}
+    ]
+    assert [len(sizes) for sizes in drawn] == [5] * len(BUDGETS)
+    flops, weights = by_flops.lines[0].get_data()
+    assert flops[-1] == pytest.approx(1e18)
+    assert weights[-1] == pytest.approx(0.05 * 1e18**0.5, rel=0.01)
