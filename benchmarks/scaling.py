@@ -12,7 +12,7 @@ best; a training that diverged is left out.
 
 What is finished stays, so that the same command goes on where it was stopped. Several processes may
 share the trainings; further sizes are added by a call without a share, which puts them together.
-OUT/scaling.json, OUT/scaling.md and, once there is a fit, OUT/scaling.png show what there is so far.
+OUT/scaling.json, OUT/scaling.md and, once there is a fit, OUT/scaling.png show what there is.
 """
 
 import argparse
