@@ -73,6 +73,7 @@ BASE = (
 ENTRIES: dict[str, tuple[str, ...]] = {
     PAPER: (),
     "muon": ("training.optimizer=muon",),
+    "normuon": ("training.optimizer=normuon",),
     "linear": ("training.schedule=linear",),
     "stable": ("training.schedule=linear", "training.stable=0.6"),
     "query-key-norm": ("model.query_key_norm=true",),

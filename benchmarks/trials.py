@@ -289,7 +289,7 @@ def training_flops(recipe: Recipe) -> float:
     model, training = recipe.model, recipe.training
     images = training.batch_size * training.steps
     learning = float(model.flops_per_token * model.positions * images)
-    return learning + (training.steps * muon_flops(model) if training.optimizer == "muon" else 0)
+    return learning + (training.steps * muon_flops(model) if training.needs_whole_matrices else 0)
 
 
 def muon_flops(model: ModelConfig) -> float:

@@ -40,7 +40,7 @@ def recipe(request):
             SHAPES_RECIPE,
             [
                 "model.query_key_norm=true", "model.value_embedding=true", "dropout=0.1",
-                "training.optimizer=muon", "training.averaging=0.3", "training.schedule=linear",
+                "training.optimizer=normuon", "training.averaging=0.3", "training.schedule=linear",
                 "training.stable=0.5",
             ],
         )  # fmt: skip

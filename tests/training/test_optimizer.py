@@ -1,5 +1,7 @@
 """Muon's step by its definition, and which weights it has."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.conftest import TINY, random_model, random_tokens
@@ -12,6 +14,7 @@ from igpt.training.loop import train
 from igpt.training.optimizer import build_optimizer
 
 MUON = TrainingConfig(steps=3, learning_rate=0.01, schedule="constant", optimizer="muon")
+NORMUON = replace(MUON, optimizer="normuon")
 A, B, C = 3.4445, -4.7750, 2.0315  # of the polynomial, Jordan et al. 2024
 
 
@@ -61,9 +64,27 @@ def test_a_step_of_muon_is_that_of_its_singular_values():
         assert error.norm() < 0.05 * moved.norm(), name  # it is computed in bfloat16
 
 
-def test_muon_has_the_blocks_matrices_and_adam_all_else():
+def test_a_step_of_normuon_has_muons_length_and_rows_divided_by_their_running_root_mean_square():
+    model, config = random_model(), replace(NORMUON, weight_decay=0.1)
+    before = {name: p.detach().double().clone() for name, p in model.named_parameters()}
+    first, second = step(model, config, steps=2)
+    for name, gradient in first.items():
+        wanted, momentum, squares = before[name], torch.zeros_like(gradient), 0.0
+        for found in (gradient, second[name]):
+            momentum = 0.95 * momentum + 0.05 * found
+            update = orthogonal(found + 0.95 * (momentum - found))
+            squares = 0.95 * squares + 0.05 * update.square().mean(1, keepdim=True)
+            update = update / squares.sqrt()
+            length = 0.01 * 0.2 * update.numel() ** 0.5
+            wanted = wanted * (1 - 0.01 * 0.1) - length * update / update.norm()
+        moved = model.get_parameter(name).double() - before[name]
+        assert (moved - (wanted - before[name])).norm() < 0.05 * moved.norm(), name  # bfloat16
+
+
+@pytest.mark.parametrize("config", [MUON, NORMUON], ids=["muon", "normuon"])
+def test_muon_has_the_blocks_matrices_and_adam_all_else(config):
     model = random_model(classes=2)
-    optimizer = build_optimizer(model, MUON)
+    optimizer = build_optimizer(model, config)
     names = {id(p): name for name, p in model.named_parameters()}
     muon, *adam = ([names[id(p)] for p in group["params"]] for group in optimizer.param_groups)
     assert sorted(muon) == sorted(

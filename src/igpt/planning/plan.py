@@ -204,7 +204,7 @@ def _strategy(training: TrainingConfig, parameters: int, kind: Hardware, devices
 
 def _can_share(training: TrainingConfig) -> bool:
     """Say whether weights can be shared out, which Muon's steps of whole matrices cannot be."""
-    return training.optimizer != "muon"
+    return not training.needs_whole_matrices
 
 
 def _copies(model: ModelConfig, kind: Hardware, devices: int) -> int:

@@ -9,7 +9,7 @@ from igpt.values import LATER, require_choices, require_seed
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "linear", "constant"]
-Optimizer = Literal["adam", "muon"]
+Optimizer = Literal["adam", "muon", "normuon"]
 Parallel = Literal["auto", "ddp", "fsdp"]
 
 BYTES_A_WEIGHT = 16
@@ -81,8 +81,8 @@ class TrainingConfig:
     """Share of the steps after warm-up that keep the full rate before it goes down."""
     optimizer: Optimizer = field(default="adam", metadata=LATER)
     """adam, or muon for the blocks' matrices, whose steps are made orthogonal, and adam for all
-    else. One rate is for both: muon's steps are as long as adam's usually are; its momentum is
-    0.95, and the betas are adam's."""
+    else; normuon, whose steps are besides as long for every neuron. One rate is for both: muon's
+    steps are as long as adam's usually are; its momentum is 0.95, and the betas are adam's."""
     beta1: float = 0.9
     beta2: float = 0.95
     """0.999 gave the authors spikes in the loss."""
@@ -146,10 +146,10 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be over 0, got {getattr(self, name)}")
         if self.averaging > 1:
             raise ConfigError(f"averaging is a share of the steps, at most 1, got {self.averaging}")
-        if self.optimizer == "muon" and self.parallel == "fsdp":
+        if self.needs_whole_matrices and self.parallel == "fsdp":
             raise ConfigError(
-                "muon's steps are made of whole matrices, and fsdp shares them out; set "
-                "training.parallel=ddp, or training.optimizer=adam"
+                f"{self.optimizer}'s steps are made of whole matrices, and fsdp shares them out; "
+                "set training.parallel=ddp, or training.optimizer=adam"
             )
         if self.warmup_steps and self.warmup_epochs:
             raise ConfigError(
@@ -161,6 +161,11 @@ class TrainingConfig:
                 f"a warm-up of {self.warmup_steps:,} steps takes longer than the run of "
                 f"{self.steps:,}; set training.warmup_steps={self.steps // 10}, or more steps"
             )
+
+    @property
+    def needs_whole_matrices(self) -> bool:
+        """Whether an update of a matrix is made of all of it, so that it cannot be shared out."""
+        return self.optimizer != "adam"
 
     def for_records(self, records: int) -> "TrainingConfig":
         """Return the same for so many training images, with the warm-up counted in steps.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from igpt.training.config import TrainingConfig
+from igpt.training.normuon import NorMuon
 
 
 class Together(torch.optim.Optimizer):
@@ -35,7 +36,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     Muon (Jordan et al. 2024) is for the blocks' matrices: the direction of a step is that of the
     gradients' momentum with all singular values about 1. It is PyTorch's, whose steps are scaled to
     the length that Adam's usually have (Liu et al. 2025, arXiv 2502.16982), so that a rate that is
-    good for one is near that of the other.
+    good for one is near that of the other. NorMuon is `igpt.training.normuon`.
     """
     matrices = {
         f"{prefix}.weight"
@@ -45,7 +46,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     named = dict(model.named_parameters())
     head = {name for name in named if name.startswith("class_head.")}
     of_muon = {name for name in matrices if name.startswith("blocks.")}
-    if config.optimizer != "muon":
+    if config.optimizer == "adam":
         of_muon = set()
     head_factor = (config.head_learning_rate or config.learning_rate) / config.learning_rate
 
@@ -65,5 +66,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     )  # fmt: skip
     if not of_muon:
         return adam
-    muon = torch.optim.Muon([group(of_muon, decay, 1.0)], lr=rate, adjust_lr_fn="match_rms_adamw")
-    return Together(muon, adam)
+    groups = [group(of_muon, decay, 1.0)]
+    if config.optimizer == "normuon":
+        return Together(NorMuon(groups, lr=rate), adam)
+    return Together(torch.optim.Muon(groups, lr=rate, adjust_lr_fn="match_rms_adamw"), adam)

@@ -211,7 +211,7 @@ def choose_strategy(
         return "alone", ""
     needed, there = parameters * BYTES_A_WEIGHT, _memory(device)
     (crowded,) = processes.agree(crowds(parameters, there))
-    whole = config.optimizer == "muon"
+    whole = config.needs_whole_matrices
     strategy = asked if asked != "auto" else "fsdp" if crowded and not whole else "ddp"
     shares = 1 if strategy == "ddp" else _sharing(parameters, device)
     kept = needed / shares
