@@ -80,6 +80,12 @@ def test_its_card_has_the_figures_that_are_kept():
     assert figures.bits_per_pixel == pytest.approx(figures.nats_per_pixel / math.log(2))
 
 
+def test_its_card_has_the_words_that_the_next_one_will_have():
+    template = (Path(__file__).parents[1] / "scripts" / "builtin-card.md").read_text()
+    fixed = {line for line in template.splitlines() if "{" not in line}
+    assert fixed <= {*(FOLDER / "README.md").read_text().splitlines()}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="CIFAR-10 is not there")
 def test_its_card_s_loss_comes_out_again(tmp_path):
