@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from tests.conftest import TINY, random_model
+from tests.report.conftest import DATA, new_run, probes
 from tests.serve.serving import asking
 
+from igpt.evaluation.probe import LayerProbes
+from igpt.model.description import model_identity
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.palette import Palette
 from igpt.pixels.tokenizer import ImageTokenizer
+from igpt.runs.kept import MadeFrom
 from igpt.serve.limits import Limits
 
 BERT = replace(TINY, causal=False)
@@ -40,6 +44,25 @@ def folders(pretrained, tmp_path_factory) -> list[Path]:
 def own_folders(pretrained, tmp_path) -> list[Path]:
     """The same for a test that changes them."""
     return two_folders(pretrained, tmp_path / "secret")
+
+
+def run_with_probes(
+    path: Path, pretrained: Pretrained, *, probe: LayerProbes, untrained: LayerProbes
+) -> Path:
+    run = new_run(path, pretrained.palette)
+    pretrained.save(run.model)
+    made_from = MadeFrom(model=model_identity(run.model), store=DATA.sha256, settings={})
+    run.write("probe.json", probe, {"all": made_from})
+    run.write("probe-untrained.json", untrained, {"all": made_from})
+    return path
+
+
+@pytest.fixture(scope="package")
+def probed(pretrained, tmp_path_factory) -> Path:
+    """A run whose layers were probed."""
+    path = tmp_path_factory.mktemp("runs") / "probed"
+    probe = probes(0.41, 0.5678, raw=0.3833)
+    return run_with_probes(path, pretrained, probe=probe, untrained=probes(0.2, 0.21))
 
 
 @pytest.fixture(scope="package")

@@ -151,6 +151,15 @@ def test_a_model_in_no_run_has_no_probes(client):
     assert client.get("/api/models/a/probes").json() == {"probe": None, "untrained": None}
 
 
+def test_what_a_run_s_probes_read_is_told(probed):
+    with asking([probed]) as client:
+        told = client.get("/api/models/probed/probes").json()
+    assert [row["test_accuracy"] for row in told["probe"]["layers"]] == [0.41, 0.5678]
+    assert told["probe"]["best_layer"] == 1
+    assert told["probe"]["raw_pixels"]["test_accuracy"] == 0.3833
+    assert told["untrained"]["test_accuracy"] == 0.21
+
+
 def test_two_models_of_one_name_get_two(folders):
     models = Models([folders[0], folders[0], folders[1].parent], device="cpu")
     assert [state.name for state in models.states] == ["a", "a-2", "bert"]

@@ -1,12 +1,13 @@
 """The page as people use it, in a headless Chromium that is there already."""
 
-import base64
-import io
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.report.conftest import probes
+from tests.serve.browsing import bring, drawn_in, drop, ended, held, opened, panel, pixels
+from tests.serve.conftest import run_with_probes
 from tests.serve.serving import SlowModels, picture_file, running
 
 from igpt.serve.models import Models
@@ -34,58 +35,6 @@ def page(browser, address):
     """The page of two models, once the first of them is loaded; nothing went wrong on it."""
     with opened(browser, address) as page:
         yield page
-
-
-class opened:
-    """A page that is looked at, in a window of its own."""
-
-    def __init__(self, browser, address, *, width=1200, scheme="light", bypass_csp=False):
-        self._context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=bypass_csp
-        )
-        self._address = address
-        self._wrong = []
-
-    def __enter__(self):
-        page = self._context.new_page()
-        page.on("pageerror", lambda error: self._wrong.append(str(error)))
-        page.on("request", lambda request: self._from_elsewhere(request.url))
-        page.goto(self._address)
-        page.get_by_text("Choose a picture, or press Draw").wait_for()
-        return page
-
-    def __exit__(self, kind, *_):
-        self._context.close()
-        if kind is None:
-            assert self._wrong == []
-
-    def _from_elsewhere(self, url):
-        if not url.startswith((self._address, "blob:")):
-            self._wrong.append(f"asks for {url}")
-
-
-def drop(page, content, name="cat.png"):
-    """Drop a file onto the page, as from the desktop."""
-    page.evaluate(
-        """([text, name]) => {
-            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File([bytes], name));
-            document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
-        }""",
-        [base64.b64encode(content).decode(), name],
-    )
-
-
-def drawn_in(page, panel="a"):
-    status = page.locator(".panel", has=page.get_by_role("heading", name=panel, exact=True))
-    status.get_by_text("Drawn in").wait_for()
-
-
-def pixels(canvas):
-    """Return what a canvas shows, (height, width, 4)."""
-    png = canvas.evaluate("canvas => canvas.toDataURL('image/png')").partition(",")[2]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))
 
 
 def test_a_dropped_picture_is_seen_in_palette_colors_and_completed(page, pretrained):
@@ -165,6 +114,131 @@ def test_a_picture_whose_reading_was_stopped_is_read_once_it_is_to_be_drawn(page
     expected = tokenizer.decode(tokenizer.encode([picture_file()]))[0]
     shown = pixels(page.locator(".drawn canvas").first)
     np.testing.assert_array_equal(shown[:2, :, :3], expected[:2])
+
+
+def test_a_picture_that_comes_before_the_model_is_completed_from_its_half(page):
+    with held(page, "**/api/models/a"):
+        page.reload()
+        page.get_by_text("Loading the model").wait_for()
+        drop(page, picture_file())
+    drawn_in(page)
+    assert page.locator("#given-said").inner_text() == "2 of 4 rows"
+    assert (pixels(page.locator(".view"))[..., 3] == 255).sum() == 8
+
+
+@pytest.mark.parametrize("way", ["picked", "pasted"])
+def test_a_picture_is_picked_or_pasted(page, way):
+    if way == "picked":
+        file = {"name": "cat.png", "mimeType": "image/png", "buffer": picture_file()}
+        page.locator("#file").set_input_files(file)
+    else:
+        bring(page, picture_file(), "", "new ClipboardEvent('paste', { clipboardData: data })")
+    drawn_in(page)
+    said = page.locator("#said").inner_text()
+    assert said == ("cat.png" if way == "picked" else "A pasted picture")
+
+
+def test_what_is_chosen_is_what_is_asked_for(page):
+    page.get_by_role("checkbox", name="bert").check()
+    page.get_by_role("checkbox", name="a", exact=True).uncheck()
+    page.get_by_text("Choose a picture, or press Draw").wait_for()
+    drop(page, picture_file())
+    drawn_in(page, "bert")
+    for label, value in (
+        ("Given", 1), ("Temperature", 0.5), ("Completions", 2), ("Top k colors", 5),
+        ("Passes, of networks", 3), ("Seed", 9),
+    ):  # fmt: skip
+        page.get_by_label(label).fill(str(value))
+    assert page.locator("#temperature-said").inner_text() == "0.50"
+    with page.expect_request("**/bert/completions") as asked:
+        page.get_by_role("button", name="Draw").click()
+    body = asked.value.post_data_json
+    assert len(body.pop("tokens")) == 16
+    assert body == {
+        "given": 4, "temperature": 0.5, "samples": 2, "top_k": 5, "passes": 3, "seed": 9,
+    }  # fmt: skip
+
+
+def test_a_page_that_is_gone_back_to_says_what_it_asks_for(page):
+    page.get_by_label("Temperature").fill("0.5")
+    page.goto(page.url + "openapi.json")
+    page.go_back()
+    page.get_by_text("Choose a picture, or press Draw").wait_for()
+    assert page.get_by_label("Temperature").input_value() == "1"
+    assert page.locator("#temperature-said").inner_text() == "1.00"
+
+
+def test_rows_are_spoken_of_only_where_a_network_reads_them_one_after_another(page):
+    def in_columns(route):
+        model = route.fetch().json()
+        route.fulfill(json={**model, "network": {**model["network"], "order": "columns"}})
+
+    page.route("**/api/models/a", in_columns)
+    page.reload()
+    page.get_by_text("Choose a picture, or press Draw").wait_for()
+    drop(page, picture_file())
+    drawn_in(page)
+    assert page.locator("#given-said").inner_text() == "50 %"
+
+
+def test_what_goes_wrong_with_one_model_is_said_there_and_the_picture_is_kept(page):
+    page.get_by_role("checkbox", name="bert").check()
+    panel(page, "bert").get_by_text("Choose a picture").wait_for()
+    page.route(
+        "**/a/surprise", lambda route: route.fulfill(status=429, json={"detail": "too much"})
+    )
+    drop(page, picture_file())
+    drawn_in(page, "bert")
+    assert panel(page, "a").locator(".status.error").inner_text() == "Too much."
+    assert page.locator("#said").inner_text() == "cat.png"
+    page.get_by_role("button", name="Draw").click()
+    drawn_in(page, "a")
+
+
+def test_a_wrong_picture_is_looked_at_by_no_model_any_more(page):
+    page.get_by_role("checkbox", name="bert").check()
+    panel(page, "bert").get_by_text("Choose a picture").wait_for()
+    with held(page, "**/bert/tokens"), ended(page, "/bert/tokens"):
+        drop(page, b"no picture at all")
+        page.locator("#said.error").wait_for()
+    page.locator("#stop:disabled").wait_for()
+    assert page.locator(".status").all_inner_texts() == ["", ""]
+
+
+def test_a_model_that_is_no_longer_chosen_is_not_drawn_by(page):
+    page.get_by_role("checkbox", name="bert").check()
+    panel(page, "bert").get_by_text("Choose a picture").wait_for()
+    with held(page, "**/bert/completions"):
+        drop(page, picture_file())
+        drawn_in(page, "a")
+        with ended(page, "/bert/completions"):
+            page.get_by_role("checkbox", name="bert").uncheck()
+    page.get_by_role("button", name="Save PNG", disabled=False).wait_for()
+    page.get_by_role("checkbox", name="a", exact=True).uncheck()
+    assert page.get_by_role("button", name="Save PNG").is_disabled()
+    page.get_by_role("button", name="Draw").click()
+    assert page.locator("#said.error").inner_text() == "Choose a model."
+    page.get_by_role("checkbox", name="a", exact=True).check()
+    drawn_in(page, "a")
+    assert page.locator("#said").inner_text() == "cat.png"
+
+
+def test_the_curve_of_a_run_s_probes_is_drawn_even_where_all_is_wrong(
+    browser, probed, pretrained, tmp_path
+):
+    none = probes(0.0, 0.0)
+    wrong = run_with_probes(tmp_path / "wrong", pretrained, probe=none, untrained=none)
+    models = Models([probed, wrong], device="cpu")
+    with running(models) as client, opened(browser, str(client.base_url)) as page:
+        page.get_by_role("checkbox", name="wrong").check()
+        for name, said in (
+            ("probed", "on layer 1 is right for 56.8 % of the test images, on raw pixels for 38.3"),
+            ("wrong", "on layer 0 is right for 0.0 % of the test images"),
+        ):
+            panel(page, name).get_by_text("What its layers know").click()
+            panel(page, name).get_by_text(said).wait_for()
+            assert panel(page, name).locator("svg .dot").count() == 2
+            assert panel(page, name).locator("svg .untrained").count() == 1
 
 
 def test_a_wrong_file_gets_the_line_that_the_command_prints(page):
@@ -267,6 +341,8 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
     with opened(browser, address, width=width, scheme=scheme, bypass_csp=True) as page:
         drop(page, picture_file())
         drawn_in(page)
+        if width < 400:
+            assert page.locator(".chances").bounding_box()["height"] < 100  # as long as it is empty
         page.locator(".view").focus()
         page.keyboard.press("ArrowDown")
         page.locator(".bars .own").wait_for()

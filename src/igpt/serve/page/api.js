@@ -1,6 +1,11 @@
 // The server's API. What it refuses is a Problem whose message is its own line.
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, status = null) {
+    super(message);
+    this.status = status; // of the answer, if one came
+  }
+}
 
 async function answer(path, options) {
   let response;
@@ -12,7 +17,7 @@ async function answer(path, options) {
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new Problem(said.detail ?? `the server answered ${response.status}`);
+  throw new Problem(said.detail ?? `the server answered ${response.status}`, response.status);
 }
 
 const of = (model, what = "") => `api/models/${encodeURIComponent(model)}${what}`;
@@ -22,7 +27,7 @@ const sending = (body, signal) => ({
 const json = async (path, options) => (await answer(path, options)).json();
 
 export const served = () => json("api/models");
-export const model = (name) => json(of(name));
+export const model = (name, signal) => json(of(name), { signal });
 export const probes = (name) => json(of(name, "/probes"));
 export const tokens = (name, file, signal) => json(of(name, "/tokens"), {
   method: "POST", body: file, signal, headers: { "Content-Type": "application/octet-stream" },

@@ -49,7 +49,7 @@ export function probeCurve({ probe, untrained }) {
   const others = [...(untrained?.layers ?? [])].sort((a, b) => a.layer - b.layer);
   const last = Math.max(...rows.map(({ layer }) => layer), 1);
   const highest = Math.max(...[...rows, ...others].map((row) => row.test_accuracy), raw ?? 0);
-  const top = Math.min(1, Math.ceil(highest * 11) / 10);
+  const top = Math.max(0.1, Math.min(1, Math.ceil(highest * 11) / 10));
   const x = (layer) => LEFT + (layer / last) * (WIDTH - LEFT - RIGHT);
   const y = (accuracy) => HEIGHT - BOTTOM - (accuracy / top) * (HEIGHT - BOTTOM - TOP);
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });

@@ -1,16 +1,18 @@
 // The page: where pictures come from, what is asked for, and which models are asked.
 
 import * as api from "./api.js";
-import { Panel } from "./panel.js";
+import { Panel, rowsOf } from "./panel.js";
 
 const find = (selector) => document.querySelector(selector);
 const file = find("#file"), given = find("#given"), form = find("#settings");
 const SEEDS = 2 ** 32;
 const SCALE = 128; // pixels that an image takes about in the PNG
 const NARROW = matchMedia("(max-width: 57.99rem)");
+const STOPPED = new DOMException("Stopped by who looks at the page", "AbortError");
+const WRONG = [413, 422]; // what the server answers to a picture that it will never take
 
 const panels = new Map(); // of the chosen models, by name
-let limits = null, picture = null, work = new AbortController(), running = 0;
+let limits = null, picture = null, share = 0.5, work = new AbortController(), running = 0;
 
 function say(text, { error = false } = {}) {
   find("#said").textContent = text;
@@ -19,11 +21,10 @@ function say(text, { error = false } = {}) {
 
 const loaded = () => [...panels.values()].filter((panel) => panel.model);
 const largest = () => Math.max(1, ...loaded().map((panel) => panel.size));
-const share = () => Number(given.value) / largest();
 
 function settings() {
   return {
-    share: share(),
+    share,
     samples: Number(find("#samples").value),
     temperature: Number(find("#temperature").value),
     topK: find("#top-k").value ? Number(find("#top-k").value) : null,
@@ -32,11 +33,11 @@ function settings() {
   };
 }
 
-// Says of a model what went wrong, unless it was ended by what goes on now.
+// Says of a model what went wrong, or that it was stopped; nothing where the page ended it itself.
 function tell(panel, error) {
   if (error instanceof api.Problem) panel.say(sentence(error.message), { error: true });
   else if (error.name !== "AbortError") throw error;
-  else if (work.signal.aborted) panel.say("Stopped.");
+  else if (work.signal.reason === STOPPED) panel.say("Stopped.");
 }
 
 // Does something for each model, all at once, and says of each what went wrong.
@@ -66,7 +67,7 @@ function tellRunning() {
 }
 
 function stop() {
-  work.abort();
+  work.abort(STOPPED);
 }
 
 // Where the page is one column, what is drawn lies below what is asked.
@@ -74,32 +75,34 @@ function showPanels() {
   if (NARROW.matches) find("#panels").scrollIntoView();
 }
 
-// Has models draw; those that were stopped before they had seen the picture see it first.
+// Has models draw; those that have not seen the picture see it first.
 async function drawAll(signal, some = loaded()) {
-  if (!form.reportValidity()) return;
-  showPanels();
+  if (!panels.size) say("Choose a model.", { error: true });
+  const valid = form.reportValidity();
+  if (valid) showPanels();
   await forEach(some, async (panel) => {
-    if (picture && !panel.tokens) await panel.see(picture, share(), signal);
-    await panel.draw(settings(), signal);
+    if (picture && !panel.tokens) await see(panel, signal);
+    if (valid) await panel.draw(settings(), signal);
   });
 }
 
-// Has all models see the picture, and returns whether they have; a wrong one is forgotten.
-async function seeAll(signal) {
-  const some = loaded();
+// Has a model see the picture; one that cannot be taken is forgotten, which ends what goes on.
+async function see(panel, signal) {
   try {
-    await Promise.all(some.map((panel) => panel.see(picture, share(), signal)));
-    return true;
+    await panel.see(picture, share, signal);
   } catch (error) {
-    if (error instanceof api.Problem) {
-      picture = null;
-      for (const panel of some) panel.clear();
-      say(sentence(error.message), { error: true });
-    } else {
-      for (const panel of some) tell(panel, error);
-    }
-    return false;
+    if (!WRONG.includes(error.status)) throw error;
+    work.abort();
+    picture = null;
+    for (const one of loaded()) one.clear();
+    tellGiven();
+    say(sentence(error.message), { error: true });
+    throw work.signal.reason;
   }
+}
+
+function sayPicture() {
+  say(picture ? picture.name || "A pasted picture" : "");
 }
 
 // Takes a picture from wherever it came.
@@ -110,50 +113,47 @@ async function take(chosen) {
     return;
   }
   picture = chosen;
-  say(chosen.name ? `${chosen.name}` : "A pasted picture");
-  if (given.value === "0") given.value = Math.floor(largest() / 2);
-  tellGiven();
+  sayPicture();
   await working(async (signal) => {
-    if (await seeAll(signal)) await drawAll(signal);
+    for (const panel of loaded()) panel.clear();
+    tellGiven();
+    await drawAll(signal);
   });
-  tellGiven();
 }
 
 const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
 
 function tellGiven() {
-  const of = largest(), same = loaded().every((panel) => panel.size === of);
-  const part = same ? `${given.value} of ${of} rows` : `${Math.round(100 * share())} %`;
+  const of = largest(), inRows = loaded().every((panel) => panel.size === of && panel.readsRows);
+  const part = inRows ? `${given.value} of ${of} rows` : `${Math.round(100 * share)} %`;
   find("#given-said").textContent = picture ? part : "no picture yet, so nothing";
-  given.disabled = !picture;
+  given.disabled = !picture || !loaded().length;
   find("#passes-field").hidden = !loaded().some((panel) => panel.drawsAnywhere);
-  for (const panel of loaded()) panel.showGiven(share());
+  for (const panel of loaded()) panel.showGiven(share);
 }
 
-// Keeps the share that is given when the largest image size changes.
-function scaleGiven(before) {
-  const now = largest();
-  given.max = Math.max(1, now - 1);
-  if (now !== before) given.value = Math.round((Number(given.value) / before) * now);
+// Says what depends on which models are there. The share that is given stays when sizes change.
+function tellModels() {
+  given.max = Math.max(1, largest() - 1);
+  given.value = rowsOf(share, largest());
   tellGiven();
+  tellRunning();
 }
 
 async function choose(name, chosen) {
   if (!chosen) {
-    const before = largest();
-    panels.get(name)?.element.remove();
+    panels.get(name).leave();
     panels.delete(name);
-    scaleGiven(before);
+    tellModels();
     return;
   }
   const panel = new Panel(name, find("#panel"));
-  const before = largest();
   panels.set(name, panel);
   find("#panels").append(panel.element);
+  sayPicture();
   await forEach([panel], async () => {
     await panel.load();
-    if (!panels.has(name)) return;
-    scaleGiven(before);
+    tellModels();
     if (picture) await working((signal) => drawAll(signal, [panel]), { anew: false });
   });
 }
@@ -211,8 +211,9 @@ find("#another").addEventListener("click", () => {
 });
 file.addEventListener("change", () => take(file.files[0]).then(() => { file.value = ""; }));
 given.addEventListener("input", () => {
+  share = Number(given.value) / largest();
+  for (const panel of loaded()) panel.give(share);
   tellGiven();
-  for (const panel of loaded()) panel.give(share());
 });
 find("#temperature").addEventListener("input", (event) => {
   find("#temperature-said").textContent = Number(event.target.value).toFixed(2);

@@ -8,9 +8,10 @@ const KINDS = { autoregressive: "Autoregressive", masked: "BERT", diffusion: "Ma
 const FADED = 80; // of 255: how much is seen of what the network is not given
 
 export class Panel {
-  constructor(name, template, changed) {
+  #gone = new AbortController();
+
+  constructor(name, template) {
     this.name = name;
-    this.changed = changed;
     this.model = this.tokens = null;
     this.hidden = new Set(); // positions that a brush has hidden, for a network that draws any
     this.drawn = []; // the canvases of completions
@@ -38,9 +39,14 @@ export class Panel {
     status.classList.toggle("error", error);
   }
 
-  // Returns the model, once it is loaded; says meanwhile how long that has taken.
+  // Ends what goes on, and takes the panel from the page.
+  leave() {
+    this.#gone.abort();
+    this.element.remove();
+  }
+
+  // Loads the model; says meanwhile how long that has taken.
   async load() {
-    if (this.model) return this.model;
     const start = Date.now();
     const progress = this.part(".progress");
     const tell = () => {
@@ -52,7 +58,7 @@ export class Panel {
     progress.hidden = false;
     const timer = setInterval(tell, 1000);
     try {
-      this.model = await api.model(this.name);
+      this.model = await api.model(this.name, this.#gone.signal);
     } finally {
       clearInterval(timer);
       progress.hidden = true;
@@ -68,16 +74,17 @@ export class Panel {
     this.element.classList.toggle("brush", this.drawsAnywhere);
     this.part(".brush-said").hidden = !this.drawsAnywhere;
     api.probes(this.name).then((probes) => this.#showProbes(probes), () => {});
-    return this.model;
   }
 
   get drawsAnywhere() { return this.model.draws === "any region"; }
 
   get size() { return this.model.network.image_size; }
 
+  get readsRows() { return this.model.network.order === "raster"; }
+
   // How many tokens are given, of a share of the picture.
   given(share) {
-    return Math.min(Math.round(share * this.size), this.size - 1) * this.size;
+    return Math.min(rowsOf(share, this.size), this.size - 1) * this.size;
   }
 
   #isGiven(position) {
@@ -87,6 +94,7 @@ export class Panel {
 
   // Reads the picture as the network does, and shows it.
   async see(file, share, signal) {
+    signal = this.#untilGone(signal);
     this.share = share;
     this.clear();
     this.tokens = (await api.tokens(this.name, file, signal)).tokens;
@@ -104,6 +112,10 @@ export class Panel {
     this.part(".nats").textContent = map.nats_per_pixel.toFixed(2);
     for (const part of this.element.querySelectorAll(".chance")) part.textContent = map.chance_nats_per_pixel.toFixed(1);
     this.part(".surprise").hidden = false;
+  }
+
+  #untilGone(signal) {
+    return AbortSignal.any([signal, this.#gone.signal]);
   }
 
   clear() {
@@ -134,6 +146,7 @@ export class Panel {
 
   // Draws what is not given, and shows the pixels as they come.
   async draw(settings, signal) {
+    signal = this.#untilGone(signal);
     this.showGiven(settings.share);
     const body = { samples: settings.samples, temperature: settings.temperature, top_k: settings.topK, seed: settings.seed };
     if (this.tokens) body.tokens = this.tokens;
@@ -300,6 +313,9 @@ export class Panel {
     if (curve) this.part(".probe figure").replaceChildren(...curve);
   }
 }
+
+// How many rows a share of a picture is: of five, two are half, as elsewhere in igpt.
+export const rowsOf = (share, size) => Math.ceil(share * size - 0.5);
 
 function put(canvas, image) {
   canvas.width = image.width;
