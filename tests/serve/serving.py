@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from igpt.serve.app import create_app
+from igpt.serve.connections import AskingConnection
 from igpt.serve.limits import Limits
 from igpt.serve.models import Models
 
@@ -69,11 +70,15 @@ def in_a_process(*folders: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 @contextmanager
-def running(models: Models, limits: Limits | None = None) -> Iterator[httpx.Client]:
+def running(
+    models: Models,
+    limits: Limits | None = None,
+    *,
+    http: type[AskingConnection] = AskingConnection,
+) -> Iterator[httpx.Client]:
     """Serve on a free port of this machine, in a thread, and return a client of it."""
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(models, limits), port=0, log_level="error", ws="none")
-    )
+    app = create_app(models, limits)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, log_level="error", ws="none"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:

@@ -6,7 +6,8 @@ import pytest
 from starlette.exceptions import HTTPException
 from tests.serve.serving import asking, picture_file
 
-from igpt.serve.limits import MAX_JSON
+from igpt.pixels.decoding import MAX_PIXELS
+from igpt.serve.limits import MAX_JSON, Limits
 from igpt.serve.security import BodyLimit
 
 
@@ -92,7 +93,7 @@ def test_only_the_time_that_a_body_takes_is_counted_and_not_the_server_s_own(bus
         await asyncio.sleep(on_the_way)
         return {"type": "http.request", "body": b"all"}
 
-    read, scope = [], {"type": "http", "headers": []}
+    read, scope = [], {"type": "http", "path": "/", "headers": []}
     limited = BodyLimit(application, limit=9, of_json=9, seconds=0.1)
     if busy:
         asyncio.run(limited(scope, receive, None))
@@ -102,9 +103,10 @@ def test_only_the_time_that_a_body_takes_is_counted_and_not_the_server_s_own(bus
             asyncio.run(limited(scope, receive, None))
 
 
-def test_json_has_a_limit_of_its_own(client):
+@pytest.mark.parametrize("kind", ["application/json", "application/JSON", "image/png"])
+def test_json_has_a_limit_of_its_own_whatever_it_is_called(client, kind):
     content = b'{"tokens": [' + b"1," * (MAX_JSON // 2) + b"1]}"
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": kind}
     answer = client.post("/api/models/a/surprise", content=content, headers=headers)
     assert "1,048,576 bytes" in detail(answer, 413)
 
@@ -113,6 +115,13 @@ def test_json_has_a_limit_of_its_own(client):
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(strict, file):
     answer = strict.post("/api/models/a/tokens", content=file)
     assert "where at most 300 are decoded" in detail(answer, 413)
+
+
+def test_more_pixels_are_decoded_than_elsewhere_if_the_server_is_told_so(folders):
+    with asking(folders, Limits(max_pixels=2 * MAX_PIXELS)) as client:
+        answer = client.post("/api/models/a/tokens", content=huge_png(9500))
+        assert MAX_PIXELS < 9500**2
+        assert detail(answer, 422).startswith("the picture is broken")  # and not too large
 
 
 @pytest.mark.parametrize(
@@ -139,16 +148,27 @@ def test_what_is_no_picture_gets_the_line_that_the_command_prints(client, file, 
         ({"tokens": [0] * 16, "hidden": [3]}, "an autoregressive network draws what comes last"),
         ({"tokens": [0] * 16, "hidden": [16]}, "hidden holds positions, from 0 to 15"),
         ({"tokens": [0] * 16, "hidden": []}, "hidden holds positions, from 0 to 15, and one"),
+        ({"hidden": [14, 15]}, "hidden leaves pixels to be given, but no tokens came; send those"),
         ({"given": 1, "hidden": [15]}, "say either given or hidden, and not both"),
         ({"passes": 3}, "passes and most_certain_first are for networks that were trained with"),
         ({"temperature": -1}, "temperature: "),
         ({"compile": True}, "compile: unexpected keyword argument, got True"),
         ({"seed": 2**32}, "seed: "),
+        (
+            {"seed": "x" * 10**5},
+            "seed: input should be a valid integer, unable to parse string as an integer, got "
+            "'xxxxxxxxxxxx...xxxxxxxxxxxxx'",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(strict, asked, said):
     answer = strict.post("/api/models/a/completions", json=asked)
     assert detail(answer, 422).startswith(said)
+
+
+def test_json_that_is_not_called_so_is_refused_with_what_to_say(client):
+    answer = client.post("/api/models/a/completions", content=b'{"samples": 2}')
+    assert "send it with Content-Type: application/json" in detail(answer, 422)
 
 
 def test_no_number_is_too_strange_for_an_answer(client):

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from igpt.errors import DataError
-from igpt.pixels.decoding import DecodingBudget, upright_rgb
+from igpt.pixels.decoding import MAX_PIXELS, DecodingBudget, upright_rgb
 from igpt.pixels.filters import DEFAULT_FILTER, ResamplingFilter
 from igpt.pixels.images import opened_image, resize_images, square
 from igpt.pixels.opening import refusals
@@ -45,6 +45,7 @@ class Preparation:
         size: int,
         *,
         name: str | None = None,
+        max_pixels: int = MAX_PIXELS,
         budget: DecodingBudget | None = None,
     ) -> UInt8[np.ndarray, "{size} {size} 3"]:
         """Return the middle of an image as a square of `size` pixels, upright.
@@ -55,6 +56,7 @@ class Preparation:
             image: See `AnyImage`. Arrays of one level a pixel or of four (RGBA) will do as well.
             size: Side of the square.
             name: What errors call it, if not by its path.
+            max_pixels: How many of a file are decoded at most.
             budget: What bounds the memory of all files that are decoded at the same time.
 
         Raises:
@@ -63,7 +65,9 @@ class Preparation:
         first = self.size or size
         name = name or name_of(image) or "the image"
         if isinstance(image, str | Path | bytes):
-            with opened_image(image, name=name, levels=self.levels, budget=budget) as opened:
+            with opened_image(
+                image, name=name, max_pixels=max_pixels, levels=self.levels, budget=budget
+            ) as opened:
                 pixels = opened.square(first, self.filter)
         else:
             if not isinstance(image, Image.Image):

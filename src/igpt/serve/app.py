@@ -18,6 +18,7 @@ and nothing of anybody's pictures.
 
 import asyncio
 import contextlib
+import reprlib
 import sys
 import time
 import traceback
@@ -66,7 +67,6 @@ PAGE = Path(__file__).with_name("page")
 
 _SHORT = {"at_once": 4, "waiting": 128}  # requests that take one look at a picture
 _UPLOADS = {"at_once": 8, "waiting": 64}  # pictures that arrive or have: each is held in memory
-_SHOWN = 40  # letters of a value that a problem shows
 _STATUS: dict[type[Exception], int] = {Unknown: 404, Busy: 429, Unavailable: 503}
 _PROBLEMS = {
     400: "The body is no JSON.",
@@ -315,9 +315,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).removeprefix("body.")
     text = f"{where}: {first['msg'].lower()}"
-    if "input" in first and not isinstance(first["input"], dict | list):
-        shown = repr(first["input"])
-        text += f", got {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
+    came = first.get("input", {})
+    if isinstance(came, bytes):  # of a body that was not read as JSON, whatever it is
+        text = "the body is not said to be JSON; send it with Content-Type: application/json"
+    elif not isinstance(came, dict | list):
+        text += f", got {reprlib.repr(came)}"
     return _problem(422, printable(text))
 
 

@@ -142,6 +142,10 @@ def _hidden(tokenizer: ImageTokenizer, asked: CompletionAsked) -> Bool[Tensor, "
             raise ConfigError(f"hidden holds positions, from 0 to {last}, and one at least")
         hidden = torch.zeros(tokenizer.positions, dtype=torch.bool)
         hidden[list(asked.hidden)] = True
+        if not (asked.tokens or hidden.all()):
+            raise ConfigError(
+                "hidden leaves pixels to be given, but no tokens came; send those of a picture"
+            )
         return hidden
     usual = half(tokenizer) if asked.tokens else 0
     given = usual if asked.given is None else asked.given

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from igpt.errors import ConfigError, IgptError
 
 MAX_JSON = 2**20
-"""Bytes of a request that is JSON: tokens of a 256x256 image are less than half of it."""
+"""Bytes of a request that is no picture: tokens of a 256x256 image are less than half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,6 @@ def tokens_of(
             )
     size = tokenizer.image_size
     square: UInt8[np.ndarray, "size size 3"] = tokenizer.preparation.square(
-        content, size, name=_NAME, budget=budget
+        content, size, name=_NAME, max_pixels=max_pixels, budget=budget
     )
     return tuple(tokenizer.encode(square[None])[0].tolist())

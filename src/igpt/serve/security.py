@@ -7,7 +7,8 @@ page sends has to come from the server's own page. Browsers are told to load not
 and to show the page in no frame.
 
 And nobody is to fill the memory or to keep a place for ever: of a body no more is read than is
-allowed, and who neither sends nor reads is waited for only so long.
+allowed, and who neither sends nor reads is waited for only so long. (For who does not even ask
+anything, see `igpt.serve.connections`.)
 """
 
 import asyncio
@@ -102,8 +103,9 @@ class BodyLimit:
 
         Args:
             app: The application.
-            limit: Bytes of a body.
-            of_json: Bytes of one that is JSON: its objects take many times that.
+            limit: Bytes of a picture.
+            of_json: Bytes of all that is no picture, which is read as JSON whatever it is called:
+                its objects take many times that.
             seconds: In which all of it has to arrive, from when it is first asked for.
         """
         self._app = app
@@ -116,13 +118,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = self._of_json if "json" in headers.get("content-type", "") else self._limit
+        limit = self._limit if scope["path"].endswith("/tokens") else self._of_json
         too_long = HTTPException(413, f"at most {limit:,} bytes are taken; send less")
         too_late = HTTPException(
             408, f"what was sent did not arrive in {self._seconds:g} seconds; send less"
         )
-        declared = headers.get("content-length", "")
+        declared = Headers(scope=scope).get("content-length", "")
         read, complete, deadline = 0, False, None
 
         async def receive_bounded() -> Message:

@@ -45,6 +45,7 @@ def serve(
         import uvicorn
 
         from igpt.serve.app import create_app
+        from igpt.serve.connections import AskingConnection
     except ImportError as error:
         raise ConfigError(
             f"igpt serve needs an extra ({error}); pip install 'igpt[web]'"
@@ -55,7 +56,7 @@ def serve(
     with listening_on(host, port) as listening:
         app = create_app(models, limits, names=[host, *names])
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False,
+            app, http=AskingConnection, log_level="warning", access_log=False, server_header=False,
             limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_GRACE_SECONDS,
         )  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
