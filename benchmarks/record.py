@@ -27,6 +27,7 @@ from typing import Any
 from igpt.errors import ConfigError, DataError, IgptError
 from igpt.files import digest, read_json, write_json, written_aside
 from igpt.model.description import WEIGHTS, model_identity
+from igpt.runs.kept import ALL
 from igpt.runs.measure import evaluate_run
 from igpt.runs.provenance import Provenance
 from igpt.runs.run import LONGER, RunFolder, training_of
@@ -54,6 +55,7 @@ class Record:
     seed: int
     weights: int
     steps: int
+    """Done; fine-tuning may stop early."""
     seconds: float
     """Spent training."""
     model: str
@@ -79,7 +81,7 @@ def make_record(run: Path, out: Path) -> Record:
         raise DataError(f"{opened.path / faults[0].name} is {faults[0].state}; restore it")
     settings, lines = opened.settings, read_metrics(opened.metrics)
     training = training_of(settings)
-    if len(lines) < training.steps:
+    if not opened.ended:
         raise ConfigError(
             f"{run} has done {len(lines)} of {training.steps} steps; go on with igpt resume {run}"
         )
@@ -105,7 +107,7 @@ def make_record(run: Path, out: Path) -> Record:
             settings=to_dict(settings),
             seed=training.seed,
             weights=model.parameters,
-            steps=training.steps,
+            steps=len(lines),
             seconds=lines[-1]["seconds"],
             model=model_identity(opened.model),
             sha256=digest(opened.model / WEIGHTS),
@@ -118,10 +120,21 @@ def make_record(run: Path, out: Path) -> Record:
 
 def _measuring(run: Path, kept: Sequence[str], *, data: str) -> Iterator[str]:
     measures = {"evaluation.json": "evaluate", "probe.json": "probe"}
-    where = f"{shlex.quote(str(run))} --data {shlex.quote(data)}"
     for name, command in measures.items():
-        if name in kept:
-            yield f"igpt {command} {where}"
+        parts = read_json(run / name).get("made_from", {}) if name in kept else {}
+        for part, made_from in parts.items():
+            split = () if part == ALL else ("--split", part)
+            options = _options(made_from["settings"])
+            yield shlex.join(["igpt", command, str(run), "--data", data, *split, *options])
+
+
+def _options(settings: dict[str, Any]) -> Iterator[str]:
+    """Return those of a measure's settings that a command takes, as they are typed."""
+    for name in ("seed", "draws", "eight_bit", "concatenate"):
+        if (value := settings.get(name)) is not None:
+            yield f"--{name.replace('_', '-')}"
+            if value is not True:
+                yield str(value)
 
 
 def read_record(folder: Path) -> Record:

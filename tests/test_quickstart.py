@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from importlib import import_module
 
 import pytest
@@ -40,9 +41,23 @@ def test_the_quickstart_ends_with_a_summary_a_table_and_a_report(small, tmp_path
     with pytest.raises(ConfigError, match="holds a quickstart with seed 0, not 1"):
         module.quickstart(out, device="cpu", seed=1)
 
+    with pytest.raises(ConfigError, match="holds a quickstart with seed 0, not 1"):
+        (out / "pretrain").rename(tmp_path / "moved")  # as if it was stopped before there was one
+        module.quickstart(out, device="cpu", seed=1)
+    (tmp_path / "moved").rename(out / "pretrain")
+
     # Stopped before its end, it goes on from what is there.
     metrics = (out / "pretrain" / "metrics.jsonl").read_bytes()
     (out / "summary.json").unlink()
     again = module.quickstart(out, device="cpu")
     assert dataclasses.replace(again, seconds=summary.seconds) == summary
     assert (out / "pretrain" / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_folder_that_holds_something_else_is_refused(small, shapes_store, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already and is not empty"):
+        module.quickstart(tmp_path, device="cpu")
+    shutil.copytree(shapes_store.path, tmp_path / "photos" / "data")
+    with pytest.raises(ConfigError, match="is there already and is not empty"):
+        module.quickstart(tmp_path / "photos", device="cpu")

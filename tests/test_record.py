@@ -1,13 +1,16 @@
 """A record has what is needed to get a run's figures again, and tells when they are others."""
 
+import shlex
 import shutil
+from dataclasses import replace
 
 import pytest
 from benchmarks.record import check, make_record, read_record, table
 
 from igpt.errors import ConfigError, DataError
 from igpt.files import read_json
-from igpt.runs.measure import evaluate_run
+from igpt.runs.finetune import finetune
+from igpt.runs.measure import evaluate_run, probe_run
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
 from tests.conftest import SHAPES_RECIPE, with_training
@@ -87,3 +90,28 @@ def test_a_run_that_is_not_finished_has_no_record(given, tmp_path):
     run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", seconds=0.0, **given)
     with pytest.raises(ConfigError, match="has done 1 of 12 steps"):
         make_record(run.path, tmp_path / "record")
+
+
+def test_a_fine_tuning_that_stopped_early_has_a_record_of_the_steps_it_did(recorded, tmp_path):
+    run, data = recorded[0], recorded[0].settings.data.path
+    config = SHAPES_RECIPE.finetune
+    training = replace(config.training, steps=30, learning_rate=1e-12, validate_every=1)
+    tuned = finetune(
+        run.path, data=data, out=tmp_path / "run", device="cpu",
+        config=replace(config, training=training, patience=2),
+    )  # fmt: skip
+    assert make_record(tuned.path, tmp_path / "record").steps < 30
+
+
+def test_commands_have_the_settings_that_were_measured_with(recorded, tmp_path):
+    run, data = tmp_path / "run", recorded[0].settings.data.path
+    shutil.copytree(recorded[0].path, run)
+    evaluate_run(run, data=data, split="validation", seed=4, eight_bit=True, device="cpu")
+    probe_run(run, data=data, concatenate=2, device="cpu")
+    measuring = [shlex.split(command) for command in make_record(run, tmp_path / "r").commands[1:]]
+    assert measuring == [
+        ["igpt", "evaluate", str(run), "--data", data, "--split", "test", "--seed", "0"],
+        ["igpt", "evaluate", str(run), "--data", data, "--split", "validation", "--seed", "4",
+         "--eight-bit"],
+        ["igpt", "probe", str(run), "--data", data, "--seed", "0", "--concatenate", "2"],
+    ]  # fmt: skip

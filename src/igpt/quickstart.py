@@ -12,10 +12,12 @@ from pathlib import Path
 from igpt.amounts import spoken
 from igpt.data.config import StoreConfig
 from igpt.data.prepare import prepare_store
+from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.proportions import Share
 from igpt.files import read_json, write_json
 from igpt.paths import AnyPath
+from igpt.places import kind_of, require_room
 from igpt.report.verdicts import share_text, verdicts
 from igpt.runs.recipes import find_recipe, with_settings
 from igpt.runs.run import RunFolder
@@ -84,17 +86,22 @@ def quickstart(out: AnyPath, *, device: str = "auto", seed: int = 0) -> Quicksta
     )
     data = out / "data"
     stages = Stages(out=out, data=data, recipe=recipe, name=RECIPE, device=device, seed=seed)
+    known = seed
     if stages.run.exists():
         known = RunFolder.open(stages.run).pretraining.recipe.training.seed
-        if known != seed:
-            raise ConfigError(
-                f"{out} holds a quickstart with seed {known}, not {seed}; choose another --out"
-            )
+    elif kind_of(data) == "store" and (store := RecordStore.open(data)).source == "digits":
+        known = store.config.seed
+    else:
+        require_room(out)
+    if known != seed:
+        raise ConfigError(
+            f"{out} holds a quickstart with seed {known}, not {seed}; choose another --out"
+        )
     if (out / "summary.json").is_file() and stages.page.is_file():
         return from_dict(QuickstartResult, read_json(out / "summary.json"), name="summary.json")
 
     say(f"[1/6] images: scikit-learn's digits, {PLACEMENTS} places each, and their greys")
-    if not (data / "store.json").exists():
+    if kind_of(data) != "store":
         size = recipe.model.image_size
         prepare_store(
             "digits", data, StoreConfig(image_size=size, placements=PLACEMENTS, seed=seed)

@@ -195,8 +195,12 @@ def test_a_page_that_cannot_be_written_is_refused(kept, tmp_path):
     (tmp_path / "other-figures" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds more than figures"):
         write_page([kept], tmp_path / "other.md")
-    with pytest.raises(DataError, match="run igpt reproduce first"):
-        write_page([tmp_path], tmp_path / "none.md")
+    with pytest.raises(DataError, match=r"result in .*/tniy; .* run igpt reproduce first"):
+        write_page([kept, kept.with_name("tniy")], tmp_path / "none.md")
+    (kept / "size.png").unlink()
+    with pytest.raises(DataError, match=r"size\.json has no figure beside it"):
+        write_page([kept], tmp_path / "none.md")
+    assert not (tmp_path / "none.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,78 +9,13 @@ from igpt.claims.costs import costs, scale_cost
 from igpt.claims.laboratory import Laboratory
 from igpt.claims.plan import read_plan
 from igpt.claims.reproduce import CLAIMS, read_result, reproduce
-from igpt.claims.scale import SCALES, SEARCH_SEED, Colors, Scale
+from igpt.claims.scale import SCALES, SEARCH_SEED
 from igpt.cli import main
-from igpt.data.config import StoreConfig
-from igpt.data.prepare import prepare_store
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.sgd import SGDConfig
-from igpt.model.config import ModelConfig
-from igpt.pixels.images import read_image, write_png
-from igpt.runs.recipes import RECIPES, FinetuneConfig, Recipe
-from igpt.training.config import TrainingConfig
-
-TOY_RECIPE = Recipe(
-    model=ModelConfig(image_size=4, colors=8, layers=1, width=8, heads=2),
-    training=TrainingConfig(
-        steps=2, batch_size=4, learning_rate=0.01, warmup_steps=1, validate_every=2,
-        validation_images=4, checkpoint_every=2,
-    ),
-    finetune=FinetuneConfig(
-        training=TrainingConfig(
-            steps=2, batch_size=4, learning_rate=0.01, warmup_steps=0, schedule="constant",
-            validate_every=1, checkpoint_every=2,
-        ),
-        augmentation="none",
-    ),
-)  # fmt: skip
-TOY = Scale(
-    name="toy",
-    description="shapes",
-    recipe="toy",
-    networks={"small": ("model.width=4",), "2x2": ("model.image_size=2",)},
-    sizes=("small", "base"),
-    rates=(0.02, 0.01),
-    scratch_rates=(0.01,),
-    dropouts=(0.0, 0.1),
-    convnet_epochs=1,
-    resolutions=("2x2", "base"),
-    palette=Colors(8),
-    palettes=(Colors(4), Colors(8), Colors(8, grey=True)),
-    distortions=(8, 512),
-    labels_per_class=(2, 4),
-    subsets=2,
-    few_label_steps=1,
-    concatenate=2,
-    snapshots=1,
-    bfloat16=False,
-    left={"ablations": {"float32": "nothing to compare with"}},
-    flops_per_second=1e9,
-)
-
-
-@pytest.fixture(scope="module")
-def four_corners(tmp_path_factory):
-    """A store of four classes: colored noise, bright in one of the corners."""
-    folder, generator = tmp_path_factory.mktemp("corners"), np.random.default_rng(0)
-    for number in range(96):
-        pixels = generator.integers(0, 80, (8, 8, 3), dtype=np.uint8)
-        row, column = divmod(number % 4, 2)
-        pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
-        write_png(folder / "images" / f"corner-{number % 4}" / f"{number:03}.png", pixels)
-    config = StoreConfig(image_size=8, validation_fraction=0.2, test_fraction=0.2)
-    return prepare_store(str(folder / "images"), folder / "store", config)
-
-
-@pytest.fixture(scope="module")
-def toy():
-    """The toy scale, by its name as good as the others."""
-    patch = pytest.MonkeyPatch()
-    patch.setitem(SCALES, "toy", TOY)
-    patch.setitem(RECIPES, "toy", TOY_RECIPE)
-    yield TOY
-    patch.undo()
+from igpt.pixels.images import read_image
+from igpt.runs.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +111,19 @@ def test_more_images_than_lbfgs_is_for_are_probed_by_sgd_from_disk(toy, four_cor
     assert laboratory.untrained("base", 0).solver == "sgd"
     assert len(list(tmp_path.glob("features/base-seed0/*/learned.npy"))) == 2
     assert laboratory.few_labels(0).layer == probes.best_layer
+    assert laboratory.along("base", 0).snapshots[-1].test_accuracy == probes.test_accuracy
+    assert not (tmp_path / "runs" / "base-seed0" / "probe.json").exists()
+    assert (tmp_path / "features" / "base-seed0" / "along" / "learned.npy").is_file()
+
+
+def test_more_images_than_probes_under_masks_are_for_are_refused_before_any_training(
+    toy, four_corners, tmp_path
+):
+    many = dataclasses.replace(toy, lbfgs_images=50)
+    laboratory = Laboratory.open(tmp_path, many, data=four_corners.path, device="cpu")
+    with pytest.raises(DataError, match="has more than the 50 labelled training images"):
+        CLAIMS["objectives"].measure(laboratory, 0)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_reproduction_in_pieces_ends_as_one_in_a_piece(reproduced, four_corners, tmp_path):
@@ -221,6 +169,7 @@ def test_what_cannot_be_reproduced_is_refused_before_anything_is_written(tmp_pat
         ({"name": "depth", "settings": ["model.layer=3"]}, "did you mean 'layers'"),
         ({"name": "depth", "settings": ["training.seed=3"]}, "decides training.seed itself"),
         ({"name": "ablations", "settings": ["training.beta2=0.999"]}, "are the same, base"),
+        ({"name": "size", "settings": ["training.learning_rate=0.001"]}, "a search decides"),
     ):
         with pytest.raises(ConfigError, match=message):
             reproduce(**arguments, out=tmp_path / "a")

@@ -170,6 +170,12 @@ def pretrained(tiny_palette):
     return Pretrained(model=random_model(), tokenizer=ImageTokenizer(tiny_palette, 4))
 
 
+def test_no_subset_or_no_number_of_labels_is_refused(pretrained, shapes_store):
+    for labels, subsets in (([2], 0), ([], 2)):
+        with pytest.raises(ConfigError, match="there must be a subset and a number of labels"):
+            few_labels(pretrained, shapes_store, layer=0, labels_per_class=labels, subsets=subsets)
+
+
 def test_a_layer_of_a_network_is_read_in_a_row_for_each_number_of_labels(pretrained, shapes_store):
     result = few_labels(
         pretrained, shapes_store, layer=1, labels_per_class=[1, 2], subsets=2, seed=4

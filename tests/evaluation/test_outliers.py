@@ -6,7 +6,7 @@ from tests.conftest import TINY, random_model
 
 from igpt.errors import ConfigError, DataError
 from igpt.evaluation.likelihood import image_losses
-from igpt.evaluation.outliers import compare_losses, foreign_images, foreign_set
+from igpt.evaluation.outliers import OWN, compare_losses, foreign_images, foreign_set
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
 
@@ -92,6 +92,12 @@ def test_own_images_given_as_foreign_are_told_apart_by_chance(pretrained, shapes
     same = compared.result.foreign[-1]
     assert (same.auroc_loss, same.auroc_typicality) == pytest.approx((0.5, 0.5))
     assert same.nats_per_pixel == compared.result.own.nats_per_pixel
+
+
+def test_other_images_may_not_have_the_name_of_those_measured_anyway(pretrained, shapes_store):
+    for name in ("noise", OWN):
+        with pytest.raises(ConfigError, match=f"{name}' is what images that are measured anyway"):
+            compare_losses(pretrained, shapes_store, others={name: shapes_store.split("test")})
 
 
 def test_losses_are_of_images_drawn_by_the_seed(pretrained, shapes_store):

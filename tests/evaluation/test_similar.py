@@ -33,6 +33,20 @@ def test_neighbors_are_those_of_a_loop_over_cosines_of_whitened_features():
         np.testing.assert_allclose(distances, [distance for distance, _ in wanted], atol=1e-9)
 
 
+@pytest.mark.parametrize("images", [2, 3])
+def test_a_few_images_have_neighbors_too(images):
+    features = np.random.default_rng(0).normal(size=(images, 8)).astype(np.float32)
+    near = nearest(features, features, count=images)
+    assert near.numbers[:, 0].tolist() == list(range(images))
+    np.testing.assert_allclose(near.distances[:, 0], 0, atol=1e-6)
+
+
+def test_of_equal_images_each_is_as_near():
+    features = np.ones((5, 8), np.float32)
+    near = nearest(features, features[:1] + 1, count=5)
+    assert len(set(near.distances[0].tolist())) == 1
+
+
 def test_more_neighbors_than_images_are_refused():
     features, _ = blobs(5)
     with pytest.raises(ConfigError, match="from 1 to the 5 images there are, got 6"):

@@ -5,7 +5,7 @@ from tests.conftest import blobs
 from igpt.errors import ConfigError
 from igpt.evaluation.logistic import LinearProbe
 from igpt.evaluation.sgd import SGDConfig
-from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, solver_named
+from igpt.evaluation.solvers import NEIGHBORS, lbfgs, neighbors, ridge, sgd, solver_named
 
 
 def fitted(solver, features, labels, start=None):
@@ -49,6 +49,10 @@ def test_l_bfgs_goes_from_the_strongest_penalty_to_the_weakest_and_on_from_a_sta
     assert [fit.l2 for fit in fits] == [1e-1, 1e-2, 1e-4]
     again = fitted(lbfgs([1e-4]), features, labels, start=fits[-1])
     assert again[0].iterations_ == 0
+
+
+def test_rates_are_tried_from_the_highest_on():
+    assert sgd(SGDConfig(learning_rates=(0.1, 10.0, 1.0, 0.1))).settings == (10.0, 1.0, 0.1)
 
 
 def test_every_layer_has_classifiers_of_its_own():

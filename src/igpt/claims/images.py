@@ -1,7 +1,7 @@
 """Each seed's images: digits placed anew, or given ones held out anew, and their palettes.
 
 They are made when first asked for and kept in the laboratory's folder, in `data/` and `palettes/`.
-Which networks learn from them is the matter of `igpt.claims.laboratory`.
+Which networks learn from them is the matter of `igpt.claims.trained`.
 """
 
 from collections.abc import Callable

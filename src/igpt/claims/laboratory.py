@@ -10,53 +10,36 @@ never train the same network, and a stopped reproduction goes on where it was:
     ├── measures/         of what is no run
     ├── runs/             base-seed0, bert-seed0, base-seed0-joint ...: ordinary run folders
     └── depth.json ...    the plans and results, by igpt.claims.reproduce
-
-A run that diverged is not tried again: its folder says so in `diverged.json`.
 """
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from igpt.claims.images import SeedImages, alone
-from igpt.claims.networks import Finetuned, Network
-from igpt.claims.scale import OTHER_CLASSES, SEARCH_SEED, Scale
+from igpt.claims.images import alone
+from igpt.claims.networks import Network
+from igpt.claims.scale import OTHER_CLASSES, Scale
+from igpt.claims.trained import SeedRuns
 from igpt.data.store import RecordStore
-from igpt.errors import ConfigError, DataError, IgptError
+from igpt.errors import ConfigError, DataError
 from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.masks import MasksResult
 from igpt.evaluation.probe import LayerProbes
 from igpt.files import read_json, write_json
 from igpt.runs.along import Along, along_run
-from igpt.runs.finetune import FinetuneResult, finetune
 from igpt.runs.measure import evaluate_run, few_labels_run, masks_run, probe_run
-from igpt.runs.pretrain import pretrain
-from igpt.runs.recipes import FinetuneConfig
-from igpt.runs.resume import ensure
 from igpt.runs.run import DataIdentity, RunFolder
 from igpt.training.loop import TrainingDiverged
-from igpt.training.metrics import read_metrics
 from igpt.values import from_dict, to_dict
-
-_DIVERGED = "diverged.json"
 
 Value = TypeVar("Value")
 
 
-class OutOfTime(IgptError):
-    """The time that was given is over; everything is saved."""
-
-
 @dataclasses.dataclass(frozen=True)
-class Laboratory(SeedImages):
+class Laboratory(SeedRuns):
     """A scale, its data and its folder."""
-
-    device: str = "auto"
-    deadline: float | None = None
-    """When to stop, by `time.monotonic`; None for never."""
 
     @classmethod
     def open(
@@ -123,99 +106,6 @@ class Laboratory(SeedImages):
         known = read_json(self.path / "laboratory.json")
         return {name: known[name] for name in ("data", "labelled")}
 
-    def pretrained(self, network: str, seed: int) -> RunFolder:
-        """Return the finished pretraining run of a network.
-
-        Raises:
-            ConfigError: There is one by another recipe in its place.
-            OutOfTime: The deadline has come.
-            TrainingDiverged: It did, now or before.
-        """
-        path = self.path / "runs" / f"{network}-seed{seed}"
-        recipe = self.scale.recipe_of(network, seed)
-        data = self.learned_from(network, seed)
-
-        def start() -> RunFolder:
-            return pretrain(
-                recipe, name=network, data=data,
-                palette=self.palette(self.scale.colors_of(network), seed), out=path,
-                device=self.device, seconds=self._left(),
-            )  # fmt: skip
-
-        def finished(run: RunFolder) -> bool:
-            # of one that was measured and sent home, no more than results may be left
-            if any((path / name).is_file() for name in ("evaluation.json", "probe.json")):
-                return True
-            return run.ended
-
-        with alone(path):
-            if path.exists() and not recipe.asks_for(RunFolder.open(path).pretraining.recipe):
-                raise ConfigError(
-                    f"{path} was made by another recipe than this igpt has for it; choose "
-                    "another --out"
-                )
-            return self._trained(path, start, finished, data)
-
-    def _trained(
-        self,
-        path: Path,
-        start: Callable[[], RunFolder],
-        finished: Callable[[RunFolder], bool],
-        data: Path,
-    ) -> RunFolder:
-        """Return a run, trained to its end if it is not yet."""
-        run = RunFolder(path)
-        if (path / _DIVERGED).is_file():
-            raise TrainingDiverged(str(read_json(path / _DIVERGED)["message"]))
-        if path.exists() and finished(run):
-            return run
-        left = self._left()
-        try:
-            run = ensure(path, start, data=data, device=self.device, seconds=left)
-        except TrainingDiverged as error:
-            write_json(path / _DIVERGED, {"message": f"{path.name}: {error}"})
-            raise
-        if not finished(run):
-            raise OutOfTime(f"{path} is not finished; go on with the same command")
-        return run
-
-    def _left(self) -> float | None:
-        """Return the seconds until the deadline; None for no end of them."""
-        if self.deadline is None:
-            return None
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise OutOfTime("the time is over; go on with the same command")
-        return left
-
-    def metrics(self, network: str, seed: int) -> Path:
-        """Return the file with a line for each step of a network, even of one that diverged."""
-        return RunFolder(self.path / "runs" / f"{network}-seed{seed}").metrics
-
-    def seconds(self, network: str, seed: int) -> float:
-        """Return how long a network's run was trained; 0 where nothing says so any more."""
-        metrics = self.metrics(network, seed)
-        lines = read_metrics(metrics) if metrics.is_file() else []
-        return lines[-1]["seconds"] if lines else 0.0
-
-    def at_best_rate(self, size: str) -> str:
-        """Return the name of a network of `sizes` with the rate that is best on validation.
-
-        The scale's rates are tried on a seed that counts for nothing else. One that diverges is
-        worse than any other.
-        """
-        names = [self.scale.at_rate(size, rate) for rate in self.scale.rates] or [size]
-        if len(names) == 1:
-            return names[0]
-        losses = {}
-        for name in names:
-            try:
-                metrics = read_metrics(self.pretrained(name, SEARCH_SEED).metrics)
-                losses[name] = metrics[-1]["validation_nats_per_pixel"]
-            except TrainingDiverged:
-                losses[name] = math.inf
-        return min(names, key=lambda name: losses[name])
-
     def network(self, name: str, seed: int) -> Network:
         """Return what most claims compare networks by; one that diverged has learned nothing."""
         recipe = self.scale.recipe_of(name, seed)
@@ -244,55 +134,6 @@ class Laboratory(SeedImages):
         if self.scale.plateau is None or not recipe.model.causal or not same:
             return None
         return self.scale.plateau - self.loss(network, seed)
-
-    def finetuned(
-        self,
-        network: str,
-        seed: int,
-        name: str,
-        config: FinetuneConfig | None = None,
-        *,
-        fold_validation: bool = False,
-    ) -> Finetuned:
-        """Return a finished fine-tuning run of a pretrained network.
-
-        Args:
-            network: The pretrained one.
-            seed: Of both.
-            name: What this fine-tuning is called.
-            config: How; by default as the network's recipe has it.
-            fold_validation: Learn from train and validation images together, for all of the steps.
-
-        Raises:
-            ConfigError: There is one by other settings in its place.
-            OutOfTime: The deadline has come.
-            TrainingDiverged: It did, now or before.
-        """
-        source = self.pretrained(network, seed)
-        path = source.path.with_name(f"{source.path.name}-{name}")
-        config = config or self.scale.recipe_of(network, seed).finetune
-        data = self.labelled_store(seed)
-
-        def start() -> RunFolder:
-            return finetune(
-                source.path, data=data, out=path, config=config, device=self.device,
-                seconds=self._left(), fold_validation=fold_validation,
-            )  # fmt: skip
-
-        def finished(run: RunFolder) -> bool:
-            result = run.read("finetune.json", FinetuneResult)
-            return result is not None and result.test_accuracy is not None
-
-        with alone(path):
-            run = self._trained(path, start, finished, data)
-        result = run.require("finetune.json", FinetuneResult)
-        assert result.test_accuracy is not None
-        return Finetuned(
-            run=run,
-            test_accuracy=result.test_accuracy,
-            validation_accuracy=result.validation_accuracy,
-            best_step=result.best_step,
-        )
 
     def kept(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
         """Return a measure that is no run's, from `measures/NAME.json` if it was made before."""
@@ -332,7 +173,7 @@ class Laboratory(SeedImages):
     ) -> LayerProbes:
         """Return probes of a network's every layer, by the solver that the images call for."""
         run, data = self.pretrained(network, seed), self.probed_on(network, seed)
-        many = RecordStore.open(data).splits["train"].records > self.scale.lbfgs_images
+        many = self._many(data)
         kind = f"{'untrained-' * untrained}seed{seed}"
         return probe_run(
             run.path,
@@ -348,6 +189,10 @@ class Laboratory(SeedImages):
             reuse=True,
         )
 
+    def _many(self, data: Path) -> bool:
+        """Return whether labelled images are more than L-BFGS is for."""
+        return RecordStore.open(data).splits["train"].records > self.scale.lbfgs_images
+
     def loss(self, network: str, seed: int) -> float:
         """Return the nats per pixel of a network on the test images."""
         path, data = self.pretrained(network, seed).path, self.learned_from(network, seed)
@@ -361,10 +206,31 @@ class Laboratory(SeedImages):
         steps = self.scale.recipe_of(network).snapshot_steps
         if known is not None and len(known.snapshots) > len(steps):  # all of them, and the end
             return known
-        path = run.path
+        data = self.labelled_store(seed)
+        many = self._many(data)
         return along_run(
-            path, data=self.labelled_store(seed), held_out=self.store(seed), device=self.device
+            run.path,
+            data=data,
+            held_out=self.store(seed),
+            solver="sgd" if many else "lbfgs",
+            sgd=self.scale.sgd,
+            folder=self.path / "features" / run.path.name / "along" if many else None,
+            device=self.device,
         )
+
+    def require_few_images(self, seed: int) -> None:
+        """See that probes under masks can be fitted, which only L-BFGS does.
+
+        Raises:
+            DataError: There are more labelled images than that is for.
+        """
+        data = self.labelled_store(seed)
+        if self._many(data):
+            raise DataError(
+                f"{data} has more than the {self.scale.lbfgs_images:,} labelled training images "
+                "that probes under masks are fitted to, features in memory; give fewer with "
+                "--labelled"
+            )
 
     def masks(self, run: RunFolder, seed: int) -> MasksResult:
         """Return the accuracies under masks of a BERT run, pretrained and probed or fine-tuned."""

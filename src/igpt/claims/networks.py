@@ -1,6 +1,6 @@
 """What claims compare: trained networks, and what is known of them.
 
-They are made by `igpt.claims.laboratory`.
+They are made by `igpt.claims.trained`.
 """
 
 from dataclasses import dataclass

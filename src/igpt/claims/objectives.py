@@ -32,6 +32,7 @@ class Measured:
 
 
 def _measure(laboratory: Laboratory, seed: int) -> Measured:
+    laboratory.require_few_images(seed)
     laboratory.probe("bert", seed)  # decides layer and penalty
     probe = laboratory.probe("base", seed)
     assert probe.raw_pixels is not None

@@ -184,7 +184,8 @@ def write_page(
 
     Raises:
         ConfigError: The page may not be written, or the figures' folder holds something else.
-        DataError: There is no result in the folders, or one is damaged or of another plan.
+        DataError: There is no result in a folder, or one is damaged, of another plan, or without
+            its figure.
     """
     out = Path(out)
     folders = as_paths(folders)
@@ -194,14 +195,9 @@ def write_page(
         raise ConfigError(
             f"{figures} would be replaced, but holds more than figures; choose another --out"
         )
-    files = [folder / f"{name}.json" for folder in folders for name in CLAIMS]
-    files = [file for file in files if file.is_file()]
+    files = [file for folder in folders for file in _results_in(folder)]
     planned = [read_planned(file.parent, file.stem) for file in files]
     results = [result for result, _ in planned]
-    if not results:
-        raise DataError(
-            f"no claim's result in {', '.join(map(str, folders))}; run igpt reproduce first"
-        )
     names = [_figure(result) for result in results]
     if len(set(names)) < len(names):
         raise DataError(
@@ -229,6 +225,19 @@ def write_page(
             (aside / name).write_bytes(file.with_suffix(".png").read_bytes())
     with written_aside(out) as aside:
         aside.write_text(page + "\n")
+
+
+def _results_in(folder: Path) -> list[Path]:
+    found = [file for name in CLAIMS if (file := folder / f"{name}.json").is_file()]
+    if not found:
+        raise DataError(
+            f"no claim's result in {folder}; give the folder of a scale, such as claims/tiny, or "
+            "run igpt reproduce first"
+        )
+    for file in found:
+        if not file.with_suffix(".png").is_file():
+            raise DataError(f"{file} has no figure beside it; reproduce it again, which draws one")
+    return found
 
 
 def _holds_only_figures(folder: Path) -> bool:

@@ -34,10 +34,11 @@ from igpt.claims import (
     transfer,
 )  # fmt: skip
 from igpt.claims.claim import Claim, ClaimResult, ControlResult, Measured, PartResult
-from igpt.claims.laboratory import Laboratory, OutOfTime
+from igpt.claims.laboratory import Laboratory
 from igpt.claims.plan import FixedPlan, Plan, fix_plan
 from igpt.claims.power import seeds_needed
 from igpt.claims.scale import find_scale
+from igpt.claims.trained import OutOfTime
 from igpt.claims.verdict import MEASURED, RULE, Sample, judge, judge_claim
 from igpt.errors import ConfigError, DataError, nearest_name
 from igpt.files import read_json, write_json, written_aside
@@ -114,6 +115,8 @@ def reproduce(
     deadline = None if seconds is None else time.monotonic() + seconds
     chosen = dataclasses.replace(find_scale(scale), settings=tuple(settings))
     chosen.check_different(claim.networks(chosen))
+    if claim.at_best_rates:
+        chosen.check_rates()
     laboratory = Laboratory.open(
         out / scale, chosen, data=data, labelled=labelled, device=device, deadline=deadline
     )

@@ -197,6 +197,16 @@ class Scale:
         settings = [*self.changes, *self.settings, *known[network], *decided]
         return with_settings(find_recipe(self.recipe), settings)
 
+    def check_rates(self) -> None:
+        """See that the user's settings leave the learning rate to the search, if there is one.
+
+        Raises:
+            ConfigError: They do not.
+        """
+        names = [setting.partition("=")[0].strip() for setting in self.settings]
+        if self.rates and "training.learning_rate" in names:
+            raise ConfigError("a search decides training.learning_rate here; leave out its --set")
+
     def check_different(self, networks: Sequence[str]) -> None:
         """See that the user's settings leave some difference between these networks.
 

@@ -35,7 +35,7 @@ def evaluate(
 
     Args:
         split: train, validation or test.
-        images: Measure only the first so many.
+        images: Measure only so many, drawn at random, the same each time.
         draws: Of a diffusion network: masks of each image, 8 by default.
         passes: Of one that hides pixels: instead, what images cost when they are drawn in so many
             passes; again for more.

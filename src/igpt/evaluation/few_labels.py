@@ -197,12 +197,17 @@ def few_labels(
             subsets; by default that is left out.
 
     Raises:
-        ConfigError: No such layer, or a number under 1.
+        ConfigError: No such layer, a number under 1, or no number of labels.
         DataError: No labels, or a class with too few images.
 
     Source: Chen et al. 2020, section 4.7.
     """
     pretrained.model.config.check_layer(layer)
+    if subsets < 1 or not labels_per_class:
+        raise ConfigError(
+            f"there must be a subset and a number of labels, got {subsets} and "
+            f"{list(labels_per_class)}"
+        )
     train = drawn_from(store)
     test = store.split("test")
     labels, test_labels = train.require_labels(), test.require_labels()

@@ -144,7 +144,8 @@ def compare_losses(
         seed: Draws them, and makes the foreign images that are made up.
 
     Raises:
-        ConfigError: The network is not autoregressive.
+        ConfigError: The network is not autoregressive, or `others` have the name of a set that is
+            measured anyway.
         DataError: No test or validation split, images smaller than the network's, or tokens of
             another palette.
     """
@@ -167,6 +168,11 @@ def compare_losses(
         name: Records(name=name, images=made, labels=None, class_names=None)
         for name, made in foreign_images(pixels, seed=seed).items()
     }
+    if taken := others.keys() & {OWN, *made_up}:
+        raise ConfigError(
+            f"{min(taken)!r} is what images that are measured anyway are called; give the others "
+            "another name, such as a folder's full path"
+        )
     typical = float(image_losses(pretrained, validation, title="validation").mean())
     own = image_losses(pretrained, test, title="test")
     foreign = {

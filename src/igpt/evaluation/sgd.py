@@ -42,7 +42,7 @@ class SGDConfig:
     """How heads are trained."""
 
     learning_rates: tuple[float, ...] = LEARNING_RATES
-    """To choose from, a head each."""
+    """To choose from, a head each; in any order."""
     steps: int = 5000
     """Updates; the paper's ImageNet probes take 1,000,000."""
     batch_size: int = 128

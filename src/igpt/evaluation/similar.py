@@ -53,7 +53,9 @@ def nearest(
             f"neighbors are counted from 1 to the {len(features)} images there are, got {count}"
         )
     covariance = LedoitWolf().fit(features.astype(np.float64))
-    whitening = np.linalg.cholesky(covariance.precision_)
+    # not by Cholesky, as between two images, or equal ones, there are axes of no variance
+    inverse, axes = np.linalg.eigh(covariance.precision_)
+    whitening = axes * np.sqrt(inverse.clip(min=0))
 
     def whitened(rows: np.ndarray) -> np.ndarray:
         return (rows.astype(np.float64) - covariance.location_) @ whitening

@@ -100,9 +100,9 @@ def lbfgs(penalties: Sequence[float] = PENALTIES, *, device: str = "cpu") -> Sol
 
 
 def sgd(config: SGDConfig = SGD, *, seed: int = 0, device: str = "cpu") -> Solver:
-    """Return linear heads, trained as `igpt.evaluation.sgd.train_heads` says."""
+    """Return linear heads, from the highest rate on, trained as `igpt.evaluation.sgd` says."""
     return Solver(
-        settings=config.learning_rates,
+        settings=tuple(sorted(set(config.learning_rates), reverse=True)),
         fit=lambda features, labels, rates, _: train_heads(
             features, labels, rates, steps=config.steps, batch_size=config.batch_size,
             whiten=config.whiten, seed=seed, device=device,

@@ -24,6 +24,7 @@ from igpt.data.store import Records
 from igpt.evaluation.features import PART, extract_features, parts_of
 from igpt.files import read_json, write_json
 from igpt.model.pretrained import Pretrained
+from igpt.seals import fingerprint
 from igpt.values import from_dict, to_dict
 
 
@@ -32,7 +33,7 @@ class _Note:
     """What the `.json` holds."""
 
     weights: str
-    """Digest of the network's."""
+    """Digest of the network's shape and weights; fresh ones are the same in several shapes."""
     palette: str
     images: tuple[int, ...]
     """CRC-32 of each split's pixels."""
@@ -71,15 +72,15 @@ def stored_features(
     note = file.with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
     done = 0
-    if file.is_file() and note.is_file():
+    if note.is_file() and _is_array(file, shape):
         known = from_dict(_Note, read_json(note), name=str(note))
         if known == dataclasses.replace(wanted, done=known.done):
             done = known.done
-    array = (
-        np.lib.format.open_memmap(file, mode="r+")
-        if done
-        else np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-    )
+    if done:
+        array = np.lib.format.open_memmap(file, mode="r+")
+    else:
+        write_json(note, to_dict(wanted))  # before the file is emptied, of which the old one tells
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
     bar = tqdm(
         total=shape[0], initial=done, desc=title, unit="img", disable=None if title else True
     )
@@ -94,6 +95,15 @@ def stored_features(
                 write_json(note, to_dict(dataclasses.replace(wanted, done=begin + part.stop)))
                 bar.update(part.stop - part.start)
     return np.load(file, mmap_mode="r")
+
+
+def _is_array(file: Path, shape: tuple[int, ...]) -> bool:
+    """Say whether a file is a whole array of features of this shape."""
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return array.shape == shape and array.dtype == np.float32
 
 
 @contextmanager
@@ -118,7 +128,8 @@ def _here(
 
 
 def _note_of(pretrained: Pretrained, splits: Sequence[Records], layers: Sequence[int]) -> _Note:
-    digest = hashlib.sha256()
+    config = to_dict(pretrained.model.config, for_record=True)
+    digest = hashlib.sha256(fingerprint(config).encode())
     for name, weight in sorted(pretrained.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.cpu().contiguous().numpy())

@@ -11,6 +11,8 @@ from pathlib import Path
 from igpt.data.store import RecordStore
 from igpt.errors import ConfigError
 from igpt.evaluation.likelihood import evaluate
+from igpt.evaluation.sgd import SGDConfig
+from igpt.evaluation.solvers import SGD, SolverName
 from igpt.formats.load import load
 from igpt.model.description import model_identity
 from igpt.paths import AnyPath, as_path
@@ -19,6 +21,7 @@ from igpt.runs.kept import MadeFrom, kept_if_possible
 from igpt.runs.measure import probe_run
 from igpt.runs.reuse import kept_probe
 from igpt.runs.run import RunFolder
+from igpt.values import to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,14 @@ class Along:
 
 
 def along_run(
-    path: AnyPath, *, data: AnyPath, held_out: AnyPath | None = None, device: str = "auto"
+    path: AnyPath,
+    *,
+    data: AnyPath,
+    held_out: AnyPath | None = None,
+    solver: SolverName = "lbfgs",
+    sgd: SGDConfig = SGD,
+    folder: AnyPath | None = None,
+    device: str = "auto",
 ) -> Along:
     """Measure every snapshot of a pretraining run, and its end, and return a row of each.
 
@@ -60,6 +70,9 @@ def along_run(
         path: A finished pretraining run whose recipe has `snapshots`.
         data: Record store with labels, for the probes.
         held_out: Record store whose validation split gives the loss; `data` by default.
+        solver: Of the probes, as in `probe_run`; so are the next two.
+        sgd: How "sgd" trains its heads.
+        folder: Where features are kept, those of one snapshot after another.
         device: `cpu`, `cuda` ...; `auto` for the first GPU, or else the CPU.
 
     Raises:
@@ -73,37 +86,41 @@ def along_run(
     held_out = as_path(held_out)
     run = RunFolder.open(path)
     recipe = run.pretraining.recipe
-    folders = {step: run.snapshot(step) for step in recipe.snapshot_steps}
-    if not folders:
+    models = {step: run.snapshot(step) for step in recipe.snapshot_steps}
+    if not models:
         raise ConfigError(f"{path} keeps no snapshots; pretrain with --set snapshots=4 for some")
-    missing = [step for step, folder in folders.items() if not folder.is_dir()]
+    missing = [step for step, model in models.items() if not model.is_dir()]
     if missing:
         raise ConfigError(
             f"{path} has no snapshot of step {missing[0]} yet; go on with igpt resume {path} first"
         )
     if not run.ended:
         raise ConfigError(f"{path} is not finished; go on with igpt resume {path} first")
-    folders[recipe.training.steps] = run.model
+    models[recipe.training.steps] = run.model
     store = RecordStore.open(data)
+    by = {} if solver == "lbfgs" else {"solver": solver, "sgd": to_dict(sgd)}
     held_out_store = store if held_out is None else RecordStore.open(held_out)
     validation = held_out_store.split("validation")
     known, of_known = run.kept("along.json", Along)
     rows: list[Snapshot] = []
     made_from: dict[str, MadeFrom] = {}
-    for step, folder in folders.items():
+    for step, model in models.items():
         made_from[str(step)] = MadeFrom(
-            model=model_identity(folder),
+            model=model_identity(model),
             store=store.identity,
-            settings={"held_out": held_out_store.identity},
+            settings={"held_out": held_out_store.identity, **by},
         )
         if known is not None and of_known.get(str(step)) == made_from[str(step)]:
             rows += [row for row in known.snapshots if row.step == step]
             continue
-        pretrained = load(folder, device=choose_device(device))
+        pretrained = load(model, device=choose_device(device))
         last = step == recipe.training.steps  # which the run itself keeps
-        probe = kept_probe(path, store) if last else None
+        probe = kept_probe(path, store) if last and not by else None
         if probe is None:
-            probe = probe_run(path if last else folder, data=data, device=device, raw=last)
+            probe = probe_run(
+                path if last else model, data=data, raw=last and not by, solver=solver, sgd=sgd,
+                folder=folder, device=device, reuse=last,
+            )  # fmt: skip
         snapshot = Snapshot(
             step=step,
             nats_per_pixel=evaluate(pretrained, validation).nats_per_pixel,

@@ -76,6 +76,10 @@ class FinetuneConfig:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
 
+    def asks_for(self, made: "FinetuneConfig") -> bool:
+        """Say whether a run by `made` is one by this; as in `Recipe`."""
+        return made == dataclasses.replace(self, training=_settled(self.training, made.training))
+
     def workload(self, mask_probability: float) -> Workload:
         """Return what a plan has to know of it, for a network that has as many pixels hidden."""
         return Workload(
@@ -141,10 +145,7 @@ class Recipe:
 
     def asks_for(self, made: "Recipe") -> bool:
         """Say whether a run by `made` is one by this; `precision=auto` was settled at its start."""
-        training = self.training
-        if training.precision == "auto":
-            training = dataclasses.replace(training, precision=made.training.precision)
-        return made == dataclasses.replace(self, training=training)
+        return made == dataclasses.replace(self, training=_settled(self.training, made.training))
 
     @property
     def baseline(self) -> FinetuneConfig:
@@ -178,6 +179,12 @@ class Recipe:
             self.training.steps * 2**20 >> halving for halving in range(self.snapshots, 0, -1)
         )
         return tuple(step for part in millionths if (step := part // 10**6))
+
+
+def _settled(training: TrainingConfig, made: TrainingConfig) -> TrainingConfig:
+    if training.precision != "auto":
+        return training
+    return dataclasses.replace(training, precision=made.precision)
 
 
 _IMAGENET = 1_229_920  # its training images, 4 % of them held out
