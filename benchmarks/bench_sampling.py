@@ -6,9 +6,10 @@ whole completion by the peer takes minutes, both draw `drawn` tokens after the s
 round, and the title says so, and the whole half once.
 
 Rows 4, 5 and 14 are of random weights, whose pixels hardly depend on each other: guesses would hold
-as they never do, so igpt draws them one at a time. Row 21 is of trained networks, each named with a
-store whose test images are completed, `--trained RUN STORE`, and of the same made wider and deeper
-by weights that change nothing of what they compute.
+as they never do, so igpt draws them one at a time. Row 14 has windows too, to see what passes over
+them take on a GPU, where none are chosen by themselves. Row 21 is of trained networks, each named
+with a store whose test images are completed, `--trained RUN STORE`, and of the same made wider and
+deeper by weights that change nothing of what they compute.
 """
 
 import itertools
@@ -212,8 +213,12 @@ def completion_row(
     reach: str,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    window: int | None = None,
 ) -> None:
-    """Time completions of `batch` images, `drawn` tokens after half of them."""
+    """Time completions of `batch` images, `drawn` tokens after half of them.
+
+    One pixel at a time, and where there is a `window`, also in windows of so many.
+    """
     model, peer = networks(config, device)
     half = config.positions // 2
     given = torch.randint(config.colors, (batch, half), device=device)
@@ -240,6 +245,9 @@ def completion_row(
         ),
         Contender("transformers, generate", lambda: peer.generate(context, **options), batch),
     ]
+    if window is not None:
+        many = partial(continue_tokens, model, given, limit=limit, pace=Pace(window=window))
+        contenders.insert(2, Contender(f"igpt, windows of {window}", many, batch))
     with torch.inference_mode():
         results = race(contenders, rounds=rounds, warmup=0, device=device)
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
@@ -350,7 +358,7 @@ def main() -> None:
             completion_row(
                 f"14-gpu-{size}-batch-{batch}", config, size, batch=batch,
                 drawn=min(drawn, config.positions // 2), rounds=rounds, device=device,
-                dtype=torch.bfloat16, reach="10x" if batch == 1 else "4x",
+                dtype=torch.bfloat16, reach="10x" if batch == 1 else "4x", window=16,
             )  # fmt: skip
 
 

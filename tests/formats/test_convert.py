@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.conftest import random_model
+from tests.conftest import random_model, some_probe
 
 import igpt
 from igpt.errors import ConfigError, DataError
@@ -50,3 +50,17 @@ def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(run, tmp_pat
     with pytest.raises(ConfigError, match="always causal"):
         convert(FIXTURES / "bert", tmp_path / "out", to="huggingface", palette=PALETTE)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_kept_probe_goes_along_where_there_is_room_and_it_is_of_the_model(run, tmp_path):
+    (run / "recipe.json").write_text("{}")  # a folder that passes for a run
+    some_probe(igpt.load(run).identity).save(run / "probe")
+    assert convert(run, tmp_path / "copy", to="igpt").left_out == ()
+    assert igpt.load(tmp_path / "copy").kept_probe() is not None
+    left_out = convert(run, tmp_path / "theirs").left_out
+    assert "the kept probe (--to igpt takes it along)" in left_out
+    some_probe("of an earlier model").save(run / "probe")
+    (why,) = convert(run, tmp_path / "again", to="igpt").left_out
+    assert why.startswith("the kept probe (")
+    assert "is a probe of another model than the one beside it" in why
+    assert igpt.load(tmp_path / "again").kept_probe() is None

@@ -220,6 +220,9 @@ def test_what_transformers_cannot_say_is_refused(pretrained, tiny_palette, tmp_p
         model=random_model(dataclasses.replace(TINY, causal=False)),
         tokenizer=ImageTokenizer(tiny_palette, 4),
     )
+    diffusion = dataclasses.replace(bert, objective="diffusion")
+    with pytest.raises(ConfigError, match=r"this network is not \(masked diffusion\); share"):
+        write_huggingface(diffusion, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"always causal, and this network is not \(BERT\)"):
         write_huggingface(bert, tmp_path / "out")
     spiral = Pretrained(

@@ -48,6 +48,14 @@ def test_a_loaded_model_is_the_saved_one(pretrained, folder):
         assert all(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
+def test_a_tied_head_is_tied_again(tiny_palette, tmp_path):
+    model = random_model(replace(TINY, tied=True))
+    Pretrained(model=model, tokenizer=ImageTokenizer(tiny_palette, 4)).save(tmp_path / "model")
+    loaded = load(tmp_path / "model").model
+    assert loaded.color_head.weight is loaded.token_embedding
+    assert torch.equal(loaded(random_tokens()), model(random_tokens()))
+
+
 @pytest.mark.parametrize("objective", ["masked", "diffusion"])
 def test_a_folder_says_what_the_network_was_trained_by_and_in_which_order(
     tiny_palette, tmp_path, objective

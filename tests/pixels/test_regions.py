@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import write_png
@@ -51,6 +52,18 @@ def test_masks_of_other_sizes_of_all_and_of_nothing_are_refused(tmp_path, levels
     write_png(tmp_path / "mask.png", np.repeat(levels[..., None], 3, axis=2).astype(np.uint8))
     with pytest.raises(ConfigError, match=message):
         painted(tmp_path / "mask.png", 4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_mask_that_is_transparent_in_places_is_refused(tmp_path, mode):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[1:3, 1:3] = 255  # white in the middle, and around it nothing
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "mask.png")
+    with pytest.raises(ConfigError, match=r"mask\.png is transparent in places.* save it without"):
+        painted(tmp_path / "mask.png", 4)
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "mask.png")
+    assert np.array_equal(painted(tmp_path / "mask.png", 4), pixels[..., 0] == 255)
 
 
 def test_what_is_no_picture_is_no_mask(tmp_path):

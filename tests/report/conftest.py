@@ -69,11 +69,16 @@ def new_run(
 
 
 def new_finetuned(
-    path: Path, palette: Palette, *, test: float = 0.8127, validation: float | None = 0.591
+    path: Path,
+    palette: Palette,
+    *,
+    test: float = 0.8127,
+    validation: float | None = 0.591,
+    source: str = "runs/a",
 ) -> RunFolder:
-    """Make a finished fine-tuning run of `runs/a` with these accuracies."""
+    """Make a finished fine-tuning run of `source` with these accuracies."""
     settings = FinetuneSettings(
-        source="runs/a", config=RECIPE.finetune, model=RECIPE.model, mask_probability=0.15,
+        source=source, config=RECIPE.finetune, model=RECIPE.model, mask_probability=0.15,
         data=DATA, split="train", measure_test=True, palette=palette.fingerprint,
     )  # fmt: skip
     run = RunFolder.create(path, settings=settings, palette=palette, device=torch.device("cpu"))

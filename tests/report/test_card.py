@@ -7,11 +7,13 @@ from tests.conftest import random_model
 from tests.report.conftest import DATA, PROVENANCE, new_finetuned, new_run
 
 from igpt.evaluation.proportions import Share
+from igpt.files import write_json
 from igpt.formats.load import load
 from igpt.model.pretrained import Pretrained
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.report.card import model_card
 from igpt.report.verdicts import Beside, probe_verdict
+from igpt.runs.measure import Evaluation
 
 NAME = "someone/pixels"
 
@@ -51,6 +53,24 @@ def test_the_card_of_a_real_run_says_what_was_measured(real):
         assert row in card.splitlines()
     assert "autoregressive, for 4x4 images of 16 palette colors: 2 layers of width 16" in card
     assert "Kind: pretrain. Recipe: shapes. Images: store (store " in card
+
+
+def test_the_card_of_a_search_is_that_of_the_run_it_came_out_with(real, tmp_path):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "lr-1").symlink_to(real.autoregressive)
+    write_json(tmp_path / "search" / "search.json", {"run": "lr-1"})
+    model = load(real.autoregressive)
+    card = model_card(model, tmp_path / "search", name=NAME)
+    assert card == model_card(model, real.autoregressive, name=NAME)
+    assert "## How it was made" in card
+
+
+def test_the_card_of_a_bert_run_says_that_hidden_pixels_were_counted(measured_run, pretrained):
+    measured = measured_run.read("evaluation.json", Evaluation).splits["test"]
+    masked = dataclasses.replace(measured, objective="masked")
+    measured_run.write("evaluation.json", Evaluation(splits={"test": masked}))
+    card = model_card(pretrained, measured_run.path, name=NAME)
+    assert "| nats per pixel, hidden pixels only, test (1,440 images) | 0.7476 |" in card
 
 
 def test_the_card_of_a_real_fine_tuning_says_what_it_came_from_and_its_accuracy(real):
@@ -132,6 +152,9 @@ def test_figures_of_pixels_are_for_a_folder_that_predicts_them(real, classifier)
     run = real.autoregressive
     assert "nats per pixel" in model_card(classifier, run, name=NAME)
     assert "nats per pixel" not in model_card(classifier, run, name=NAME, to="huggingface")
+    colors = model_card(classifier, real.tuned, name=NAME, to="huggingface", head="colors")
+    assert "fine-tuned, test accuracy" in model_card(classifier, real.tuned, name=NAME)
+    assert "fine-tuned, test accuracy" not in colors
 
 
 def test_the_card_of_a_classifier_for_transformers_says_how_they_differ(classifier, tmp_path):

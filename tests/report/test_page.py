@@ -20,7 +20,9 @@ from igpt.amounts import spoken
 from igpt.errors import CheckpointError, ConfigError, DataError
 from igpt.evaluation.few_labels import Accuracies, FewLabelsResult, FewLabelsRow
 from igpt.evaluation.outliers import ForeignSet, ImageSet, OutliersResult
+from igpt.evaluation.probe import LayerProbes
 from igpt.report.page import write_report
+from igpt.runs.kept import MadeFrom
 from igpt.runs.run import RunFolder
 
 DASH = "\N{EN DASH}"
@@ -286,6 +288,28 @@ def test_a_surprise_map_alone_has_its_section(run):
 def test_the_page_says_what_the_accuracies_say(measured_run):
     text = "Pretraining helped: 56.8\u00a0% against 22.4\u00a0% for the network untrained"
     assert text in page_of(measured_run)
+
+
+def test_what_is_left_out_is_named(measured_run):
+    for name, store in (("probe.json", "these"), ("probe-untrained.json", "others")):
+        made_from = {"all": MadeFrom(model="", store=store, settings={})}
+        measured_run.write(name, measured_run.read(name, LayerProbes), made_from)
+    page = page_of(measured_run)
+    note = "Left out, as they are of other images than the probe of a: probe-untrained.json."
+    assert f'<p class="note">{note}</p>' in page
+    assert "untrained network" not in page
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [("raster", "from the left and from above"), ("hilbert", "in the order hilbert")],
+)
+def test_surprise_is_told_in_the_order_that_is_read(tmp_path, tiny_palette, order, words):
+    model = dataclasses.replace(RECIPE.model, image_size=8, order=order)
+    recipe = dataclasses.replace(RECIPE, model=model)
+    run = new_run(tmp_path / "a", tiny_palette, recipe=recipe)
+    write_picture(run.path / "surprise.png")
+    assert f"given those before it, {words}." in page_of(run)
 
 
 def test_the_page_is_dated_by_its_runs(tmp_path, tiny_palette):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.conftest import random_model
+from tests.conftest import random_model, some_probe
 from tests.fake_hub import COMMIT, FakeHub
 
 from igpt.cli import main
@@ -39,6 +39,13 @@ def test_what_is_pushed_can_be_loaded_by_its_name(pretrained, run, hub):
     assert b"\nlicense: cc-by-4.0\n" in published.pop("README.md")
     assert published == {path.name: path.read_bytes() for path in (run / "model").iterdir()}
     assert np.array_equal(load("someone/pixels").palette.colors, pretrained.palette.colors)
+
+
+def test_a_kept_probe_is_pushed_and_fetched_too(pretrained, hub, tmp_path):
+    pretrained.save(tmp_path / "model", probe=some_probe())
+    assert "left out" not in push(tmp_path / "model", "someone/pixels")
+    probe = load("someone/pixels").kept_probe()
+    assert np.array_equal(probe.weight, some_probe().weight)
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", ""])
@@ -91,11 +98,30 @@ def test_a_dry_run_replaces_nothing(run, hub, tmp_path):
         push(run, "someone/pixels", dry_run=tmp_path / "look")
 
 
-def test_what_transformers_cannot_hold_is_said(pretrained, hub, tmp_path):
+@pytest.fixture
+def tuned(pretrained, tmp_path):
     names = ("left", "top")
     classifier = dataclasses.replace(pretrained, model=random_model(classes=2), class_names=names)
     classifier.save(tmp_path / "tuned" / "model")
-    done = push(
-        tmp_path / "tuned", "someone/pixels", to="huggingface", dry_run=tmp_path / "look"
-    )  # fmt: skip
+    return tmp_path / "tuned"
+
+
+def test_what_transformers_cannot_hold_is_said_and_the_other_head_can_be_chosen(
+    tuned, hub, tmp_path, capsys
+):
+    done = push(tuned, "someone/pixels", to="huggingface", dry_run=tmp_path / "look")
     assert "\nleft out: the color head (--head colors writes that instead); " in done
+    with pytest.raises(SystemExit):
+        main(["push", str(tuned), "someone/pixels", "--to", "huggingface", "--head", "colors",
+              "--dry-run", str(tmp_path / "colors")])  # fmt: skip
+    assert "left out: the class head (--head classes writes that" in capsys.readouterr().out
+    card = (tmp_path / "colors" / "README.md").read_text()
+    assert "ImageGPTForCausalImageModeling.from_pretrained" in card
+    assert "Classes:" not in card
+    assert load(tmp_path / "colors").class_names is None
+
+
+def test_a_head_is_for_transformers_alone(tuned, hub):
+    with pytest.raises(ConfigError, match="--head goes with --to huggingface"):
+        push(tuned, "someone/pixels", head="classes")
+    assert hub.requests == []

@@ -15,12 +15,14 @@ from tests.report.conftest import (
 )
 
 from igpt.errors import CheckpointError, DataError
+from igpt.files import write_json
 from igpt.model.description import model_identity
 from igpt.model.pretrained import Pretrained
 from igpt.report.read import read_runs
 from igpt.runs.kept import MadeFrom
 from igpt.runs.measure import Evaluation
 from igpt.runs.run import RunFolder
+from igpt.runs.sheets import Legend, write_sheet
 from igpt.training.config import TrainingConfig
 
 
@@ -167,6 +169,70 @@ def test_what_was_measured_of_another_model_is_left_out_and_named(measured_run, 
     assert reported.outdated == ("evaluation.json: train", "probe.json")
     run.write("probe.json", probes(0.4), {"all": now})
     assert read(run).probe == probes(0.4)
+
+
+def made_from(store: str, model: str = "") -> dict[str, MadeFrom]:
+    return {"all": MadeFrom(model=model, store=store, settings={})}
+
+
+def test_probes_of_other_images_do_not_stand_beside_and_are_named(run):
+    run.write("probe.json", probes(0.4), made_from("these"))
+    run.write("probe-untrained.json", probes(0.2), made_from("others"))
+    run.write("probe-ridge.json", probes(0.3, solver="ridge"), made_from("others"))
+    run.write("probe-neighbors.json", probes(0.3, solver="neighbors"), made_from("these"))
+    run.write("probe-sgd.json", probes(0.3, solver="sgd"))  # of an earlier igpt, which did not say
+    reported = read(run)
+    assert reported.untrained is None
+    assert [probe.solver for probe in reported.other_probes] == ["neighbors", "sgd"]
+    assert sorted(reported.elsewhere) == ["probe-ridge.json", "probe-untrained.json"]
+    assert reported.beside([], "few-labels.json").probe is None  # of images that are not known
+    (run.path / "probe.json").unlink()
+    assert read(run).elsewhere == ()
+
+
+def test_pictures_by_an_earlier_model_are_left_out_and_named(run, tiny_palette):
+    shape = dataclasses.replace(RECIPE.model, colors=tiny_palette.size)
+    Pretrained.build(shape, tiny_palette).save(run.model)
+    cells, legend = np.zeros((1, 1, 4, 4, 3), np.uint8), Legend(names=(("one",),))
+    for name, model in (("completions", "0123456789abcdef"), ("surprise", "")):
+        write_sheet(run.path / f"{name}.png", cells, legend, model=model)
+    reported = read(run)
+    assert reported.outdated == ("completions.png",)
+    assert reported.picture("completions.png") is reported.sheet("completions.png") is None
+    assert reported.sheet("surprise.png") is not None  # of an earlier igpt, which did not say
+    write_sheet(run.path / "completions.png", cells, legend, model=model_identity(run.model))
+    assert read(run).sheet("completions.png") is not None
+
+
+def test_what_is_drawn_of_a_run_says_by_which_model(real):
+    run = read_runs([real.autoregressive])[0]
+    for name in ("completions.png", "surprise.png"):
+        assert run.sheet(name).model == model_identity(run.folder.model)
+
+
+@pytest.fixture
+def search(tmp_path, tiny_palette):
+    """A search that came out with a probed run."""
+    run = new_run(tmp_path / "search" / "lr-1", tiny_palette)
+    write_json(tmp_path / "search" / "search.json", {"run": "lr-1"})
+    run.write("probe.json", probes(0.4))
+    return tmp_path / "search"
+
+
+def test_a_search_is_the_run_it_came_out_with(search):
+    assert [run.label for run in read_runs([search, search / "lr-1"])] == ["lr-1"]
+
+
+@pytest.mark.parametrize("source", ["", "lr-1"])
+def test_a_fine_tuning_stands_beside_the_search_that_it_began_from(search, tiny_palette, source):
+    path = search.parent / "tuned"
+    new_finetuned(path, tiny_palette, source=str(search / source))
+    for given in (search, search / "lr-1"):
+        *others, tuned = read_runs([given, path])
+        assert tuned.beside([*others, tuned]).probe == probes(0.4)
+    write_json(search / "search.json", {"run": None})  # it goes on
+    *others, tuned = read_runs([search / "lr-1", path])
+    assert (tuned.beside(others).probe is None) == (source == "")
 
 
 def test_metrics_that_lack_what_the_newest_state_tells_of_are_refused(real, tmp_path):

@@ -27,9 +27,10 @@ LEGEND = Legend(
 
 
 def test_a_sheet_gives_back_each_image_and_what_it_is(tmp_path, images):
-    write_sheet(tmp_path / "sheet.png", images, LEGEND)
+    write_sheet(tmp_path / "sheet.png", images, LEGEND, model="0123456789abcdef")
     sheet = read_sheet((tmp_path / "sheet.png").read_bytes(), name="it")
     assert sheet.legend == LEGEND
+    assert sheet.model == "0123456789abcdef"
     for row, cells in zip(images, sheet.cells, strict=True):
         for image, cell in zip(row, cells, strict=True):
             np.testing.assert_array_equal(pixels(cell), image)

@@ -65,6 +65,18 @@ def test_a_parquet_file_and_a_folder_hold_a_row_an_image(model, shapes_store, tm
     assert by_split["test"].features["label"].names == ["left", "top"]
 
 
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_a_layer_that_is_asked_for_twice_is_written_once(model, shapes_store, tmp_path, ending):
+    out = tmp_path / f"features.{ending}"
+    layers = [1, 0, 1]
+    written = write_features(model, data=shapes_store.path, out=out, layers=layers, device="cpu")
+    assert written.layers == (1, 0)
+    if ending == "npz":
+        with np.load(out) as arrays:
+            assert arrays["layers"].tolist() == [1, 0]
+            assert arrays["test_features"].shape[1] == 2
+
+
 def test_what_cannot_be_written_is_refused_before_the_work(model, shapes_store, tmp_path):
     given = {"data": shapes_store.path, "device": "cpu"}
     with pytest.raises(ConfigError, match=r"\.npz, \.parquet or a folder .* got --out .*\.npy"):

@@ -164,8 +164,9 @@ def convert(
 
 
 def push(
-    run: Path, name: str, /, *, to: Target = "igpt", license: str | None = None,
-    branch: str | None = None, private: bool = False, message: str | None = None,
+    run: Path, name: str, /, *, to: Target = "igpt", head: Head | None = None,
+    license: str | None = None, branch: str | None = None, private: bool = False,
+    message: str | None = None,
     dry_run: Annotated[Path | None, Parameter(metavar="FOLDER")] = None,
 ) -> None:  # fmt: skip
     """Publish RUN's model as NAME on the Hugging Face hub, with a model card.
@@ -178,6 +179,7 @@ def push(
         run: Run or model folder.
         name: owner/model.
         to: Kind of folder to publish.
+        head: With --to huggingface: the head that is published; classes if there are any.
         license: Of the weights, such as apache-2.0 or cc-by-4.0.
         branch: Instead of the main branch.
         private: If the model is new there: for you alone.
@@ -187,7 +189,7 @@ def push(
     from igpt.report.publish import push
 
     where = push(
-        run, name, to=to, license_name=license, branch=branch, private=private, message=message,
-        dry_run=dry_run,
+        run, name, to=to, head=head, license_name=license, branch=branch, private=private,
+        message=message, dry_run=dry_run,
     )  # fmt: skip
     print(where)

@@ -36,8 +36,8 @@ class Region:
     mask: Annotated[
         Annotated[Path, Looked(require_file)] | None,
         Parameter(
-            help="... a picture whose white is drawn, of the size of the network's images, which "
-            "photos are cropped and shrunk to; or ..."
+            help="... a picture without transparency whose white is drawn, of the size of the "
+            "network's images, which photos are cropped and shrunk to; or ..."
         ),
     ] = None
     box: Annotated[

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from igpt.errors import ConfigError
+from igpt.errors import CheckpointError, ConfigError
 from igpt.files import require_writable
 from igpt.formats.huggingface import Head, write_huggingface
 from igpt.formats.load import Kind, load, locate
 from igpt.model.config import ModelConfig, ObjectiveName
+from igpt.model.kept_probe import KeptProbe
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.outputs import require_outside
 from igpt.paths import AnyPath
@@ -74,40 +75,60 @@ def convert(
     require_writable(destination, exclusive=True)
     folder, kind = locate(source, revision=revision)
     to = to or ("huggingface" if kind == "igpt" else "igpt")
-    if head is not None and to == "igpt":
-        raise ConfigError("an igpt model keeps both heads; --head goes with --to huggingface")
+    require_head(to, head)
     pretrained = load(folder, palette=palette, heads=heads, widen=widen)
-    left_out: list[str] = []
-    if to == "igpt":
-        pretrained.save(destination, exclusive=True, probe=pretrained.kept_probe())
-        classes = pretrained.model.classes
-    else:
-        head = write_huggingface(pretrained, destination, head=head)
-        classes = pretrained.model.classes if head == "classes" else None
-        left_out = what_is_left_out(pretrained, head)
+    left_out = write_model(pretrained, destination, to=to, head=head)
     return Converted(
         read=kind,
         written=to,
         model=pretrained.model.config,
         objective=pretrained.learned_by,
-        classes=classes,
-        left_out=tuple(left_out),
+        classes=None if head == "colors" else pretrained.model.classes,
+        left_out=left_out,
     )
 
 
-def what_is_left_out(pretrained: Pretrained, head: Head) -> list[str]:
-    """Return what a folder of `transformers` with this head does not say of the network."""
+def require_head(to: Target, head: Head | None) -> None:
+    """See that a head is chosen only where there is one.
+
+    Raises:
+        ConfigError: It is for igpt's own kind.
+    """
+    if head is not None and to == "igpt":
+        raise ConfigError("an igpt model keeps both heads; --head goes with --to huggingface")
+
+
+def write_model(
+    pretrained: Pretrained, folder: Path, *, to: Target, head: Head | None = None
+) -> tuple[str, ...]:
+    """Write a model as a new folder of a kind, and return what that does not hold of it.
+
+    Raises:
+        ConfigError: `transformers` cannot say what the network does.
+        DataError: `folder` holds something or cannot be written to.
+    """
+    probe, kept = _kept_probe(pretrained)
+    if to == "igpt":
+        pretrained.save(folder, exclusive=True, probe=probe)
+        return () if probe is not None else tuple(kept)
     left_out = []
-    if head == "classes":
+    if write_huggingface(pretrained, folder, head=head) == "classes":
         left_out += ["the color head (--head colors writes that instead)", ONE_POSITION_OFF]
     elif pretrained.model.classes:
         left_out.append("the class head (--head classes writes that instead)")
-    if pretrained.probe_folder is not None:
-        left_out.append("the kept probe, which igpt classify reads (--to igpt takes it along)")
-    return [*left_out, crop_first(pretrained)]
+    return (*left_out, *kept, _crop_first(pretrained))
 
 
-def crop_first(pretrained: Pretrained) -> str:
+def _kept_probe(pretrained: Pretrained) -> tuple[KeptProbe | None, list[str]]:
+    """Return the kept probe if it is of this model, and what to say where it is left out."""
+    try:
+        probe = pretrained.kept_probe()
+    except CheckpointError as error:
+        return None, [f"the kept probe ({error})"]
+    return probe, [] if probe is None else ["the kept probe (--to igpt takes it along)"]
+
+
+def _crop_first(pretrained: Pretrained) -> str:
     """Return what to do for `transformers` with a photo, of which igpt sees the middle."""
     size = pretrained.model.config.image_size
     return (

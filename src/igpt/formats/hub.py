@@ -2,10 +2,10 @@
 
     folder = fetch("openai/imagegpt-small")     # a folder that `igpt.formats.load` can read
 
-Only the files that a model needs are fetched, all of one commit: its config, its palette and one
-set of weights. The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s (HF_HOME,
-HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in `igpt.report.publish`; what
-the hub's errors mean to the user is said here for both.
+Only the files that a model needs are fetched, all of one commit: its config, its palette, one set
+of weights and a kept probe. The cache, tokens, mirrors and the offline mode are `huggingface_hub`'s
+(HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). What goes the other way is in
+`igpt.report.publish`; what the hub's errors mean to the user is said here for both.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from typing import Literal
 from igpt.errors import CheckpointError
 from igpt.files import read_json
 from igpt.formats.huggingface import WEIGHT_FILES, check_settings, shards_of
+from igpt.model.kept_probe import PROBE
 
 _MEANINGS = {
     "GatedRepoError": "the model {name} is open only to those whom its owner lets in; ask there, "
@@ -53,16 +54,16 @@ def fetch(name: str, *, revision: str | None = None) -> Path:
     if not config.is_file():
         raise CheckpointError(f"the model {name} has no config.json; choose another model")
     settings = read_json(config)
-    files = WEIGHT_FILES[:1]  # igpt's own folders have no others
+    files, beside = WEIGHT_FILES[:1], [f"{PROBE}/*"]  # igpt's own folders have no others
     if "model_type" in settings:
         check_settings(settings, name)  # before gigabytes of another network are fetched
-        files = WEIGHT_FILES
+        files, beside = WEIGHT_FILES, []
     for file in files:
         parts = [file]
         if file.endswith(".index.json"):
             parts = shards_of(folder / file) if (folder / file).is_file() else []
         if parts:
-            _download(name, folder.name, *parts)  # the folder is named for the commit
+            _download(name, folder.name, *parts, *beside)  # the folder is named for the commit
             if all((folder / part).is_file() for part in parts):
                 return folder
     raise CheckpointError(

@@ -30,7 +30,7 @@ from igpt.files import read_json, write_json, written_aside
 from igpt.formats.foreign import ForeignWeights
 from igpt.formats.pickles import read_pickle
 from igpt.model.class_head import fold
-from igpt.model.config import ModelConfig
+from igpt.model.config import OBJECTIVE_WORDS, ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, write_tensors
@@ -180,8 +180,8 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
     model, config = pretrained.model, pretrained.model.config
     if not config.causal:
         raise ConfigError(
-            "transformers' ImageGPT is always causal, and this network is not (BERT); "
-            "share the igpt model folder instead"
+            "transformers' ImageGPT is always causal, and this network is not "
+            f"({OBJECTIVE_WORDS[pretrained.learned_by]}); share the igpt model folder instead"
         )
     if config.order != RASTER:
         raise ConfigError(

@@ -4,7 +4,7 @@
     ├── model.safetensors   the weights, by the names of `ImageGPT`
     ├── config.json         shape of the network; classes, if it has a class head; checksums
     ├── palette.npy         the colors its tokens stand for
-    └── probe/              where `igpt convert` took it along, the kept probe of one of its layers
+    └── probe/              where igpt convert or push took it along, the kept probe of a layer
 
 `config.json` keeps the checksums of the other two and of itself, and loading checks them: a damaged
 model is never computed with, nor one that was put together from two. Weights that were saved in
@@ -145,6 +145,8 @@ class Pretrained:
         require_matching(path, weights, model.state_dict())
         require_finite(path, weights)
         model.load_state_dict(weights, assign=True)
+        if config.tied:  # a file has it twice, and each has become a tensor of its own
+            model.color_head.weight = model.token_embedding
         return cls(
             model=model.requires_grad_(True).eval(),
             tokenizer=ImageTokenizer(palette, config.image_size, order=config.order),

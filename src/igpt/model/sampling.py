@@ -44,9 +44,10 @@ _GROWTH = 0.43
 of 8 and 3.1 with 16 on a network of CIFAR-10, twice that on one of digits."""
 _LEAST_PASSES = 12
 """What fewer passes gained says little of what others will."""
-_MOST_SEQUENCES = {"cpu": 4}
-"""Where windows were measured to be faster, and with how many images side by side at most: with 8,
-images of CIFAR-10 take longer so, whose passes gain too little for the slowest of them."""
+_MOST_SEQUENCES = {"cpu": 1}
+"""Where windows were measured to be faster, and with how many images side by side at most: of two
+images of CIFAR-10 they are as fast as one pixel at a time, of three and four slower, since all wait
+for the one whose passes gain the least."""
 _MOST_WAITS = 2**28
 """Bytes; waits that would take more are drawn pixel by pixel, and no windows are read."""
 _SIGHT = {"cuda": 256}
@@ -128,6 +129,7 @@ def _kept(
     if config.top_p is not None:  # the color that crosses the threshold still belongs
         probability = (ordered.double() / config.temperature).softmax(dim=-1)
         kept &= probability.cumsum(dim=-1) - probability < config.top_p - _REACHED
+        kept[..., 0] = True  # however small top_p is
     return torch.empty_like(kept).scatter_(-1, colors, kept)
 
 
@@ -222,17 +224,17 @@ def _first_window(
         return pace.window
     if shape[1] > _MOST_SEQUENCES.get(device.type, 0):
         return 1
-    return _best_window(shape[1], 1.0)
+    return _best_window(1.0)
 
 
-def _best_window(sequences: int, ease: float) -> int:
+def _best_window(ease: float) -> int:
     """Return the window that should be fastest, where passes gain so many times the usual."""
 
     def speed(window: int) -> float:
         if window == 1:
-            return 0.9  # of what it is for images that have not gone apart
-        # What a pass takes on a CPU, beside one over a single pixel of each image.
-        time = 1.3 + 0.2 * (window - 1) * sequences / (sequences + 3.5)
+            return 0.9  # a little less than it is, as there is no way back from it
+        # What a pass takes on a CPU, beside one over a single pixel.
+        time = 1.3 + 0.044 * (window - 1)
         return min(window, ease * window**_GROWTH) / time
 
     return max((1, *_WINDOWS), key=speed)
@@ -296,7 +298,7 @@ class _Drawing:
             high = max(places)
             if high + self._window > seen:
                 if self._may_change and self._window > 1 and passes >= _LEAST_PASSES:
-                    self._window = _best_window(len(places), ease / passes)
+                    self._window = _best_window(ease / passes)
                 seen, graph = self._network.sight(high + self._window), None
             # So many passes see enough, and are needed for certain.
             needed = math.ceil((self._positions - low) / self._window)

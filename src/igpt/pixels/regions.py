@@ -15,6 +15,7 @@ from jaxtyping import Bool
 
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import read_image, to_grey
+from igpt.pixels.opening import picture_file, refusals
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom; the last two are the first columns and rows outside."""
@@ -61,7 +62,7 @@ def painted(file: Path, size: int) -> Bool[np.ndarray, "{size} {size}"]:
     """Return what is white, or nearly, in a picture.
 
     Raises:
-        ConfigError: It is of another size, or all or nothing of it is white.
+        ConfigError: It is of another size or partly transparent, or all or nothing of it is white.
         DataError: It is no picture.
     """
     if not file.is_file():
@@ -73,9 +74,21 @@ def painted(file: Path, size: int) -> Bool[np.ndarray, "{size} {size}"]:
             f"{file} is {width}x{height}, and a mask is of the size of the network's images, "
             f"{size}x{size}, which photos are cropped and shrunk to; resize it"
         )
+    if _is_transparent(file):
+        raise ConfigError(
+            f"{file} is transparent in places, and a mask is white where it is to be drawn and "
+            "black elsewhere; save it without transparency"
+        )
     region = to_grey(pixels)[..., 0] >= _WHITE
     require_some(region, size, str(file))
     return region
+
+
+def _is_transparent(file: Path) -> bool:
+    """Return whether any pixel lets through what is behind it; `read_image` puts white there."""
+    with refusals(str(file)), picture_file(file, name=str(file)) as image:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3] if image.has_transparency_data else 255
+        return bool(np.any(alpha < 255))
 
 
 def require_some(region: Bool[np.ndarray, "height width"], size: int, name: str) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from igpt.evaluation.proportions import Share
 from igpt.formats.convert import Target
-from igpt.formats.huggingface import ARCHITECTURES
+from igpt.formats.huggingface import ARCHITECTURES, Head
 from igpt.model.config import OBJECTIVE_WORDS
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
+from igpt.places import run_of
 from igpt.report import verdicts
 from igpt.report.figures import counts, interval
 from igpt.report.read import read_runs
@@ -26,15 +27,17 @@ def model_card(
     *,
     name: str,
     to: Target = "igpt",
+    head: Head | None = None,
     license_name: str | None = None,
 ) -> str:
     """Return the README of a model on the hub, in Markdown, with the hub's header.
 
     Args:
         pretrained: The model.
-        run: Its run folder, or a model folder, about which less is known.
+        run: Its run folder, a search's, or a model folder, about which less is known.
         name: `owner/model`.
         to: For whom the folder is: "igpt" or "huggingface".
+        head: The only one there is, if one was chosen.
         license_name: Of the weights.
 
     Raises:
@@ -42,13 +45,14 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
-    classes = pretrained.class_names
+    classes = None if head == "colors" else pretrained.class_names
     header = ModelCardData(
         license=license_name,
         library_name="igpt" if to == "igpt" else "transformers",
         pipeline_tag="image-classification" if classes else "unconditional-image-generation",
         tags=["igpt", "image-gpt", "generative-pretraining"],
     )
+    run = run_of(run)
     known = read_runs([run])[0] if (run / "recipe.json").is_file() else None
     card = template("card.jinja", escape=False).render(
         header=header.to_yaml(),

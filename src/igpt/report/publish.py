@@ -1,7 +1,7 @@
 """Publishing a run's model on the Hugging Face hub, with a card that says what it is.
 
-The model's folder and the card (`igpt.report.card`) are all that leaves the machine: no images,
-states or logs of the run.
+The model's folder, a kept probe in it, and the card (`igpt.report.card`) are all that leaves the
+machine: no images, states or logs of the run.
 """
 
 import shutil
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from igpt.errors import ConfigError
 from igpt.files import require_writable, written_aside
-from igpt.formats.convert import Target, what_is_left_out
+from igpt.formats.convert import Target, require_head, write_model
 from igpt.formats.hub import errors_explained
-from igpt.formats.huggingface import write_huggingface
+from igpt.formats.huggingface import Head
 from igpt.formats.load import load
 from igpt.outputs import require_outside
 from igpt.paths import AnyPath, as_path
@@ -25,6 +25,7 @@ def push(
     name: str,
     *,
     to: Target = "igpt",
+    head: Head | None = None,
     license_name: str | None = None,
     branch: str | None = None,
     private: bool = False,
@@ -37,6 +38,7 @@ def push(
         run: Run or model folder.
         name: `owner/model` on the hub; made if it is not there.
         to: "igpt" for `igpt.load`, "huggingface" for `transformers`.
+        head: For `transformers`, which has one: "classes" or "colors"; classes if there are any.
         license_name: Of the weights, by the hub's names, such as "apache-2.0".
         branch: Branch to commit to, made if it is not there; the main one by default.
         private: Whether a new model is for its owner alone.
@@ -45,24 +47,22 @@ def push(
 
     Raises:
         CheckpointError: No model there, or the hub refused or could not be reached.
-        ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does.
+        ConfigError: `name` is no name on the hub, or `transformers` cannot say what the model does,
+            or `head` is for igpt's own kind.
         DataError: `dry_run` holds something or cannot be written to.
     """
     run = Path(run)
     dry_run = as_path(dry_run)
     _check_name(name)
+    require_head(to, head)
     if dry_run is not None:
         require_outside(dry_run)
         require_writable(dry_run, exclusive=True)
     pretrained = load(run)
-    left_out: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        if to == "igpt":
-            pretrained.save(folder)
-        else:
-            left_out = what_is_left_out(pretrained, write_huggingface(pretrained, folder))
-        card = model_card(pretrained, run, name=name, to=to, license_name=license_name)
+        left_out = write_model(pretrained, folder, to=to, head=head)
+        card = model_card(pretrained, run, name=name, to=to, head=head, license_name=license_name)
         (folder / "README.md").write_text(card, encoding="utf-8")
         if dry_run is not None:
             with written_aside(dry_run, exclusive=True) as aside:

@@ -4,9 +4,10 @@
     first.probe.test_accuracy
 
 All but the pictures is read at once, each file as the type that it was written from, so a damaged
-one is refused before anything is drawn. What was measured before a run's model became what it now
-is, is left out, and named in `outdated`. A run also gets the label and the color that stand for it
-on the whole page; all else about its looks is for `igpt.report.plots` and `page.jinja` to decide.
+one is refused before anything is drawn. What was made before a run's model became what it now is,
+is left out and named in `outdated`, and in `elsewhere` probes of other images. A run also gets the
+label and the color that stand for it on the whole page; all else about its looks is for
+`igpt.report.plots` and `page.jinja` to decide.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from igpt.errors import CheckpointError, DataError
 from igpt.evaluation.few_labels import FewLabelsResult
 from igpt.evaluation.likelihood import LikelihoodResult
 from igpt.evaluation.masks import MasksResult
@@ -28,6 +30,7 @@ from igpt.model.config import ModelConfig, ObjectiveName
 from igpt.model.description import model_identity
 from igpt.pixels.images import read_whole_png
 from igpt.pixels.palette import Palette
+from igpt.places import run_of
 from igpt.report.verdicts import Beside
 from igpt.runs.finetune import FinetuneResult
 from igpt.runs.kept import ALL, MadeFrom, Result, outdated
@@ -42,6 +45,7 @@ from igpt.training.metrics import read_metrics, require_lines
 from igpt.training.state import Checkpoints, StateDamaged
 
 _OTHER_SOLVERS = ("ridge", "neighbors", "sgd")
+_DRAWN = ("completions.png", "surprise.png")
 _STRIP = 6  # pictures that show how the samples changed
 
 
@@ -71,7 +75,9 @@ class ReportedRun:
     stores: dict[str, str] = field(default_factory=dict)
     """Identity of the record store that each of its files was measured on, where it says so."""
     outdated: tuple[str, ...] = ()
-    """Results left out, since the run's model is another by now than the one they were made of."""
+    """What is left out, since the run's model is another by now than the one it was made of."""
+    elsewhere: tuple[str, ...] = ()
+    """Probes left out, since they are of other images than the one they would stand beside."""
 
     @property
     def pretrains(self) -> bool:
@@ -127,16 +133,17 @@ class ReportedRun:
         """When training began, as `2026-11-26`."""
         return self.provenance.started.partition("T")[0] if self.provenance else None
 
-    def beside(self, others: Sequence["ReportedRun"]) -> Beside:
-        """Return what its results can be compared with: what is of the same network and images.
+    def beside(self, others: Sequence["ReportedRun"], name: str = "probe.json") -> Beside:
+        """Return what a result can be compared with: what is of the same network and images.
 
         Args:
             others: Runs, among them that which a fine-tuning began from, if it is to be compared.
+            name: The result's file; of a fine-tuning, its images are those that it learned from.
         """
-        run, images = self, self.stores.get("probe.json")
+        run, images = self, self.stores.get(name)
         if isinstance(self.settings, FinetuneSettings):
-            source, images = os.path.realpath(self.settings.source), self.settings.data.sha256
-            sources = (run for run in others if os.path.realpath(run.folder.path) == source)
+            source, images = _place(Path(self.settings.source)), self.settings.data.sha256
+            sources = (run for run in others if _place(run.folder.path) == source)
             run = next(sources, self)
 
         def of_same(probe: LayerProbes | None, name: str) -> LayerProbes | None:
@@ -160,13 +167,15 @@ class ReportedRun:
         return np.array(points, dtype=np.float64).reshape(-1, 2).T
 
     def picture(self, name: str) -> bytes | None:
-        """Return one of the run's PNG files, once it is known to be whole; None if there is none.
+        """Return one of the run's PNG files, once it is known to be whole.
+
+        None if there is none, or if an earlier model drew it.
 
         Raises:
             DataError: It is damaged.
         """
         file = self.folder.path / name
-        return read_whole_png(file) if file.is_file() else None
+        return read_whole_png(file) if name not in self.outdated and file.is_file() else None
 
     def sheet(self, name: str) -> Sheet | None:
         """Return one of the run's pictures with its legend; None if there is none with one.
@@ -222,12 +231,19 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     """
     unique: dict[Path, Path] = {}
     for path in paths:
-        unique.setdefault(Path(os.path.realpath(path)), path)
+        unique.setdefault(_place(path), path)
     names = [resolved.name for resolved in unique]
     return [
         _read_run(path, label=name if names.count(name) == 1 else str(path), color=color)
         for path, name, color in zip(unique.values(), names, run_colors(len(unique)), strict=True)
     ]
+
+
+def _place(path: Path) -> Path:
+    """Return where a run really is, also that of a search; the search itself while it has none."""
+    with contextlib.suppress(CheckpointError):
+        path = run_of(path)
+    return Path(os.path.realpath(path))
 
 
 class _Current:
@@ -238,6 +254,7 @@ class _Current:
         there = (folder.model / "config.json").is_file()
         self.model = model_identity(folder.model) if there else None
         self.outdated: list[str] = []
+        self.elsewhere: list[str] = []
         self.stores: dict[str, str] = {}
 
     def read(self, name: str, kind: type[Result]) -> Result | None:
@@ -251,6 +268,22 @@ class _Current:
         if ALL in made_from:
             self.stores[name] = made_from[ALL].store
         return result
+
+    def read_beside(self, name: str) -> LayerProbes | None:
+        """Return a probe that is to stand beside that of `probe.json`, which has been read."""
+        probe, images = self.read(name, LayerProbes), self.stores.get("probe.json")
+        if probe is None or images is None or self.stores.get(name, images) == images:
+            return probe
+        self.elsewhere.append(name)
+        return None
+
+    def look_at(self, picture: str) -> None:
+        """See which model drew a picture; a damaged one is refused where it would be shown."""
+        file = self.folder.path / picture
+        with contextlib.suppress(DataError):
+            sheet = read_sheet(read_whole_png(file), name=picture) if file.is_file() else None
+            if sheet and sheet.model and self.model not in (None, sheet.model):
+                self.outdated.append(picture)
 
     def outdated_parts(self, made_from: dict[str, MadeFrom]) -> list[str]:
         """Return which of a file's results are of another model."""
@@ -266,7 +299,10 @@ class _Current:
 def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
     folder = RunFolder.open(path)
     current = _Current(folder)
-    others = [current.read(f"probe-{solver}.json", LayerProbes) for solver in _OTHER_SOLVERS]
+    probe = current.read("probe.json", LayerProbes)
+    others = [current.read_beside(f"probe-{solver}.json") for solver in _OTHER_SOLVERS]
+    for picture in _DRAWN:
+        current.look_at(picture)
     return ReportedRun(
         folder=folder,
         label=label,
@@ -275,8 +311,8 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         palette=folder.palette if (folder.path / "palette.npy").is_file() else None,
         metrics=_read_metrics(folder),
         evaluation=current.evaluation(),
-        probe=current.read("probe.json", LayerProbes),
-        untrained=current.read("probe-untrained.json", LayerProbes),
+        probe=probe,
+        untrained=current.read_beside("probe-untrained.json"),
         other_probes=tuple(probe for probe in others if probe),
         few_labels=current.read("few-labels.json", FewLabelsResult),
         masks=current.read("masks.json", MasksResult),
@@ -285,6 +321,7 @@ def _read_run(path: Path, *, label: str, color: str) -> ReportedRun:
         provenance=folder.read("provenance.json", Provenance),
         stores=current.stores,
         outdated=tuple(sorted(current.outdated)),
+        elsewhere=tuple(current.elsewhere),
     )
 
 

@@ -90,16 +90,16 @@ def _(result: LikelihoodResult, beside: Beside = NOTHING) -> str:
     )
     if result.nats_per_pixel_from_second is not None:
         text += f"; {result.nats_per_pixel_from_second:.4f} nats over pixels 2 to n"
+    if result.draws is not None:
+        text += f", a bound by {counted(result.draws, 'mask')} of each"
+    if result.draw_spread is not None:
+        text += f"; {result.draw_spread:.4f} nats of standard deviation over them"
     if result.bits_per_dimension is not None and result.color_bits_per_pixel is not None:
         text += (
             f"\n8-bit images: {result.bits_per_dimension:.4f} bits per dimension at most, tokens "
             f"{result.bits_per_pixel / 3:.4f} and the colors behind them "
             f"{result.color_bits_per_pixel / 3:.4f}"
         )
-    if result.draws is not None:
-        text += f", a bound by {counted(result.draws, 'mask')} of each"
-    if result.draw_spread is not None:
-        text += f"; {result.draw_spread:.4f} nats of standard deviation over them"
     if result.standard_error is not None:
         low, high = likelihood_interval(result)
         text += f"\n95 % interval over such images: {low:.4f} to {high:.4f} nats"

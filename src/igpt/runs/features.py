@@ -97,7 +97,8 @@ def write_features(
     _require_place(out, images, overwrite=overwrite)
     loose = loose_files(images) if images else None
     pretrained = load(path, device="cpu" if ray else choose_device(device))
-    numbers = tuple(range(pretrained.model.config.layers + 1) if layers is None else layers)
+    asked = range(pretrained.model.config.layers + 1) if layers is None else layers
+    numbers = tuple(dict.fromkeys(asked))  # each once, as a table cannot have a column twice
     if loose is not None:
         read = file_features(pretrained, loose, layers=numbers, title=FILES)
         splits, class_names = {FILES: _Split(files=read.names, features=read.features)}, None

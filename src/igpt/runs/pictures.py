@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,17 +97,26 @@ def complete_files(
 def _completion_files(out: Path, names: Sequence[str], samples: int) -> dict[str, list[Path]]:
     """Return where each image's completions go; its number is put before a name that is shared.
 
+    Before all names, if those were still shared: of 1-DOG.png beside two that are called dog.png.
+    Names that differ in the case of letters are one on some disks.
+
     Raises:
         ConfigError: An image is given twice.
     """
     stems = [Path(name).stem for name in names]
-    shared = [stem.casefold() for stem in stems]  # one name, on some disks
+    numbered = [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]
+    times = Counter(stem.casefold() for stem in stems)
+    shown = [
+        with_number if times[stem.casefold()] > 1 else stem
+        for stem, with_number in zip(stems, numbered, strict=True)
+    ]
+    if len({name.casefold() for name in shown}) < len(shown):
+        shown = numbered
     files: dict[str, list[Path]] = {}
-    for number, (name, stem) in enumerate(zip(names, stems, strict=True), start=1):
+    for name, stem in zip(names, shown, strict=True):
         if name in files:
             raise ConfigError(f"{name} is given twice; name it once, or ask for more --samples")
-        shown = f"{number}-{stem}" if shared.count(stem.casefold()) > 1 else stem
-        files[name] = [out / f"{shown}-{sample}.png" for sample in range(1, samples + 1)]
+        files[name] = [out / f"{stem}-{sample}.png" for sample in range(1, samples + 1)]
     return files
 
 
@@ -197,7 +207,8 @@ def _complete(
         title="complete",
     )  # fmt: skip
     cells = completion_rows(pretrained, pixels, completions, rows=rows, region=region)
-    write_sheet(out, cells, Legend.of_completions(names, samples), shown=_SHOWN_SIZE)
+    legend = Legend.of_completions(names, samples)
+    write_sheet(out, cells, legend, shown=_SHOWN_SIZE, model=pretrained.identity)
     return completions
 
 
@@ -303,7 +314,10 @@ def _surprise(
         rows=tuple(f"{value:.2f} nats per pixel" for value in nats),
         names=tuple((name,) * cells.shape[1] for name in names),
     )
-    write_sheet(out, cells, legend, shown=_SHOWN_SIZE, below=_heat(np.linspace(0, 1, 256)))
+    write_sheet(
+        out, cells, legend, shown=_SHOWN_SIZE, below=_heat(np.linspace(0, 1, 256)),
+        model=pretrained.identity,
+    )  # fmt: skip
     return nats
 
 

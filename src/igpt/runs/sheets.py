@@ -63,6 +63,8 @@ class _Note:
     """Side of an image, in its own pixels."""
     scale: int
     """Side of the square that each pixel is, in the picture's."""
+    model: str = ""
+    """As `Sheet` has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,8 @@ class Sheet:
     legend: Legend
     cells: tuple[tuple[bytes, ...], ...]
     """Each image as a PNG of its own, at its own size."""
+    model: str = ""
+    """`Pretrained.identity` of the model that drew it; empty where that is not known."""
 
 
 def write_sheet(
@@ -81,6 +85,7 @@ def write_sheet(
     *,
     shown: int = _SHOWN,
     below: UInt8[np.ndarray, "_color 3"] | None = None,
+    model: str = "",
 ) -> None:
     """Write images in rows and columns, each enlarged to about `shown` pixels.
 
@@ -90,6 +95,7 @@ def write_sheet(
         legend: What is what; its names have the images' rows and columns.
         shown: About how large an image appears, in whole multiples of its size.
         below: Colors of a strip below them all, from left to right.
+        model: `Pretrained.identity` of the model that drew them.
 
     Raises:
         DataError: The disk is full, or the path cannot be written to.
@@ -100,7 +106,7 @@ def write_sheet(
     picture = image_grid(images, scale=scale, gap=_GAP)
     if below is not None:
         picture = _with_strip(picture, below)
-    note = _Note(legend=legend, size=size, scale=scale)
+    note = _Note(legend=legend, size=size, scale=scale, model=model)
     write_png(path, picture, note=json.dumps(to_dict(note)))
 
 
@@ -139,7 +145,8 @@ def read_sheet(png: bytes, *, name: str) -> Sheet | None:
     with Image.open(io.BytesIO(png)) as image:
         try:
             note = from_dict(_Note, json.loads(text), name="it")
-            return Sheet(legend=note.legend, cells=_cells(image.convert("RGB"), note))
+            cells = _cells(image.convert("RGB"), note)
+            return Sheet(legend=note.legend, cells=cells, model=note.model)
         except (ConfigError, ValueError) as error:
             raise DataError(
                 f"{name} has a legend that is not of this picture ({error}); draw it again"
