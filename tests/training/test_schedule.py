@@ -82,6 +82,14 @@ def test_more_steps_may_be_given_again_and_again():
     assert rates[4] == pytest.approx(0.1)
 
 
+def test_a_short_warm_up_does_not_shorten_those_after_it():
+    few = Longer.of(config(), after=100, steps=110)  # warmed up over a tenth of 10 steps
+    many = Longer.of(config(steps=110), after=110, steps=1110)
+    rates = [learning_rate_at(step, config(steps=1110), [few, many]) for step in range(100, 121)]
+    assert rates[:2] == pytest.approx([0.1, 0.1])
+    assert rates[10:20] == pytest.approx([0.01 * (step + 1) for step in range(10)])
+
+
 def test_a_constant_rate_stays_however_long():
     constant = config(schedule="constant", warmup_steps=0)
     change = Longer.of(constant, after=100, steps=200)

@@ -1,11 +1,13 @@
 """Going on with a run of any kind, from its newest state; and starting one unless it is there."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from igpt import processes
+from igpt.data.store import RecordStore
 from igpt.errors import CheckpointError, ConfigError
 from igpt.files import remove_abandoned
 from igpt.paths import AnyPath, as_path
@@ -15,6 +17,7 @@ from igpt.runs import finetune, pretrain
 from igpt.runs.run import PretrainSettings, RunFolder, training_of, with_training
 from igpt.training.config import Parallel
 from igpt.training.fit import STATE
+from igpt.training.schedule import Longer, learning_rate_at
 from igpt.training.state import Checkpoints
 from igpt.training.tracking import Tracker, begin_tracking, require_tracker
 
@@ -51,8 +54,9 @@ def resume(
     Raises:
         CheckpointError: No run there, another process is at work on it, its states or metrics are
             missing or damaged, or `data` holds other images than it began with.
-        ConfigError: So many steps are done already, or the run cannot have others; or its batches
-            do not divide among so many processes, or the extra of `track` is missing.
+        ConfigError: So many steps are done already or are too few for its warm-up, or the run
+            cannot have others; or its batches do not divide among so many processes, or the extra
+            of `track` is missing.
         DataError: The run cannot be written to.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
@@ -65,8 +69,8 @@ def resume(
     with run.held():
         begin_tracking(run.path, track)
         store, chosen = run.settings.data.reopen(data), choose_device(device)
-        if steps is not None and steps != training_of(run.settings).steps:
-            processes.by_first(lambda: _lengthen(run, steps, chosen))
+        if steps is not None:
+            processes.by_first(lambda: _lengthen(run, steps, store, chosen))
         settings = run.settings
         run.say(f"going on with {run.path}")
         training = training_of(settings)
@@ -77,14 +81,17 @@ def resume(
         return finetune.go_on(run, settings, store, chosen, seconds)
 
 
-def _lengthen(run: RunFolder, steps: int, device: torch.device) -> None:
-    """Give a run another number of steps.
+def _lengthen(run: RunFolder, steps: int, store: RecordStore, device: torch.device) -> None:
+    """Give a run another number of steps, unless it has that many.
 
     Raises:
         CheckpointError: It has no whole state to go on from.
         ConfigError: As in `resume`.
     """
     settings = run.settings
+    before = training_of(settings)
+    if steps == before.steps:
+        return
     memory, _ = Checkpoints(run.path / STATE, fingerprint=run.fingerprint).newest()
     if memory is None:
         raise CheckpointError(f"{run.path} has no whole state to go on from; start a new run")
@@ -108,8 +115,17 @@ def _lengthen(run: RunFolder, steps: int, device: torch.device) -> None:
             f"{run.path} has ended, and the test images were measured with what it learned; "
             f"fine-tune {settings.source} anew, with --steps {steps} and another --out"
         )
-    before = training_of(settings)
-    longer = run.lengthen(after=memory.updates, steps=steps, device=device)
+    longer = Longer.of(before, after=memory.updates, steps=steps)
+    try:
+        after = dataclasses.replace(before, steps=steps)
+        after = after.for_records(len(store.split(settings.split)))
+        learning_rate_at(steps - 1, after, [*run.longer, longer])  # by way of all changes
+    except ConfigError as error:
+        raise ConfigError(
+            f"{run.path} would come to its end, at step {steps:,}, before its warm-up does; give "
+            "more with --steps, or start a new run"
+        ) from error
+    run.lengthen(longer, device)
     run.say(f"{run.path}: {steps:,} steps instead of {before.steps:,}; {longer.described(before)}")
 
 

@@ -274,20 +274,11 @@ class RunFolder:
         except ConfigError as error:
             raise CheckpointError(f"{file} is damaged: {error}; restore it") from error
 
-    def lengthen(self, *, after: int, steps: int, device: torch.device) -> Longer:
-        """Give the run another number of steps, for good, and return what becomes of its schedule.
-
-        Args:
-            after: Updates it has done.
-            steps: In all, from now on.
-            device: That it goes on with.
-        """
-        settings, changes = self.settings, self.longer
-        longer = Longer.of(training_of(settings), after=after, steps=steps)
+    def lengthen(self, longer: Longer, device: torch.device) -> None:
+        """Give the run another number of steps, for good; it goes on with this device."""
         change = Lengthened(**vars(longer), made=provenance(device))
-        known = _Lengthenings(changes=(*changes, change))
+        known = _Lengthenings(changes=(*self.longer, change))
         write_json(self.path / LONGER, sealed(to_dict(known)))
-        return longer
 
     @property
     def pretraining(self) -> PretrainSettings:

@@ -1,6 +1,6 @@
 """How weights and gradients are spread over processes: every process has all, or a share of each.
 
-    spread = spread_over_processes(model, objective, training)
+    spread = spread_over_processes(model, objective, "ddp", precision="bfloat16")
     losses = spread.objective(spread.model, tokens, labels, generator)
 
 | | weights, gradients, moments | what is sent, each step |
@@ -286,13 +286,17 @@ def shares_in(folder: Path) -> dict[str, torch.Size]:
 
 
 def read_shares(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Read this process's share of some tensors, in place, however many processes wrote them."""
+    """Read this process's share of some tensors, in place, however many processes wrote them.
+
+    All processes must do so together, unless the tensors are whole: those are read alone.
+    """
     from torch.distributed import checkpoint
 
     reader = checkpoint.HuggingFaceStorageReader(str(folder))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is")  # alone, which is no fault
-        checkpoint.load(dict(tensors), storage_reader=reader)
+        alone = not any(hasattr(tensor, "full_tensor") for tensor in tensors.values())
+        checkpoint.load(dict(tensors), storage_reader=reader, no_dist=alone)
 
 
 def _sharing(parameters: int, device: torch.device) -> int:

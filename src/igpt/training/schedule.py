@@ -70,7 +70,7 @@ def learning_rate_at(step: int, config: TrainingConfig, longer: Sequence[Longer]
     Source: Chen et al. 2020, appendix A.1.
     """
     assert not config.warmup_epochs, "epochs are steps only once the records are counted"
-    begun = 0  # where the schedule of this step began
+    full, begun = config.warmup_steps, 0  # begun: where the schedule of this step began
     if longer:
         config = dataclasses.replace(config, steps=longer[0].before)
     for change in longer:
@@ -79,7 +79,7 @@ def learning_rate_at(step: int, config: TrainingConfig, longer: Sequence[Longer]
         warmup, rate = config.warmup_steps, config.learning_rate
         if change.learning_rate is not None:
             begun, rate = change.after, change.learning_rate
-            warmup = min(warmup, (change.steps - begun) // 10)
+            warmup = min(full, (change.steps - begun) // 10)
         config = dataclasses.replace(
             config, steps=change.steps - begun, learning_rate=rate, warmup_steps=warmup
         )
