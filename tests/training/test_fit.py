@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from igpt.objectives.autoregressive import autoregressive
 from igpt.training.config import TrainingConfig
 from igpt.training.fit import EarlyStop, fit
 from igpt.training.metrics import read_metrics
+from igpt.training.signals import Interrupted
+from igpt.training.state import Checkpoints
 
 CONFIG = TrainingConfig(
     steps=8, warmup_steps=2, learning_rate=0.01, validate_every=3, checkpoint_every=2,
@@ -134,6 +137,31 @@ def test_a_batch_that_cannot_be_made_ends_the_training_at_its_step(training):
 
 def everything(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("when", ["in the last validation", "as the last state is settled"])
+def test_asked_to_stop_at_the_very_end_it_does_not_let_the_caller_go_on(
+    training, monkeypatch, when
+):
+    settle = Checkpoints.settle
+
+    def asked_while_settling(self, memory):
+        if memory.finished:
+            signal.raise_signal(signal.SIGTERM)
+        settle(self, memory)
+
+    if when == "in the last validation":
+        training.at_validation = lambda updates: (
+            updates == 8 and signal.raise_signal(signal.SIGTERM)
+        )
+    else:
+        monkeypatch.setattr(Checkpoints, "settle", asked_while_settling)
+    with pytest.raises(Interrupted, match="stopped after the last step, all saved; go on") as stop:
+        training.go_on()
+    assert stop.value.exit_code == 143
+    monkeypatch.undo()
+    training.go_on()
+    assert training.steps == list(range(8))
 
 
 def fail(*_):

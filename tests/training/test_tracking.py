@@ -76,6 +76,15 @@ def test_a_run_that_was_begun_so_is_tracked_when_it_is_resumed(given, tmp_path):
     assert [step for step, _ in drawn(run.path)["validation_nats_per_pixel"]] == [5, 11]
 
 
+@needs_tensorboard
+def test_a_finished_run_that_is_tracked_later_is_drawn_once(given, tmp_path):
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)
+    for _ in range(2):
+        resume(run.path, device="cpu", track="tensorboard")
+        assert drawn(run.path) == recorded(run.path)
+    assert len(list((run.path / "tensorboard").iterdir())) == 1
+
+
 def test_without_the_extra_nothing_is_begun(given, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
     with pytest.raises(ConfigError, match=r"needs an extra; pip install 'igpt\[track\]'"):

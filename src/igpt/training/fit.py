@@ -46,6 +46,7 @@ from igpt.training.saving import Writer
 from igpt.training.schedule import Longer
 from igpt.training.signals import Interrupted, StopSignals
 from igpt.training.state import Checkpoints, Memory, Tensors
+from igpt.training.tracking import draw_if_not_begun
 
 METRICS, STATE, MODEL, SNAPSHOTS = "metrics.jsonl", "state", "model", "snapshots"
 AT_START = "_at_start"
@@ -129,6 +130,8 @@ def fit(
     if memory.updates in checkpoints.steps():
         checkpoints.load(memory.updates, spread.model, optimizer)
     if memory.finished and (early_stop is not None or memory.updates >= training.steps):
+        if processes.first():
+            draw_if_not_begun(folder, require_lines(folder / METRICS, memory.lines))
         return memory
     metrics = (
         MetricsFile(folder / METRICS, lines=memory.lines, sha256=memory.metrics_sha256)
@@ -195,7 +198,7 @@ def fit(
         training.prepare_ahead, gpu=device.type == "cuda", idle_cores=processes.has_idle_cores()
     )
     steps = range(memory.updates, training.steps)
-    signals, received = StopSignals(repeated=processes.launched()), 0
+    signals = StopSignals(repeated=processes.launched())
     try:
         with (
             signals.caught(),
@@ -274,6 +277,7 @@ def fit(
                 if stop:
                     break
             writer.wait()
+            (received,) = processes.agree(signals.received or 0)
     except (OSError, IgptError):
         metrics.require_in_place()  # or else that is why
         raise
@@ -281,9 +285,10 @@ def fit(
         writer.close()
         progress.close()
         metrics.close()
-    if received and not memory.finished:
+    if received:  # also at the end, or else the caller would go on with what comes next
+        done = f"{memory.updates:,} of {training.steps:,} steps"
         raise Interrupted(
-            f"stopped after {memory.updates:,} of {training.steps:,} steps, all saved",
+            f"stopped after {'the last step' if memory.finished else done}, all saved",
             signal_number=received,
             again=resuming(folder),
         )

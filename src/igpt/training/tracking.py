@@ -41,6 +41,13 @@ def begin_tracking(run: Path, tracker: Tracker | None) -> None:
         (run / TENSORBOARD).mkdir(exist_ok=True)
 
 
+def draw_if_not_begun(run: Path, lines: bytes) -> None:
+    """Draw all of a record that gets no more lines, if the run is tracked but has no curves yet."""
+    folder = run / TENSORBOARD
+    if folder.is_dir() and not any(folder.iterdir()):
+        Curves(run, lines).close()
+
+
 class Curves:
     """Where the lines of a run's record are drawn: nowhere, unless it is tracked."""
 
