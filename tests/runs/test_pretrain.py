@@ -191,6 +191,18 @@ def test_an_online_probe_needs_labels(given, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_without_a_validation_split_nothing_passes_for_one(given, tmp_path):
+    config = StoreConfig(image_size=8, validation_fraction=0.0)
+    source = write_shapes(tmp_path / "images")
+    given["data"] = prepare_store(str(source), tmp_path / "bare", config).path
+    run = pretrain(SHAPES_RECIPE, out=tmp_path / "run", **given)
+    assert len(losses(run.path)) == 12
+    assert not any("validation_nats_per_pixel" in line for line in losses(run.path))
+    assert not (run.path / "samples").exists()
+    said = "bare has no validation split, so nothing is measured on the way"
+    assert said in (run.path / "log.txt").read_text()
+
+
 def test_a_tied_network_has_one_table_and_is_saved_and_read_back(given, tmp_path):
     tied = replace(SHAPES_RECIPE, model=replace(SHAPES_RECIPE.model, tied=True))
     whole = pretrain(tied, out=tmp_path / "whole", **given)

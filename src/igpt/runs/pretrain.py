@@ -71,7 +71,8 @@ def pretrain(
     Args:
         recipe: Network and training, or the name of a recipe; the network gets as many colors as
             the palette has.
-        data: Record store that `igpt data prepare` wrote; its train split is learned from.
+        data: Record store that `igpt data prepare` wrote; its train split is learned from, and its
+            validation split, if it has one, measured on the way.
         palette: Palette file.
         out: Folder of the run; must not hold one.
         name: What the recipe is called, for the record; by default the name that was given.
@@ -123,6 +124,8 @@ def pretrain(
             )
         if said := too_many_passes(recipe.training, len(store.split(split))):
             run.say(f"{run.path}: {said}")
+        if "validation" not in store.splits:
+            run.say(f"{data} has no validation split, so nothing is measured on the way")
         side = recipe.model.image_size
         if fitted not in (None, side):
             run.say(
@@ -205,7 +208,7 @@ def go_on(
         write_quantized(picture, pretrained.palette, held_out, size=recipe.model.image_size)
 
     def validate(updates: int) -> dict[str, float]:
-        if settings.split == FOLDED:  # nothing is held out
+        if settings.split == FOLDED or "validation" not in store.splits:  # nothing is held out
             return {}
         draws = 1 if recipe.learned_by == "diffusion" else None
         found = evaluate(pretrained, held_out, images=training.validation_images, draws=draws)
