@@ -80,6 +80,8 @@ def test_auto_is_what_the_device_can():
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ConfigError, match="does not divide among 3 devices"):
         make_plan("a", SMALL, TRAINING, kind=H100, devices=3)
+    with pytest.raises(ConfigError, match=r"batch_size=16 does not divide among 256 devices"):
+        fitted(SMALL, TRAINING, kind=H100, devices=256)
 
 
 def test_every_remedy_helps():
@@ -109,6 +111,13 @@ def test_a_training_is_changed_as_little_as_makes_it_fit():
     assert fitted(SIZES["igpt-xl"], extra, kind=T4, devices=1) is None
     shared = fitted(SIZES["igpt-xl"], extra, kind=H100, devices=8)
     assert make_plan("igpt-xl", SIZES["igpt-xl"], shared, kind=H100, devices=8).fits
+
+
+def test_a_microbatch_that_was_asked_for_and_fits_stays():
+    asked = replace(TRAINING, batch_size=128, microbatch_size=3)
+    assert fitted(SIZES["igpt-s"], asked, kind=H100, devices=1) == asked
+    large = replace(asked, microbatch_size=96)
+    assert fitted(SIZES["igpt-s"], large, kind=T4, devices=1).microbatch_size in (48, 24, 12, 6, 3)
 
 
 def test_what_muon_trains_is_never_shared_out():

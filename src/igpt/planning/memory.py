@@ -1,7 +1,7 @@
 """How much memory a training step takes on each device, reckoned from its shapes.
 
-    peak = peak_memory(model, training, precision="bfloat16", devices=8, strategy="fsdp")
-    peak.total, peak.activations
+    step = Step(model=model, training=training, precision="bfloat16", devices=8, strategy="fsdp")
+    step.peak().total, step.peak().activations
 
 A step's memory is followed through the moments at which it can be highest, and the highest one is
 told, by parts that were there together:

@@ -1,7 +1,7 @@
 """What a training will take on some devices: memory, time, and what they send each other.
 
     plan = make_plan("igpt-l", recipe.model, recipe.training, kind=KINDS["H100"], devices=64)
-    print(plan.table())
+    print(plan_text(plan))  # of igpt.planning.tables
 
 All of it is reckoned from shapes and from figures of the devices; nothing is run. What is not known
 before is the share of the peak that is reached (MFU), which is asked for, or else one measured.
@@ -257,8 +257,11 @@ def communication(step: Step, kind: Hardware) -> Communication:
 
 
 def largest_microbatch(step: Step, room: int) -> int:
-    """Return the most images at a time with which a step fits `room`, by halves; 0 if none do."""
-    images = step.images
+    """Return the most images at a time with which a step fits `room`; 0 if none do.
+
+    They are as many as it has, or those halved until it fits.
+    """
+    images = step.microbatch
     while images:
         if with_training(step, microbatch_size=images).peak().total <= room:
             return images
@@ -328,12 +331,16 @@ def fitted(
 
     First the microbatch shrinks, which costs nothing to speak of. Then activations are computed
     again, then weights are shared, if there are several devices.
+
+    Raises:
+        ConfigError: The batch does not divide among so many devices.
     """
     ways = [training.parallel, *(["fsdp"] if devices > 1 and _can_share(training) else [])]
     for parallel in ways:
         for checkpointed in sorted({training.checkpoint_activations, True}):
             attempt = replace(training, parallel=parallel, checkpoint_activations=checkpointed)  # type: ignore[arg-type]
             step = training_step(model, attempt, kind=kind, devices=devices, workload=workload)
+            require_share(step)
             if images := largest_microbatch(step, kind.usable):
                 return replace(attempt, microbatch_size=images)
     return None
