@@ -19,6 +19,7 @@ from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.report.page import write_report
 from igpt.runs.finetune import FinetuneResult, config_for, finetune
+from igpt.runs.info import info
 from igpt.runs.measure import evaluate_run
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
@@ -155,6 +156,28 @@ def test_a_longer_list_goes_on_from_what_has_been_tried(given, tmp_path, learned
     with pytest.raises(ConfigError, match=r"learning rate 1e-06, and now 0\.01 is the best; rem"):
         search_pretraining(RECIPE, rates=[0.01, 1e-6], **options)
     assert len(learned_from) == 3
+
+
+def test_an_outcome_on_record_stands_until_there_is_another(given, tmp_path, monkeypatch):
+    out = tmp_path / "search"
+    options = {"out": out, **given}
+    known = search_pretraining(RECIPE, rates=[1e-6], **options)
+    search_pretraining(RECIPE, rates=[0.01, 1e-6], seconds=0.0, **options)
+    assert RunFolder.open(out).path == out / "rate-1e-06"
+    assert read_json(out / "search.json") == to_dict(known)
+    by_name = {part.name: part.can_go for part in info(out).parts}
+    assert not by_name["rate-0.01"]  # which is still on its way
+    search_pretraining(RECIPE, rates=[0.01, 1e-6], **options)
+    assert RunFolder.open(out).path == out / "rate-0.01"
+
+
+def test_an_outcome_that_was_folded_is_not_taken_back(given, tmp_path):
+    out = tmp_path / "search"
+    options = {"out": out, "rates": [0.01], **given}
+    folded = search_pretraining(RECIPE, fold_validation=True, **options)
+    with pytest.raises(ConfigError, match=r"came out with final/, .*; add --fold-validation, or"):
+        search_pretraining(RECIPE, **options)
+    assert read_json(out / "search.json") == to_dict(folded)
 
 
 def test_a_search_that_cannot_be_is_refused_before_anything_is_written(given, tmp_path):

@@ -240,10 +240,10 @@ def _search(path: Path) -> Info:
         said += info(outcome).said[1:3]
     else:
         said.append("not finished; the command that began it goes on")
+    tried = {f"rate-{row.learning_rate}" for row in found.tries}
     parts = []
     for child in sorted(path.iterdir()):
-        is_run = kind_of(child) == "run"
-        spare = outcome is not None and is_run and child.name != outcome.name
+        spare = outcome is not None and child != outcome and child.name in tried
         note = "its score stays in search.json" if spare else ""
         if child == outcome:
             note = "the outcome"

@@ -12,6 +12,7 @@ retrains, and reports the test images once (Chen et al. 2020, sections 3.1 and 3
 
 The same call again goes on where it was: rates on record are not tried again, and a run that was
 stopped is resumed. It may also ask for more than is there: rates besides those tried, or folding.
+Until those are there the outcome on record stands; one that was folded is not taken back.
 """
 
 import dataclasses
@@ -51,6 +52,8 @@ from igpt.training.loop import TrainingDiverged
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 from igpt.values import from_dict, to_dict
+
+_FINAL = "final"
 
 Begin = Callable[[Path, float, Try | None, float | None], RunFolder]
 """Folder, learning rate, the best try if this is the final run, and seconds left, to the run."""
@@ -210,12 +213,17 @@ def _search(
         seconds: As in the callers.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    result = dataclasses.replace(result, tries=_reopen(out, result))
+    result = _reopen(out, result)
     left_out = [row.learning_rate for row in result.tries if row.learning_rate not in rates]
     if left_out:
         raise ConfigError(
             f"{out} has tried the rate {left_out[0]:g} already; give the rates on record and any "
             "others, or choose another --out"
+        )
+    if result.run == _FINAL and not fold_validation:
+        raise ConfigError(
+            f"{out} came out with {_FINAL}/, trained on train and validation together; add "
+            "--fold-validation, or choose another --out"
         )
     write_json(out / "search.json", to_dict(result))
     standing, taken = look(rates, result), 0.0
@@ -232,7 +240,7 @@ def _search(
         except TrainingDiverged:
             row = Try(learning_rate=rate, score=None)
         if row is None:
-            return result  # out of time
+            return _out_of_time(out, result)
         tries = sorted((*result.tries, row), key=lambda row: -row.learning_rate)
         result = dataclasses.replace(result, tries=tuple(tries))
         write_json(out / "search.json", to_dict(result))
@@ -246,11 +254,11 @@ def _search(
             f"the training diverged at every learning rate, {rates[0]:g} to {rates[-1]:g}; search "
             "lower ones, or set training.max_gradient_norm=1"
         )
-    chosen = out / (f"rate-{best.learning_rate}" if not fold_validation else "final")
+    chosen = out / (f"rate-{best.learning_rate}" if not fold_validation else _FINAL)
     if fold_validation:
         _refuse_another(chosen, best.learning_rate)
         if _finish(begin, chosen, best.learning_rate, best, deadline) is None:
-            return result
+            return _out_of_time(out, result)
     tested = test(RunFolder.open(chosen))
     if tested is not None:
         result = dataclasses.replace(
@@ -260,6 +268,16 @@ def _search(
         result, best=best.learning_rate, turned=standing.turned, run=chosen.name
     )
     write_json(out / "search.json", to_dict(result))
+    return result
+
+
+def _out_of_time(out: Path, result: SearchResult) -> SearchResult:
+    if result.run is not None:  # or else the result says that it is not finished
+        print(
+            f"{out}: not finished; the same command again goes on, and until then the outcome "
+            f"stays {result.run}",
+            file=sys.stderr,
+        )
     return result
 
 
@@ -324,8 +342,8 @@ def _fingerprint(pretrained: Pretrained) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
-    """Return the tries on record in `out`; none if nothing is there yet.
+def _reopen(out: Path, wanted: SearchResult) -> SearchResult:
+    """Return what is on record in `out`, or what is wanted if nothing is there yet.
 
     Raises:
         ConfigError: `out` holds another search, or something else.
@@ -335,7 +353,7 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
     file = out / "search.json"
     if not file.is_file():
         require_room(out)
-        return ()
+        return wanted
     try:
         known = from_dict(SearchResult, read_json(file), name="it")
         begun_with = _in_full(known)
@@ -357,7 +375,7 @@ def _reopen(out: Path, wanted: SearchResult) -> tuple[Try, ...]:
                 f"{file} tells another outcome of {path.name} than that run does; put back the one "
                 "that was changed, or choose another --out"
             )
-    return known.tries
+    return dataclasses.replace(known, settings=wanted.settings)
 
 
 def _refuse_another(final: Path, rate: float) -> None:
