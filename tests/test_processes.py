@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,13 @@ def test_alone_a_process_has_all_of_a_batch():
     assert processes.agree(3, 0) == (3, 0)
     assert processes.by_first(lambda: 5) == 5
     assert processes.gather("a") == ["a"]
+
+
+def test_processes_share_the_cores_that_they_may_run_on(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {*range(6)}, raising=False)
+    monkeypatch.setattr(
+        "torch.distributed.launcher.api.elastic_launch", lambda *_: lambda *arguments: None
+    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert processes.launch(2) == 0
+    assert os.environ["OMP_NUM_THREADS"] == "3"

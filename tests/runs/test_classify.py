@@ -96,6 +96,14 @@ def test_files_of_the_store_are_classified_as_its_records_are(world, shapes_stor
         assert np.mean(right) == summary.test_accuracy
 
 
+def test_of_many_classes_the_test_images_are_told_though_no_confusions_are_kept(world, tmp_path):
+    run = RunFolder(shutil.copytree(world / "tuned", tmp_path / "tuned"))
+    known = run.require("finetune.json", FinetuneResult)
+    run.write("finetune.json", replace(known, confusion=None))
+    summary = classify_files(run.path, [world / "photos"], device="cpu").classifier
+    assert summary.test_images == 16
+
+
 def test_a_broken_file_is_named_and_counted_while_the_others_go_on(world, tmp_path, capsys):
     photos = shutil.copytree(world / "photos", tmp_path / "photos")
     (photos / "broken.jpg").write_text("no image")

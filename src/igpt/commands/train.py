@@ -142,7 +142,7 @@ def search(
     """
     from igpt.runs.recipes import RECIPES
 
-    if any(setting.startswith("training.learning_rate=") for setting in training.settings):
+    if "training.learning_rate" in map(_path_of, training.settings):
         raise ConfigError("a search decides training.learning_rate; leave out its --set")
     if start in RECIPES:
         if palette is None or from_scratch:
@@ -178,10 +178,14 @@ def search(
     show(result, as_json=training.as_json, also=outcome)
 
 
+def _path_of(setting: str) -> str:
+    return setting.partition("=")[0].strip()
+
+
 def _recipe(name: str, settings: Sequence[str]) -> "Recipe":
     from igpt.runs.recipes import find_recipe, with_settings
 
-    if any(setting.startswith("model.colors=") for setting in settings):
+    if "model.colors" in map(_path_of, settings):
         raise ConfigError("model.colors follows the palette; fit one with --size instead")
     return with_settings(find_recipe(name), settings)
 
@@ -191,8 +195,8 @@ def _finetuning(run: Path, settings: Sequence[str], from_scratch: bool) -> "Fine
     from igpt.runs.recipes import with_settings
 
     for setting in settings:
-        if setting.startswith("finetune."):
-            plain = setting.removeprefix("finetune.")
+        if _path_of(setting).startswith("finetune."):
+            plain = setting.strip().removeprefix("finetune.")
             raise ConfigError(f"leave out 'finetune.' here: --set {plain}")
     return with_settings(config_for(run, from_scratch=from_scratch), settings)
 

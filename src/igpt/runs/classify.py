@@ -127,7 +127,9 @@ def _summary(path: Path, pretrained: Pretrained, classifier: Classifier) -> Clas
         error = probe.calibration.error
     elif (run := run_at(path)) and (result := kept(run, "finetune.json", FinetuneResult)[0]):
         accuracy = result.test_accuracy
-        images = sum(map(sum, result.confusion)) if result.confusion else None
+        images = result.test_images
+        if images is None and result.confusion:
+            images = sum(map(sum, result.confusion))
     if not causal:
         note = "all pixels are shown" + (
             "" if probe or accuracy is None else ", where that was measured under masks"
