@@ -487,6 +487,14 @@ def test_a_plan_is_reckoned_for_devices_that_are_not_here(igpt):
     assert (code, len([line for line in out.splitlines() if line.startswith("igpt-")])) == (0, 12)
 
 
+def test_a_network_whose_batch_does_not_divide_has_a_line_that_says_so(igpt):
+    code, out, _ = igpt("plan", "--devices", "128xH100")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("igpt-")}
+    assert (code, len(lines)) == (0, 4)
+    assert "batch_size=64 does not divide among 128 devices; choose" in lines["igpt-xl"]
+    assert "does not" not in lines["igpt-l"]
+
+
 def test_a_plan_takes_all_settings_that_memory_depends_on(igpt):
     def planned(*arguments):
         code, out, err = igpt("plan", *arguments, "--devices", "8xH100", "--json")

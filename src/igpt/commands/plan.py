@@ -38,7 +38,7 @@ def plan(
         peak_tflops: Dense peak of each device at the recipe's precision.
         link_gbps: Gigabytes a second each way, of the slowest link between devices.
     """
-    from igpt.planning.plan import fitted, make_plan
+    from igpt.planning.plan import Plan, fitted, make_plan
     from igpt.planning.tables import overview, plan_text
     from igpt.runs.recipes import RECIPES, find_recipe, with_settings
 
@@ -53,22 +53,28 @@ def plan(
         )  # fmt: skip
         show(result, as_json=as_json, text=plan_text(result))
         return
-    rows = []
+    rows: list[tuple[str, ModelConfig, Plan | str]] = []
     for name in _SIZES:
         for side in _SIDES:
             settings = (*asked, f"model.image_size={side}")
             size = with_settings(RECIPES[name], settings)
-            training = fitted(
-                size.model, size.training, kind=kind, devices=count, workload=size.workload
-            )
-            row = None
-            if training is not None:
-                row = make_plan(
-                    name, size.model, training, kind=kind, devices=count, mfu=mfu,
-                    workload=size.workload,
-                )  # fmt: skip
+            try:
+                training = fitted(
+                    size.model, size.training, kind=kind, devices=count, workload=size.workload
+                )
+            except ConfigError as error:
+                rows.append((name, size.model, str(error)))
+                continue
+            if training is None:
+                rows.append((name, size.model, "fits in no way that igpt has"))
+                continue
+            row = make_plan(
+                name, size.model, training, kind=kind, devices=count, mfu=mfu,
+                workload=size.workload,
+            )  # fmt: skip
             rows.append((name, size.model, row))
-    show([row for *_, row in rows], as_json=as_json, text=overview(rows, kind, count))
+    plans = [row if isinstance(row, Plan) else None for *_, row in rows]
+    show(plans, as_json=as_json, text=overview(rows, kind, count))
 
 
 def _devices(

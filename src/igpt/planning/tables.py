@@ -51,9 +51,9 @@ def paper_parameters(model: ModelConfig) -> str:
 
 
 def overview(
-    rows: Sequence[tuple[str, ModelConfig, Plan | None]], kind: Hardware, devices: int
+    rows: Sequence[tuple[str, ModelConfig, Plan | str]], kind: Hardware, devices: int
 ) -> str:
-    """Return a line for each network: its size, and what its plan, if any fits, will take."""
+    """Return a line for each network: its size, and what its plan will take, or why it has none."""
     lines = [
         f"on {_devices(kind, devices)}, {kind.usable / 1e9:.1f} GB of each to be used",
         f"{'':8} {'pixels':>7} {'parameters':>11} {'paper':>6} {'FLOPs/token':>12} {'by':>6} "
@@ -65,8 +65,8 @@ def overview(
             f"{model.parameters / 1e6:10,.1f}M {paper_parameters(model):>6} "
             f"{model.flops_per_token:12.3e} "
         )
-        if plan is None:
-            lines.append(line + "fits in no way that igpt has")
+        if isinstance(plan, str):
+            lines.append(line + plan)
             continue
         again = "again" if plan.training.checkpoint_activations else "kept"
         lines.append(
@@ -74,7 +74,7 @@ def overview(
             f"{plan.memory.total / 1e9:6.1f} {plan.tokens_per_second[0]:11,.0f} "
             f"{_range(plan.days, '{:,.1f}'):>15}"
         )
-    plans = [plan for *_, plan in rows if plan is not None]
+    plans = [plan for *_, plan in rows if isinstance(plan, Plan)]
     if plans:
         lines.append(
             f"at {plans[0].mfu:.0%} of the peak, which fewer images at a time than it was measured "
