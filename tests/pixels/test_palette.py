@@ -66,7 +66,7 @@ def test_tokens_have_the_shape_of_the_image(shape, limit):
     [
         (
             np.zeros((4, 4, 3)),
-            r"should be uint8 .*, got float64 of shape \(4, 4, 3\); scale levels",
+            r"be uint8 .*, got float64 of shape \(4, 4, 3\); scale levels",
         ),
         (np.zeros((4, 4, 3), np.int64), "got int64"),
         (np.zeros((4, 4, 1), np.uint8), r"of shape \(4, 4, 1\)"),
