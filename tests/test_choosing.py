@@ -8,9 +8,11 @@ from igpt.choosing import (
     choose,
     held_out,
     palette_size,
+    require_possible,
     stored_size,
     wanted_images,
 )
+from igpt.errors import ConfigError
 
 CPU = Machine(device="cpu", threads=2, bfloat16=False)
 GPU = Machine(device="cuda", threads=8, bfloat16=True)
@@ -18,7 +20,7 @@ GPU = Machine(device="cuda", threads=8, bfloat16=True)
 
 def images(train=486, **changes):
     known = {"validation": train // 8, "test": train // 4, "size": 32, "grey": False,
-             "colors": 50_000, "classes": 5, "smallest_class": train // 5}  # fmt: skip
+             "colors": lambda side: 50_000, "classes": 5, "smallest_class": train // 5}  # fmt: skip
     return Images(**{"train": train, **known, **changes})
 
 
@@ -65,7 +67,7 @@ def test_less_time_gives_a_smaller_network_then_fewer_steps():
 def test_many_images_on_a_gpu_get_the_largest_network_in_sixteen_bits():
     choice = chosen(images(45_000), GPU, flops=50e12)
     assert (choice.recipe.model.image_size, choice.recipe.model.width) == (32, 256)
-    assert (choice.colors, choice.recipe.training.precision) == (512, "bfloat16")
+    assert (choice.recipe.model.colors, choice.recipe.training.precision) == (512, "bfloat16")
     assert choice.recipe.training.batch_size == 128
     passes = choice.recipe.training.steps * 128 / 45_000
     assert 2 <= passes <= 20
@@ -79,8 +81,8 @@ def test_a_network_that_would_be_far_too_slow_is_not_even_timed():
 
 
 def test_grey_images_get_greys_and_are_not_mirrored():
-    choice = chosen(images(grey=True, colors=200))
-    assert (choice.colors, choice.grey) == (16, True)
+    choice = chosen(images(grey=True, colors=lambda side: 200))
+    assert (choice.recipe.model.colors, choice.grey) == (16, True)
     assert choice.recipe.augmentation == choice.recipe.finetune.augmentation == "none"
     assert any("16 greys" in line for line in choice.reasons)
 
@@ -104,13 +106,43 @@ def test_small_images_are_not_enlarged():
         (images(486), 64),
         (images(5000), 128),
         (images(45_000), 512),
-        (images(45_000, colors=300), 256),
+        (images(45_000, colors=lambda side: 300), 256),
         (images(grey=True), 16),
-        (images(colors=3), 2),
+        (images(colors=lambda side: 3), 2),
+        (images(colors=lambda side: 40 if side == 12 else 50_000), 32),
     ],
 )
 def test_a_palette_has_the_colors_that_its_pixels_can_fill(known, size):
-    assert palette_size(known) == size
+    assert palette_size(known, side=12) == size
+
+
+def test_colors_are_counted_at_the_side_of_the_network():
+    choice = chosen(images(486, colors=lambda side: 2 * side))
+    model = choice.recipe.model
+    assert (model.image_size, model.colors) == (16, 32)
+    assert any("palette: 32 colors" in line for line in choice.reasons)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("training.steps=3",), ("training.warmup_steps=9999",), ("model.heads=6",), ("model.width=18",
+      "model.heads=3"), ("model.causal=false", "objective=diffusion")],
+)  # fmt: skip
+def test_settings_that_may_fit_what_will_be_chosen_are_possible(settings):
+    require_possible(settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.stepz=3", "no setting 'training.stepz'"),
+        ("training.steps=many", "training.steps should be a whole number"),
+        ("model.width=17", "width must be a multiple of heads"),
+    ],
+)
+def test_settings_that_nothing_fits_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        require_possible([setting])
 
 
 def test_few_images_are_seen_often_and_many_are_seen_twice():

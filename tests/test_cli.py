@@ -252,6 +252,14 @@ def test_a_store_is_made_and_shown(igpt, tmp_path):
     assert read_image(sheet).shape[2] == 3
 
 
+def test_a_folder_called_digits_goes_before_those_of_scikit_learn(igpt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "digits" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    code, out, _ = igpt("data", "prepare", "digits", "--image-size", 8, "--out", "store")
+    assert code == 0
+    assert "store: 1 train images" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,12 +3,14 @@
 import dataclasses
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 from igpt.data.store import RecordStore
-from igpt.errors import CheckpointError, ConfigError
+from igpt.errors import CheckpointError, ConfigError, IgptError
 from igpt.files import read_json
-from igpt.pixels.images import read_image
+from igpt.pixels.images import read_image, write_png
+from igpt.pixels.palette import Palette
 from igpt.runs.info import info
 from igpt.start import start
 from igpt.values import to_dict
@@ -66,8 +68,9 @@ def test_another_call_is_refused(undisturbed, photos, tmp_path):
         start(photos, out=out, **{**OPTIONS, "minutes": 5.0})
     with pytest.raises(ConfigError, match="begun with another source"):
         start("digits", out=out, **OPTIONS)
-    with pytest.raises(ConfigError, match="minutes must be more than 0"):
-        start(photos, out=tmp_path / "out", minutes=0.0)
+    for minutes in (0.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="minutes must be more than 0"):
+            start(photos, out=tmp_path / "out", minutes=minutes)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty"):
@@ -106,6 +109,86 @@ def test_stopped_at_each_stage_it_goes_on_to_the_same_end(
         next_line=undisturbed[1].next_line.replace(str(undisturbed[0]), str(out)),
     )  # fmt: skip
     assert result == wanted
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Start, up to some function that a stage calls, which is not called any more."""
+
+    def until(name, source, out, *, settings=SETTINGS):
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            module, function = name.split(".")
+            patch.setattr(import_module(f"igpt.{module}"), function, stop)
+            with pytest.raises(KeyboardInterrupt):
+                start(source, out=out, **{**OPTIONS, "settings": settings})
+
+    return until
+
+
+def test_a_store_of_another_source_or_seed_is_refused(photos, begun, tmp_path, capsys):
+    out = tmp_path / "out"
+    begun("start.choose", photos, out)
+    for source, seed in ((photos / "left", 0), (photos, 1)):
+        with pytest.raises(ConfigError, match=r"data holds images of .*photos.* by seed 0, and no"):
+            start(source, out=out, seed=seed, **OPTIONS)
+    assert not (out / "start.json").exists()
+    begun("start.choose", photos, out)
+    assert "data is there, and taken as it is" in capsys.readouterr().err
+
+
+def test_settings_that_nothing_fits_are_refused_before_anything_is_read(photos, tmp_path):
+    with pytest.raises(ConfigError, match=r"no setting 'training\.stepz'"):
+        start(photos, out=tmp_path / "out", **{**OPTIONS, "settings": ("training.stepz=3",)})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.batch_size=64", "is more than the 41 train images"),
+        ("model.image_size=40", "are images of 8x8 pixels, and 40x40 are wanted"),
+        ("finetune.training.batch_size=64", "is more than the 41 train images"),
+        (
+            "model.colors=60000",
+            r"60000 colors is wanted, and these images have \d+ at 8x8",
+        ),
+    ],
+)
+def test_what_cannot_work_with_these_images_is_refused_and_may_be_put_right(
+    photos, begun, tmp_path, setting, message
+):
+    out = tmp_path / "out"
+    with pytest.raises(IgptError, match=message):
+        start(photos, out=out, **{**OPTIONS, "settings": (*SETTINGS, setting)})
+    begun("stages.fit_palette_file", photos, out)
+    assert (out / "start.json").is_file()
+
+
+def test_a_palette_has_as_many_colors_as_are_asked_for(photos, begun, tmp_path):
+    begun("stages.pretrain", photos, tmp_path / "out", settings=(*SETTINGS, "model.colors=5"))
+    assert Palette.load(tmp_path / "out" / "palette.npy").size == 5
+
+
+def test_a_palette_is_fitted_to_pictures_of_few_colors(begun, tmp_path):
+    even = np.indices((32, 32)).sum(axis=0)[..., None] % 2 == 0
+    for number in range(40):  # two colors each, and from farther off five of them all
+        one, other = np.uint8([number, 99, 199]), np.uint8([200 - number + number % 5 * 8, 99, 1])
+        picture = np.where(even, one, other)
+        write_png(tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png", picture)
+    begun("stages.pretrain", tmp_path / "pictures", tmp_path / "out")
+    assert Palette.load(tmp_path / "out" / "palette.npy").size < 64
+
+
+def test_what_was_begun_is_found_from_another_folder(photos, begun, tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    begun("stages.fit_palette_file", photos, "out")
+    monkeypatch.chdir(tmp_path / "there")
+    begun("stages.pretrain", photos, "../here/out")
 
 
 def test_without_labels_there_are_features_and_outliers(photos, tmp_path):

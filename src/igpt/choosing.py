@@ -14,11 +14,13 @@ give its own. The rules are few, and each is a line of `Choice.reasons`:
 """
 
 import dataclasses
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from igpt.errors import ConfigError
 from igpt.model.config import ModelConfig
-from igpt.runs.recipes import Recipe, find_recipe
+from igpt.runs.recipes import Recipe, find_recipe, with_settings
 from igpt.training.config import Precision, TrainingConfig
 
 RECIPE = "photos-tiny"
@@ -68,8 +70,8 @@ class Images:
     size: int
     """Side of a record, in pixels."""
     grey: bool
-    colors: int
-    """How many distinct colors a sample of them has."""
+    colors: Callable[[int], int]
+    """Returns how many distinct colors a sample of them has at a side, in pixels."""
     classes: int
     """0 without labels."""
     smallest_class: int = 0
@@ -92,7 +94,7 @@ class Choice:
     """What was chosen, in full, and why."""
 
     recipe: Recipe
-    colors: int
+    """Its network has as many colors as the palette is to have."""
     grey: bool
     pretraining_seconds: float
     """As measured beforehand."""
@@ -139,9 +141,8 @@ def choose(
     """
     share = _SHARES["pretraining"] if images.classes else _SHARE_UNLABELLED
     budget = 60 * minutes * share
-    colors = palette_size(images)
     training = _pretraining(images, machine, seed)
-    model, cost, why = _network(images, colors, training, budget, seconds_per_image)
+    model, cost, why = _network(images, training, budget, seconds_per_image)
     batch = training.batch_size
     wanted = wanted_images(images.train)
     most = max(_PASSES * images.train, wanted)
@@ -167,23 +168,46 @@ def choose(
     rest = min(rest, 30 + 6 * (images.train + images.validation + images.test) * cost / 3)
     return Choice(
         recipe=recipe,
-        colors=colors,
         grey=images.grey,
         pretraining_seconds=pretraining_seconds,
         finetuning_seconds=tuning_seconds,
         seconds=pretraining_seconds + tuning_seconds + rest,
-        reasons=_reasons(images, machine, recipe, colors, why, time_left=seen >= most),
+        reasons=_reasons(images, machine, recipe, why, time_left=seen >= most),
         warnings=_warnings(images, steps * batch, wanted),
     )
 
 
-def palette_size(images: Images) -> int:
-    """Return how many colors stand for the images' own."""
+def require_possible(settings: Sequence[str]) -> None:
+    """See that one of the networks there are to choose from can have settings, before it is chosen.
+
+    Raises:
+        ConfigError: None can.
+    """
+    base = find_recipe(RECIPE)
+    training, tuning = (
+        dataclasses.replace(known, steps=sys.maxsize, warmup_steps=0)  # so that all others fit
+        for known in (base.training, base.finetune.training)
+    )
+    finetune = dataclasses.replace(base.finetune, training=tuning)
+    refusal: ConfigError | None = None
+    for model in _LADDER:
+        recipe = dataclasses.replace(base, model=model, training=training, finetune=finetune)
+        try:
+            with_settings(recipe, settings)
+            return
+        except ConfigError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal
+
+
+def palette_size(images: Images, side: int) -> int:
+    """Return how many colors stand for the images' own at a side, in pixels."""
     if images.grey:
         size = _GREYS
     else:
         size = next((size for below, size in _COLORS if images.train < below), _MOST_COLORS)
-    return max(2, min(size, 2 ** (images.colors.bit_length() - 1)))
+    return max(2, min(size, 2 ** (images.colors(side).bit_length() - 1)))
 
 
 def wanted_images(images: int) -> int:
@@ -205,17 +229,17 @@ def _pretraining(images: Images, machine: Machine, seed: int) -> TrainingConfig:
 
 def _network(
     images: Images,
-    colors: int,
     training: TrainingConfig,
     budget: float,
     seconds_per_image: Callable[[ModelConfig, TrainingConfig], float],
 ) -> tuple[ModelConfig, float, str]:
     """Return the network, what a step takes for each image, and why it is this one."""
     wanted = wanted_images(images.train)
+    sides = [min(rung.image_size, images.size) for rung in _LADDER]
     ladder = list(
         dict.fromkeys(
-            dataclasses.replace(rung, image_size=min(rung.image_size, images.size), colors=colors)
-            for rung in _LADDER
+            dataclasses.replace(rung, image_size=side, colors=palette_size(images, side))
+            for rung, side in zip(_LADDER, sides, strict=True)
         )
     )
     few = images.train < FEW
@@ -260,9 +284,9 @@ def _every(steps: int, times: int) -> int:
 
 
 def _reasons(
-    images: Images, machine: Machine, recipe: Recipe, colors: int, why: str, *, time_left: bool
+    images: Images, machine: Machine, recipe: Recipe, why: str, *, time_left: bool
 ) -> tuple[str, ...]:
-    model, training = recipe.model, recipe.training
+    model, training, colors = recipe.model, recipe.training, recipe.model.colors
     labels = f"{images.classes} classes" if images.classes else "no labels"
     kind = "grey" if images.grey else "in color"
     threads = f", {machine.threads} thread{'s' * (machine.threads != 1)}"

@@ -4,9 +4,9 @@
     print(result.table(Path("runs/photos")))
 
 What is chosen is told before the training, and kept in `start.json`, so that the same call goes on
-with it after Ctrl-C or a crash, wherever that came; `igpt.choosing` has the rules, `igpt.stages`
-what is done. Without labels there are features and outliers in the place of probes and
-fine-tuning.
+with it after Ctrl-C or a crash, wherever that came; `igpt.looking` sees what images there are,
+`igpt.choosing` has the rules, `igpt.stages` what is done. Without labels there are features and
+outliers in the place of probes and fine-tuning.
 
     runs/photos/
     ├── start.json       what was asked for, and what was chosen, in full
@@ -17,6 +17,7 @@ fine-tuning.
 """
 
 import dataclasses
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -27,37 +28,42 @@ import numpy as np
 import torch
 
 from igpt.amounts import estimate, spoken
-from igpt.choosing import Choice, Images, Machine, choose, held_out, stored_size
-from igpt.data.config import SourceConfig, StoreConfig
+from igpt.choosing import Choice, Images, Machine, choose, require_possible
 from igpt.data.prepare import prepare_store
-from igpt.data.sources import SourceSplit, open_source
 from igpt.data.store import RecordStore
-from igpt.errors import CheckpointError, ConfigError, DataError
+from igpt.errors import CheckpointError, ConfigError
 from igpt.evaluation.probe import LayerProbes
 from igpt.evaluation.proportions import Share
 from igpt.files import read_json, remove_abandoned, write_json
+from igpt.looking import (
+    described,
+    is_labelled,
+    require_colors,
+    store_config,
+    why_labels_are_unused,
+)
 from igpt.model.config import ModelConfig
+from igpt.model.pretrained import Pretrained
 from igpt.paths import AnyPath
-from igpt.pixels.images import to_grey
-from igpt.pixels.palette import pack_colors
+from igpt.pixels.palette import Palette
 from igpt.places import kind_of, require_room
 from igpt.processes import choose_device
 from igpt.report.verdicts import share_text, verdicts
 from igpt.runs.features import write_features
 from igpt.runs.finetune import FinetuneResult
+from igpt.runs.finetune import check as check_finetuning
 from igpt.runs.measure import outliers_run
-from igpt.runs.recipes import with_settings
+from igpt.runs.pretrain import check as check_pretraining
+from igpt.runs.recipes import Recipe, with_settings
 from igpt.seals import sealed, unsealed
 from igpt.stages import Stages, say
 from igpt.training.config import TrainingConfig
 from igpt.training.estimate import time_step
+from igpt.training.precision import settled
 from igpt.values import from_dict, to_dict
 
 CHOSEN, SUMMARY = "start.json", "summary.json"
 
-_LOOKED_AT = 24  # image files whose size is looked at
-_SAMPLED = 200  # records whose colors are
-_COLORED = 8  # levels that the channels of a grey pixel may be apart, by JPEG
 _TIMED_IMAGES = 8  # in the steps that are timed on a CPU
 
 
@@ -77,8 +83,6 @@ class Begun:
     """What `start.json` holds, beside a checksum of it."""
 
     asked: Asked
-    data: str
-    """The record store."""
     choice: Choice
 
 
@@ -159,8 +163,8 @@ def start(
         Interrupted: SIGINT or SIGTERM came in a training; everything is saved.
     """
     out = Path(out)
-    if not minutes > 0:
-        raise ConfigError(f"--minutes must be more than 0, got {minutes:g}")
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be more than 0 and finite, got {minutes:g}")
     began, chosen = time.monotonic(), choose_device(device)
     location = str(source)
     if Path(location).exists():
@@ -173,14 +177,13 @@ def start(
         say(f"going on with what {out / CHOSEN} says was chosen")
         if (out / SUMMARY).is_file() and (out / "report.html").is_file():
             return from_dict(StartResult, read_json(out / SUMMARY), name=SUMMARY)
-    choice, store = begun.choice, RecordStore.open(Path(begun.data))
-    stages = Stages(
-        out=out, data=Path(begun.data), recipe=choice.recipe, name="start", device=device, seed=seed
-    )
-    side = choice.recipe.model.image_size
-    total = 6 if _labelled(store) else 5
-    say(f"[1/{total}] palette: {choice.colors} {'greys' if choice.grey else 'colors'}")
-    stages.fit_palette(choice.colors, grey=choice.grey, image_size=side)
+    recipe, grey = begun.choice.recipe, begun.choice.grey
+    store = RecordStore.open(_data(out, asked))
+    stages = Stages(out=out, data=store.path, recipe=recipe, name="start", device=device, seed=seed)
+    side, colors = recipe.model.image_size, recipe.model.colors
+    total = 6 if is_labelled(store) else 5
+    say(f"[1/{total}] palette: {colors} {'greys' if grey else 'colors'}")
+    stages.fit_palette(colors, grey=grey, image_size=side)
     say(f"[2/{total}] pretraining: predict the next pixel, without any label")
     stages.pretrain()
     say(f"[3/{total}] likelihood of images it has not seen")
@@ -190,11 +193,11 @@ def start(
         images=store.splits["train"].records,
         test_images=store.splits[split].records,
         nats_per_pixel=nats,
-        colors=choice.colors,
+        colors=colors,
         next_line=_similar(stages),
         seconds=0.0,
     )
-    if _labelled(store):
+    if is_labelled(store):
         say("[4/6] linear probes of every layer, of raw pixels and of the network untrained")
         probed, untrained = stages.probe(), stages.probe(untrained=True)
         say("[5/6] fine-tuning: now with labels")
@@ -280,21 +283,34 @@ def _reopen(out: Path, asked: Asked) -> Begun | None:
     return begun
 
 
+def _data(out: Path, asked: Asked) -> Path:
+    """Return the record store: the source, or else what is made of it."""
+    source = Path(asked.source)
+    return source if kind_of(source) == "store" else out / "data"
+
+
 def _begin(out: Path, asked: Asked, device: torch.device) -> Begun:
-    """Prepare the store, choose, tell what was chosen, and keep it."""
-    data = Path(asked.source)
-    if kind_of(data) != "store":
-        data = out / "data"
-        if kind_of(data) != "store":
-            say(f"reading {asked.source}")
-            prepare_store(asked.source, data, _store_config(asked))
+    """Prepare the store, choose, tell what was chosen, and keep it once all of it can be."""
+    require_possible(asked.settings)  # before hours of reading
+    data = _data(out, asked)
+    made = kind_of(data) != "store"
+    if made:
+        say(f"reading {asked.source}")
+        prepare_store(asked.source, data, store_config(asked.source, asked.seed))
     store = RecordStore.open(data)
+    if not made and str(data) != asked.source:  # stopped between the store and `start.json`
+        if (known := (store.source, store.config.seed)) != (asked.source, asked.seed):
+            raise ConfigError(
+                f"{data} holds images of {known[0]} by seed {known[1]}, and not of {asked.source} "
+                f"by seed {asked.seed}; give the same, or choose another --out"
+            )
+        say(f"{data} is there, and taken as it is")
     say(store.summary())
     if store.token_palette is not None:
         raise ConfigError(
             f"{data} holds tokens of a palette of their own; igpt pretrain takes them as they are"
         )
-    images = described(store)
+    images, unused = described(store), why_labels_are_unused(store)
     machine = Machine(
         device=device.type,
         threads=torch.get_num_threads(),
@@ -309,12 +325,13 @@ def _begin(out: Path, asked: Asked, device: torch.device) -> Begun:
         images, machine, minutes=asked.minutes, seconds_per_image=seconds_per_image, seed=asked.seed
     )
     recipe = with_settings(choice.recipe, asked.settings)
-    begun = Begun(asked=asked, data=str(data), choice=dataclasses.replace(choice, recipe=recipe))
+    _require_fit(recipe, store, images, device)
+    begun = Begun(asked=asked, choice=dataclasses.replace(choice, recipe=recipe))
     for line in choice.reasons:
         say(f"  {line}")
     for setting in asked.settings:
         say(f"  as asked: {setting}")
-    for line in choice.warnings:
+    for line in (*choice.warnings, *([unused] if unused else [])):
         say(f"  note: {line}")
     say(
         f"in all {estimate(choice.seconds)}, of {asked.minutes:g} minutes; Ctrl-C at any time: the "
@@ -324,53 +341,20 @@ def _begin(out: Path, asked: Asked, device: torch.device) -> Begun:
     return begun
 
 
-def _store_config(asked: Asked) -> StoreConfig:
-    """Return how to store the images of a source, by a look at a few of them."""
-    source = open_source(asked.source, SourceConfig(seed=asked.seed))
-    train = source.splits["train"]
-    validation, test = held_out(len(train))
-    return StoreConfig(
-        image_size=stored_size(_smaller_side(train)),
-        validation_fraction=None if "validation" in source.splits else validation,
-        test_fraction=None if "test" in source.splits else test,
-        enlarge=True,
-        seed=asked.seed,
-    )
+def _require_fit(recipe: Recipe, store: RecordStore, images: Images, device: torch.device) -> None:
+    """See that every stage can do with these images what was chosen and asked for.
 
-
-def _smaller_side(split: SourceSplit) -> int:
-    """Return the side, in pixels, that nine in ten of some images have at least."""
-    sides = []
-    for number in np.unique(np.linspace(0, len(split) - 1, _LOOKED_AT).astype(int)):
-        try:
-            sides.append(min(split.image(int(number)).read().shape[1:3]))
-        except (DataError, OSError):
-            continue  # which is told when all are read
-    return int(np.percentile(sides, 10, method="lower")) if sides else 1
-
-
-def described(store: RecordStore) -> Images:
-    """Return what choices are made by."""
-    train = store.split("train")
-    pixels = np.asarray(train.sample(_SAMPLED).images)
-    grey = bool((np.ptp(pixels.astype(np.int16), axis=-1) <= _COLORED).mean() > 0.99)
-    labels = train.labels if _labelled(store) else None
-    counts = [] if labels is None else np.bincount(labels, minlength=len(store.class_names or ()))
-    records = {name: split.records for name, split in store.splits.items()}
-    return Images(
-        train=len(train),
-        validation=records.get("validation", 0),
-        test=records.get("test", 0),
-        size=store.config.image_size,
-        grey=grey,
-        colors=len(np.unique(pack_colors((to_grey(pixels) if grey else pixels).reshape(-1, 3)))),
-        classes=len(counts),
-        smallest_class=int(min(counts, default=0)),
-    )
-
-
-def _labelled(store: RecordStore) -> bool:
-    """Say whether there are labels to probe and fine-tune with: in all splits, of two classes."""
-    splits = [store.splits.get(name) for name in ("train", "validation", "test")]
-    classes = store.class_names or ()
-    return len(classes) > 1 and all(split is not None and split.labelled for split in splits)
+    Raises:
+        ConfigError: One cannot.
+        DataError: The images are smaller than the network's.
+    """
+    model, tuning = recipe.model, recipe.finetune
+    greys = np.linspace(-1, 1, model.colors, dtype=np.float32)  # any palette will do here
+    palette = Palette(greys[:, None].repeat(3, axis=1))
+    training = settled(recipe.training, device, model)
+    check_pretraining(dataclasses.replace(recipe, training=training), store, palette, device)
+    require_colors(store, model.image_size, model.colors, grey=images.grey)
+    if images.classes:
+        network = Pretrained.build(model, palette, mask_probability=recipe.mask_probability)
+        training = settled(tuning.training, device, model)
+        check_finetuning(network, dataclasses.replace(tuning, training=training), store, device)

@@ -46,6 +46,9 @@ def test_some_classes_are_kept_and_numbered_anew(digits, tmp_path):
         wanted = np.isin(whole.require_labels(), [2, 7])
         assert (part.images == whole.images[wanted]).all()
         assert (part.require_labels() == (whole.require_labels()[wanted] == 7)).all()
+    assert list(kept.account.classes) == ["2", "7"]
+    counted = sum(sum(of_class.values()) for of_class in kept.account.classes.values())
+    assert counted == sum(split.records for split in kept.splits.values())
 
 
 def test_classes_that_there_are_not_are_refused(digits, tmp_path):

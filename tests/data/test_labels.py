@@ -12,6 +12,8 @@ from igpt.errors import ConfigError, DataError
     [
         (["b", "a"], [1, 0], ("a", "b")),
         ([10, 9], [1, 0], ("9", "10")),  # in the order of numbers, not of words
+        (["10", "9", "0"], [2, 1, 0], ("0", "9", "10")),  # so are texts of them, as in a table
+        (["10", "9", "09"], [1, 2, 0], ("09", "10", "9")),  # but not what is no number's text
         ([True, False], [1, 0], ("False", "True")),
         ([2.0, 0.0], [1, 0], ("0", "2")),
         ([1, -1], [1, 0], ("-1", "1")),
@@ -21,6 +23,11 @@ from igpt.errors import ConfigError, DataError
 def test_plain_values_are_classes(values, numbers, names):
     labels, class_names = read_labels("x", values)
     assert (labels.tolist(), class_names) == (numbers, names)
+
+
+def test_words_of_digits_may_stay_in_alphabetical_order():
+    numbers, names = read_labels("x", ["10", "9"], alphabetical=True)
+    assert (numbers.tolist(), names) == ([0, 1], ("10", "9"))
 
 
 @pytest.mark.parametrize("values", [[None, None], [-1, -1], ["", ""], [math.nan], []])

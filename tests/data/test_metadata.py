@@ -112,3 +112,18 @@ def test_settings_of_tables_are_refused_where_there_is_none(folder, setting):
     option = next(iter(setting)).replace("_", "-")
     with pytest.raises(ConfigError, match=f"--{option}"):
         open_source(str(folder), SourceConfig(**setting))
+
+
+def test_numbers_of_classes_are_in_their_own_order_and_folders_in_that_of_letters(
+    tmp_path, save_image
+):
+    for name in ("listed", "folders/2", "folders/10"):
+        save_image(tmp_path / name / "0.png")
+        save_image(tmp_path / name / "1.png")
+    rows = [{"file_name": f"{i}.png", "label": label} for i, label in enumerate((10, 2))]
+    write_csv(tmp_path / "listed" / "metadata.csv", rows)
+    names = {
+        name: open_source(str(tmp_path / name)).splits["train"].class_names
+        for name in ("listed", "folders")
+    }
+    assert names == {"listed": ("2", "10"), "folders": ("10", "2")}

@@ -128,6 +128,21 @@ def test_the_account_says_which_split_is_which_and_what_is_held_out(split_folder
     assert (store.config.validation_fraction, store.config.test_fraction) == (0.0, 0.1)
 
 
+def test_what_is_held_out_is_told_as_it_came_out(tmp_path, save_image):
+    for number in range(6):
+        save_image(tmp_path / "source" / f"{number % 3}" / f"{number}.png", number)
+    fractions = {"test_fraction": 0.2, "validation_fraction": 0.0}
+    store = prepare(tmp_path / "source", tmp_path / "store", **fractions)
+    assert store.account.notes == ("held out from train for test: 1 image, of 1 of the 3 classes",)
+    (name,) = store.split("test").names
+    (tmp_path / "source" / name).write_text("not an image")
+    store = prepare(tmp_path / "source", tmp_path / "broken", **fractions)
+    assert list(store.splits) == ["train"]
+    assert store.account.notes == (
+        "held out from train for test: none, since 1 image could not be read",
+    )
+
+
 def test_the_paper_s_splits_of_imagenet_come_of_one_choice(split_folders, tmp_path):
     store = prepare(split_folders, tmp_path / "store", split=("test=val",), validation_fraction=0.2)
     assert counts(store) == {"train": 16, "validation": 4, "test": 5}
@@ -155,6 +170,10 @@ def test_a_fraction_that_has_no_use_is_refused(split_folders, tmp_path):
         prepare(split_folders, tmp_path / "store", validation_fraction=0.04)
     with pytest.raises(ConfigError, match=r"test of the source is the test split; .* test=none$"):
         prepare("digits", tmp_path / "store", image_size=12, test_fraction=0.2)
+    told = {"test_fraction": 0.2, "split": ("test=none",), "placements": 1}
+    digits = prepare("digits", tmp_path / "digits", image_size=12, **told)
+    assert counts(digits)["test"] == 287  # a fifth of the 1,437 that are there to learn from
+    assert digits.account.ignored == {"images outside of the splits": 360}
     assert not (tmp_path / "store").exists()
     assert (
         "validation" in prepare(split_folders, tmp_path / "store", validation_fraction=0.0).splits

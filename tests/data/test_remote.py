@@ -6,6 +6,7 @@ import tarfile
 import datasets
 import fsspec
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from igpt.data.config import StoreConfig
@@ -120,6 +121,24 @@ def test_rows_of_tables_are_read_in_any_order_and_by_others(tables):
     assert shades == [14, 0, 8, 9, 3, 13, 4]
     part = split.sendable([14, 3])
     assert [part(number).read()[0, 0, 0, 0] for number in (3, 14)] == [3, 14]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("reset"), OSError(5, "Input/output error")])
+def test_a_table_that_cannot_be_read_on_ends_the_work_and_skips_no_image(
+    tables, tmp_path, monkeypatch, error
+):
+    read = pyarrow.parquet.ParquetFile.read_row_group
+
+    def fail(self, group, **options):
+        if group == 1:
+            raise error
+        return read(self, group, **options)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", fail)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(DataError, match=r"could not read .*parquet \(.*see that it can be reached"):
+        prepare(f"file://{tables}", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 def test_what_is_not_behind_a_url_is_one_line(bucket, tmp_path):

@@ -105,6 +105,18 @@ def test_a_split_that_cannot_be_chosen_is_refused(tmp_path, save_image, splits, 
         open_source(str(tmp_path), SourceConfig(split=splits))
 
 
+def test_splits_of_digits_are_chosen_like_others():
+    splits = open_source("digits", SourceConfig(split=("train=test", "test=train"))).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 360, "test": 1437}
+
+
+@pytest.mark.parametrize("option", ["image_column", "label_column", "config"])
+def test_options_of_tables_are_refused_where_there_are_none(option):
+    shown = option.replace("_", "-")
+    with pytest.raises(ConfigError, match=f"--{shown} is for tables, and digits is none; leave it"):
+        open_source("digits", SourceConfig(**{option: "x"}))
+
+
 @pytest.mark.parametrize(
     ("name", "meaning"),
     [

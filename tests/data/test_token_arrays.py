@@ -59,6 +59,14 @@ def test_one_token_file_alone_is_a_store_too(token_folder, tmp_path):
         again.split("train")
 
 
+def test_splits_of_token_arrays_are_chosen_and_options_of_tables_refused(token_folder, tmp_path):
+    chosen = {"split": ("test=validation",), "validation_fraction": 0.0}
+    store = prepare_tokens(token_folder, tmp_path / "store", **chosen)
+    assert {name: split.records for name, split in store.splits.items()} == {"train": 20, "test": 6}
+    with pytest.raises(ConfigError, match="--label-column is for tables"):
+        prepare_tokens(token_folder, tmp_path / "other", label_column="y")
+
+
 def test_class_numbers_may_stand_in_a_column(token_folder, tmp_path):
     numbers = np.arange(9) % 3
     np.save(token_folder / "small_teY.npy", numbers[:, None])

@@ -61,6 +61,24 @@ def test_tokens_have_the_shape_of_the_image(shape, limit):
     assert palette.decode(tokens).shape == (*shape, 3)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (
+            np.zeros((4, 4, 3)),
+            r"be uint8 .*, got float64 of shape \(4, 4, 3\); scale levels",
+        ),
+        (np.zeros((4, 4, 3), np.int64), "got int64"),
+        (np.zeros((4, 4, 1), np.uint8), r"of shape \(4, 4, 1\)"),
+        (np.zeros((4, 4, 4), np.uint8), "leave transparency out"),
+    ],
+)
+@pytest.mark.parametrize("few_colors", [0, 100])
+def test_what_is_no_pixels_is_refused(pixels, message, few_colors):
+    with pytest.raises(DataError, match=message):
+        Palette(random_colors(4), few_colors=few_colors).encode(pixels)
+
+
 def test_packing_keeps_red_highest_and_is_undone():
     assert pack_colors(np.array([1, 2, 3], np.uint8)) == 1 * 65536 + 2 * 256 + 3
     pixels = random_pixels(7, 9)

@@ -54,6 +54,15 @@ def test_images_of_one_color_are_said_to_be_flat(grey):
         fit_palette(flat, 512, grey=grey)
 
 
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize(
+    "images", [np.random.default_rng(0).random((5, 8, 8, 3)), np.zeros((5, 8, 8, 4), np.uint8)]
+)
+def test_a_palette_is_fitted_to_bytes_of_three_channels_alone(images, grey):
+    with pytest.raises(DataError, match=r"pixels should be uint8 \(\.\.\., 3\)"):
+        fit_palette(images, 4, grey=grey)
+
+
 def test_the_same_seed_gives_the_same_palette_and_another_seed_another():
     images = smooth_images()
     first, again, other = (fit_palette(images, 16, sample=70, seed=seed) for seed in (0, 0, 1))

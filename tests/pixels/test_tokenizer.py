@@ -93,6 +93,12 @@ def test_images_of_another_size_are_refused():
         four_color_tokenizer().encode(np.zeros((1, 3, 4, 3), np.uint8))
 
 
+@pytest.mark.parametrize(("kind", "channels"), [(float, 3), (np.int64, 3), (np.uint8, 4)])
+def test_arrays_of_another_kind_are_refused(kind, channels):
+    with pytest.raises(DataError, match=r"pixels should be uint8 \(\.\.\., 3\), got"):
+        four_color_tokenizer().encode(np.zeros((1, 2, 2, channels), kind))
+
+
 def test_tokens_of_another_size_or_palette_are_refused():
     with pytest.raises(DataError, match="a 2x2 image has 4 tokens, but these have 9"):
         four_color_tokenizer().decode(torch.zeros(1, 9, dtype=torch.long))

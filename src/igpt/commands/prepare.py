@@ -106,6 +106,8 @@ def data_prepare(
     """
     from igpt.data.prepare import prepare_store
 
+    if source == "digits" and Path(source).exists():
+        source = "./digits"  # a folder of that name goes before scikit-learn's
     store = prepare_store(
         source, out, config, palette=palette, shard_images=shard_images, workers=workers,
         ray=ray,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from igpt.data.account import count_classes
 from igpt.data.description import StoreDescription, StoredSplit, described
 from igpt.data.holdouts import hold_out
 from igpt.data.store import FOLDED, Records, RecordStore
@@ -89,7 +90,10 @@ def _write(
             )
             for name, records in splits.items()
         }
-        known["class_names"] = class_names or store.class_names
+        class_names = known["class_names"] = class_names or store.class_names
+        labels = {name: split.labels for name, split in splits.items() if split.labels is not None}
+        classes = count_classes(class_names, labels)
+        known["account"] = dataclasses.replace(store.account, classes=classes)
         known["made_with"] = {**store.made_with, "igpt": version("igpt")}
         write_json(aside / STORE, described(StoreDescription(**known)))
     return RecordStore.open(out)

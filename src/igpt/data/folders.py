@@ -214,7 +214,8 @@ def _open_split(
 ) -> SourceSplit:
     """Read the images of a split; its own folders are the classes, unless labels are listed."""
     files, values = root.all_files(), None
-    if listed is not None and any(file.key in listed for file in files):
+    in_list = listed is not None and any(file.key in listed for file in files)
+    if listed is not None and in_list:
         skipped += [
             ("not in the list of labels", f"{file.name} is not in the list of labels")
             for file in files
@@ -232,7 +233,9 @@ def _open_split(
         classes = {name: root.folders[name].all_files() for name in sorted(root.folders)}
         files = [file for of_class in classes.values() for file in of_class]
         values = [name for name, of_class in classes.items() for _ in of_class]
-    labels, class_names = (None, None) if values is None else read_labels(shown, values)
+    labels, class_names = None, None
+    if values is not None:
+        labels, class_names = read_labels(shown, values, alphabetical=not in_list)
     images = _Images(files)
     return SourceSplit(
         images=len(files),

@@ -1,5 +1,6 @@
 """Labels: class numbers and names, from whatever a table or a list of files calls its classes."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,22 +13,29 @@ from igpt.errors import ConfigError, DataError, nearest_name
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "cls")
 """What the column of labels is called, unless its name is given; the last is WebDataset's."""
 
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as a number is written, and no longer than one
+
 WITHOUT = "leave the labels out with --no-labels, or choose another column with --label-column"
 
 
 def read_labels(
-    shown: str, values: Iterable[Any], names: Sequence[str] | None = None
+    shown: str,
+    values: Iterable[Any],
+    names: Sequence[str] | None = None,
+    *,
+    alphabetical: bool = False,
 ) -> tuple[Int64[np.ndarray, " record"] | None, tuple[str, ...] | None]:
     """Return class numbers and class names, or twice None if every label is withheld.
 
-    Whole numbers, words and truth values are classes, in their order; so are floats without a
-    fraction. None, an empty word and not-a-number are withheld labels; so is -1, as the hub writes
-    it, unless the labels are plainly -1 and 1.
+    Whole numbers, words and truth values are classes, in their order, words that are all whole
+    numbers in that of these; so are floats without a fraction. None, an empty word and not-a-number
+    are withheld labels; so is -1, as the hub writes it, unless the labels are plainly -1 and 1.
 
     Args:
         shown: What messages call the labels.
         values: The labels, as plain Python values.
         names: Names of the classes, if the labels are their numbers.
+        alphabetical: Whether words stay in alphabetical order even if all are numbers.
 
     Raises:
         DataError: Labels are no classes, outside their names, or there for some records only.
@@ -48,7 +56,12 @@ def read_labels(
         )
     if names is None:
         classes, numbers = np.unique(np.array(labels), return_inverse=True)
-        return numbers.astype(np.int64), tuple(str(name) for name in classes.tolist())
+        called = [str(name) for name in classes.tolist()]
+        if not alphabetical and all(map(_NUMBER.fullmatch, called)):
+            order = sorted(range(len(called)), key=lambda index: int(called[index]))
+            called = [called[index] for index in order]
+            numbers = np.argsort(order)[numbers]
+        return numbers.astype(np.int64), tuple(called)
     if odd := [x for x in present if isinstance(x, str) or not 0 <= x < len(names)]:
         raise DataError(
             f"{shown} has the label {odd[0]!r}, outside its {len(names)} names; {WITHOUT}"

@@ -3,11 +3,13 @@
 `igpt.data.holdouts` says how images are held out, and `igpt.data.duplicates` which are copies.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
+from igpt.amounts import counted
 from igpt.data.config import SPLITS, StoreConfig
 from igpt.data.duplicates import drop_copies, same_files
 from igpt.data.engines import Engine
@@ -77,16 +79,15 @@ def plan_splits(source: Source, config: StoreConfig, engine: Engine) -> Plan:
         if not config.drop_duplicates:
             groups = same_files(train, of_train, engine)
         if copies := len(groups) - len(np.unique(groups)):
-            notes.append(f"{copies:,} training images are copies of others; they stay together")
+            copied = counted(
+                copies,
+                "training image is a copy of another",
+                "training images are copies of others",
+            )
+            notes.append(f"{copied}; copies stay together")
         for name in to_hold_out:
             labels = None if train.labels is None else train.labels[of_train]
             stay, held = hold_out(groups, labels, fractions[name], config.seed)
-            what = f"{len(held):,} images" + ("" if labels is None else ", a share of each class")
-            if not len(held):
-                what = "none, since train keeps an image and copies of it stay with it"
-                if labels is not None:
-                    what = "none, since every class keeps an image; --no-labels sets classes aside"
-            notes.append(f"held out from train for {name}: {what}")
             origin[name], images[name] = "train", of_train[held]
             of_train, groups = of_train[stay], groups[stay]
         images["train"] = of_train
@@ -99,3 +100,38 @@ def plan_splits(source: Source, config: StoreConfig, engine: Engine) -> Plan:
         notes=tuple(notes),
         duplicates=drawn - kept,
     )
+
+
+def held_out_notes(
+    plan: Plan,
+    source: Source,
+    read: Mapping[str, int],
+    labels: Mapping[str, Int64[np.ndarray, " _record"]],
+) -> list[str]:
+    """Return what is said of the images that were held out of train, once they are written.
+
+    Args:
+        plan: Which were to be.
+        source: Where they are.
+        read: How many could be read, of each split.
+        labels: Of the records of each split with labels.
+    """
+    notes = []
+    for name in ("test", "validation"):
+        planned = plan.splits.get(name)
+        if planned is None or planned.origin == name:
+            continue
+        of_train = source.splits["train"].labels
+        what = counted(read[name], "image")
+        if not len(planned.images):
+            what = "none, since train keeps an image and copies of it stay with it"
+            if of_train is not None:
+                what = "none, since every class keeps an image; --no-labels sets classes aside"
+        elif not read[name]:
+            what = f"none, since {counted(len(planned.images), 'image')} could not be read"
+        elif of_train is not None:
+            there, classes = len(np.unique(labels[name])), len(np.unique(of_train))
+            share = f"of {there} of the {classes:,} classes"
+            what += ", " + ("a share of each class" if there == classes else share)
+        notes.append(f"held out from train for {name}: {what}")
+    return notes

@@ -35,7 +35,7 @@ from igpt.data.description import StoreDescription, StoredShard, StoredSplit, de
 from igpt.data.engines import Engine, Threads
 from igpt.data.holdouts import with_fractions
 from igpt.data.labels import renamed
-from igpt.data.planned import Plan, PlannedSplit, plan_splits
+from igpt.data.planned import Plan, PlannedSplit, held_out_notes, plan_splits
 from igpt.data.reading import RecordsOfImages, versions
 from igpt.data.sources import Source, open_source
 from igpt.data.store import RecordStore
@@ -309,9 +309,11 @@ class _Preparation:
             )
         names = (split.class_names for split in self.source.splits.values())
         class_names = renamed(next(filter(None, names), None), config.rename)
-        read = [piece for pieces in written.values() for piece in pieces]
-        levels = [piece.highest_level for piece in read if piece.highest_level is not None]
+        read = {name: sum(piece.read for piece in pieces) for name, pieces in written.items()}
+        all_levels = (piece.highest_level for pieces in written.values() for piece in pieces)
+        levels = [level for level in all_levels if level is not None]
         note = levels_note(max(levels)) if levels and config.levels is None else None
+        held_out = held_out_notes(plan, self.source, read, labels)
         found = sum(map(len, self.source.splits.values()))
         return StoreDescription(
             source=self.location,
@@ -320,12 +322,12 @@ class _Preparation:
             class_names=class_names,
             splits=splits,
             account=Account(
-                read=sum(piece.read for piece in read),
+                read=sum(read.values()),
                 skipped=skipped,
                 ignored=self.source.ignored,
                 left_out=found - plan.images - plan.duplicates,
                 duplicates=plan.duplicates,
-                notes=(*self.source.notes, *plan.notes, *([note] if note else [])),
+                notes=(*self.source.notes, *plan.notes, *held_out, *([note] if note else [])),
                 classes=count_classes(class_names, labels),
             ),
             made_with=versions(),

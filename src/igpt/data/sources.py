@@ -127,7 +127,7 @@ def open_source(
 
     Args:
         location: A folder, a zip, tar or parquet file, a URL of one but a zip file, a hub name
-            such as "uoft-cs/cifar10", or "digits".
+            such as "uoft-cs/cifar10", or "digits"; a folder that is called so is "./digits".
         config: How it is read.
         image_size: Side of the canvas on which "digits" are placed, and of images of tokens.
         palette: What token arrays stand for; other sources have no use for it.
@@ -158,10 +158,11 @@ def open_source(
             "and images need no palette here; leave out --palette"
         )
     if palette is not None:
-        source = Source(splits=open_tokens(tokens, palette, image_size=image_size))
+        splits = open_tokens(tokens, palette, image_size=image_size)
+        source = _with_chosen_splits(location, splits, config)
     elif location == "digits":
-        digits = placed_digits(image_size, placements=config.placements, seed=config.seed)
-        source = Source(splits=digits)
+        splits = placed_digits(image_size, placements=config.placements, seed=config.seed)
+        source = _with_chosen_splits(location, splits, config)
     elif is_url(location):
         source = open_url(location, config)
     elif path.is_dir():
@@ -243,6 +244,28 @@ def choose_splits(names: Iterable[str], config: SourceConfig) -> dict[str, str]:
         if matching:
             chosen[split] = matching[0]
     return {split: chosen[split] for split in SPLITS if split in chosen}
+
+
+def _with_chosen_splits(
+    location: str, splits: Mapping[str, SourceSplit], config: SourceConfig
+) -> Source:
+    """Return the source of splits that have their names, and neither columns nor configurations.
+
+    Raises:
+        ConfigError: One of those is asked for.
+        DataError: `config.splits` cannot be.
+    """
+    for option in ("image_column", "label_column", "config"):
+        if getattr(config, option) is not None:
+            shown = option.replace("_", "-")
+            raise ConfigError(f"--{shown} is for tables, and {location} is none; leave it out")
+    names = choose_splits(splits, config)
+    others = [split for name, split in splits.items() if name not in names.values()]
+    return Source(
+        splits={split: splits[name] for split, name in names.items()},
+        called=names,
+        ignored={"images outside of the splits": sum(map(len, others))} if others else {},
+    )
 
 
 def _with_labelled_test(location: str, source: Source, config: SourceConfig) -> Source:

@@ -231,6 +231,8 @@ class _Images:
         split, files = self.split, self.files
         try:
             value = self.value(index)
+        except IgptError:  # which are such too: a network that fails is no broken record
+            raise
         except ValueError as error:  # arrow's errors are such, and those of broken words
             raise SkippedImage(f"{split} record {index} is broken ({error})") from error
         value = value if isinstance(value, dict) else {"bytes": value}  # None for no image at all

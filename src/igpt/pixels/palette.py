@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8, UInt16, UInt32
+from jaxtyping import Float32, Integer, Shaped, UInt8, UInt16, UInt32
 
 from igpt.arrays import read_array
 from igpt.errors import DataError
@@ -106,11 +106,17 @@ class Palette:
         with written_aside(Path(path)) as aside:
             aside.write_bytes(npy.getbuffer())
 
-    def encode(self, pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt16[np.ndarray, "*shape"]:
+    def encode(
+        self, pixels: Shaped[np.ndarray, "*shape _channels"]
+    ) -> UInt16[np.ndarray, "*shape"]:
         """Return the token of the nearest color for each pixel; of equally near ones the lowest.
 
         Distances are those of `igpt.pixels.nearest`, exactly, whichever way they are found.
+
+        Raises:
+            DataError: They are not uint8, or not of three channels.
         """
+        require_pixels(pixels)
         if self._table is None:
             packed = pack_colors(pixels).reshape(-1)
             distinct = _distinct(packed)
@@ -137,6 +143,19 @@ class Palette:
                 f"from {tokens.min()} to {tokens.max()}; were they made with another palette?"
             )
         return self.rgb[tokens]
+
+
+def require_pixels(pixels: Shaped[np.ndarray, "..."]) -> None:
+    """See that an array holds bytes of red, green and blue, so that no other passes for colors.
+
+    Raises:
+        DataError: It does not.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[-1:] != (3,):
+        raise DataError(
+            f"pixels should be uint8 (..., 3), got {pixels.dtype} of shape {pixels.shape}; scale "
+            "levels to 0 to 255, put the channels last, and leave transparency out"
+        )
 
 
 def pack_colors(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt32[np.ndarray, "*shape"]:

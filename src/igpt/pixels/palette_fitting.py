@@ -15,13 +15,13 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
+from jaxtyping import Float32, Float64, Int64, Shaped, UInt8, UInt32
 from tqdm import tqdm
 
 from igpt.errors import ConfigError, DataError
 from igpt.pixels.images import to_grey
 from igpt.pixels.nearest import FEW_COLORS, nearest, nearest_table
-from igpt.pixels.palette import MOST_COLORS, Palette, pack_colors, unpack_colors
+from igpt.pixels.palette import MOST_COLORS, Palette, pack_colors, require_pixels, unpack_colors
 from igpt.randomness import Stream, stream
 
 _START_COLORS = 50_000  # k-means++ takes longer than all iterations if it weighs every color
@@ -30,7 +30,7 @@ _OVER = 1.8  # how far a center goes towards its mean: 2 would be no gain, 1 is 
 
 
 def fit_palette(
-    images: UInt8[np.ndarray, "image height width 3"],
+    images: Shaped[np.ndarray, "image height width _channels"],
     size: int,
     *,
     grey: bool = False,
@@ -45,7 +45,7 @@ def fit_palette(
     come within half a percent of the squared error that hundreds of rounds would reach.
 
     Args:
-        images: What the palette is for; training images only.
+        images: What the palette is for, uint8 of three channels; training images only.
         size: Number of colors.
         grey: Whether to find grey levels instead, from the luminance of each pixel.
         sample: Where there are more distinct colors than this, scikit-learn's rounds see so many
@@ -56,8 +56,10 @@ def fit_palette(
 
     Raises:
         ConfigError: No palette has so many colors, or so few.
-        DataError: There are fewer distinct colors than `size`, or there is one only.
+        DataError: There are fewer distinct colors than `size`, or there is one only; or these are
+            not uint8 of three channels.
     """
+    require_pixels(images)
     if not 2 <= size <= MOST_COLORS:
         raise ConfigError(f"a palette has 2 to {MOST_COLORS} colors, got --size {size}")
     from sklearn.cluster import KMeans  # takes a second

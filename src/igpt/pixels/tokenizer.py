@@ -116,7 +116,8 @@ class ImageTokenizer:
                 takes, and makes ready.
 
         Raises:
-            DataError: An array of images of another size, or what is no image.
+            DataError: An array of images of another size, of other than bytes or of other than
+                three channels, or what is no image.
         """
         if not (isinstance(images, np.ndarray) and images.ndim == 4):
             images = self.squares(images)
