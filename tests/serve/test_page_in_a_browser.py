@@ -138,12 +138,17 @@ def test_a_picture_is_picked_or_pasted(page, way):
     assert said == ("cat.png" if way == "picked" else "A pasted picture")
 
 
-def test_what_is_chosen_is_what_is_asked_for(page):
+def let_bert_alone_draw(page):
+    """Drop a picture for the network that draws any region, and wait for what it draws."""
     page.get_by_role("checkbox", name="bert").check()
     page.get_by_role("checkbox", name="a", exact=True).uncheck()
     page.get_by_text("Choose a picture, or press Draw").wait_for()
     drop(page, picture_file())
     drawn_in(page, "bert")
+
+
+def test_what_is_chosen_is_what_is_asked_for(page):
+    let_bert_alone_draw(page)
     for label, value in (
         ("Given", 1), ("Temperature", 0.5), ("Completions", 2), ("Top k colors", 5),
         ("Passes, of networks", 3), ("Seed", 9),
@@ -262,11 +267,7 @@ def test_models_are_seen_side_by_side(page):
 
 
 def test_what_is_painted_over_is_drawn_anew_and_nothing_else(page):
-    page.get_by_role("checkbox", name="bert").check()
-    page.get_by_role("checkbox", name="a", exact=True).uncheck()
-    page.get_by_text("Choose a picture, or press Draw").wait_for()
-    drop(page, picture_file())
-    drawn_in(page, "bert")
+    let_bert_alone_draw(page)
     view = page.locator(".view")
     before = pixels(view)
     box = view.bounding_box()
@@ -287,11 +288,7 @@ def test_what_is_painted_over_is_drawn_anew_and_nothing_else(page):
 
 
 def test_a_stroke_that_ends_outside_the_picture_does_not_decide_the_next_one(page):
-    page.get_by_role("checkbox", name="bert").check()
-    page.get_by_role("checkbox", name="a", exact=True).uncheck()
-    page.get_by_text("Choose a picture, or press Draw").wait_for()
-    drop(page, picture_file())
-    drawn_in(page, "bert")
+    let_bert_alone_draw(page)
     view = page.locator(".view")
     box = view.bounding_box()
     first, second, outside = (
