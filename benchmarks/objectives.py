@@ -21,9 +21,10 @@ from igpt.runs.measure import evaluate_run, probe_run
 from igpt.runs.passes import passes_run
 from igpt.runs.pictures import complete_records
 from igpt.runs.pretrain import pretrain
-from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.recipes import Recipe, find_recipe
 from igpt.runs.resume import resume
 from igpt.runs.run import RunFolder
+from igpt.settings import with_settings
 from igpt.training.metrics import read_metrics
 from igpt.values import to_dict
 

@@ -57,7 +57,8 @@ from igpt.objectives.autoregressive import autoregressive
 from igpt.pixels.tokenizer import ImageTokenizer
 from igpt.processes import choose_device
 from igpt.runs.provenance import Provenance, provenance
-from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.recipes import Recipe, find_recipe
+from igpt.settings import with_settings
 from igpt.training.loop import StepDone, train
 from igpt.training.optimizer import build_optimizer
 from igpt.values import from_dict, to_dict

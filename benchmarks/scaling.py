@@ -31,7 +31,8 @@ from igpt.errors import ConfigError, IgptError
 from igpt.files import write_json, written_aside
 from igpt.processes import choose_device
 from igpt.runs.provenance import provenance
-from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.recipes import Recipe, find_recipe
+from igpt.settings import with_settings
 from igpt.values import to_dict
 
 LADDER = (

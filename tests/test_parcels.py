@@ -10,8 +10,9 @@ from benchmarks.gpu.record import Attempt, for_steps, seconds_per_step
 from igpt.claims.scale import SEARCH_SEED
 from igpt.errors import DataError
 from igpt.runs.pretrain import pretrain
-from igpt.runs.recipes import find_recipe, with_settings
+from igpt.runs.recipes import find_recipe
 from igpt.runs.resume import resume
+from igpt.settings import with_settings
 from tests.conftest import SHAPES_RECIPE
 
 

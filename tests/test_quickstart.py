@@ -6,7 +6,8 @@ import pytest
 
 from igpt.errors import ConfigError
 from igpt.files import read_json
-from igpt.runs.recipes import RECIPES, with_settings
+from igpt.runs.recipes import RECIPES
+from igpt.settings import with_settings
 from igpt.values import to_dict
 
 module = import_module("igpt.quickstart")  # igpt.quickstart is its function

@@ -15,6 +15,7 @@ from igpt.files import read_json
 from igpt.model.config import ModelConfig
 from igpt.runs.provenance import provenance
 from igpt.runs.recipes import find_recipe
+from igpt.settings import with_settings
 
 
 @pytest.mark.parametrize(
@@ -141,3 +142,14 @@ def test_a_race_is_run_shared_timed_and_not_run_again(given, tmp_path, monkeypat
     assert names == {"paper-rate-0.01-seed1.json", "paper-rate-0.01-seed1-test.json"}
     with pytest.raises(SystemExit, match="measured on others"):
         run("--images", "4")
+
+
+@pytest.mark.parametrize(("name", "of"), [("modern-tiny", "cifar10-tiny"), ("modern", "cifar10")])
+def test_the_modern_recipes_are_others_with_what_won(name, of):
+    """And with no more: the settings are those that were raced, at the rate that was found."""
+    won = race.settings_of("muon+squared-relu+linear")
+    modern = find_recipe(name)
+    assert modern == with_settings(
+        dataclasses.replace(find_recipe(of), description=modern.description),
+        [*won, "training.learning_rate=0.008"],
+    )

@@ -13,7 +13,8 @@ from benchmarks.trials import Trials
 
 from igpt.errors import ConfigError
 from igpt.pixels.palette import Palette
-from igpt.runs.recipes import find_recipe, with_settings
+from igpt.runs.recipes import find_recipe
+from igpt.settings import with_settings
 
 BUDGETS = (1e12, 4e12, 1.6e13, 6.4e13)
 

@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", required=True)
     parser.add_argument("--palette", type=Path, help="by default fitted there")
-    parser.add_argument("--recipe", default="cifar10")
+    parser.add_argument("--recipe", default="modern")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--set-tuning", action="append", default=[], dest="tuning_settings")
     parser.add_argument("--no-finetuning", action="store_true")

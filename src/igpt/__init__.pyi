@@ -58,13 +58,13 @@ from igpt.runs.pretrain import pretrain as pretrain
 from igpt.runs.recipes import RECIPES as RECIPES
 from igpt.runs.recipes import FinetuneConfig as FinetuneConfig
 from igpt.runs.recipes import Recipe as Recipe
-from igpt.runs.recipes import with_settings as with_settings
 from igpt.runs.resume import resume as resume
 from igpt.runs.run import RunFolder as RunFolder
 from igpt.runs.search import search_finetuning as search_finetuning
 from igpt.runs.search import search_pretraining as search_pretraining
 from igpt.runs.similar import similar_files as similar_files
 from igpt.runs.verify import verify as verify
+from igpt.settings import with_settings as with_settings
 from igpt.start import start as start
 from igpt.training.config import TrainingConfig as TrainingConfig
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from igpt.errors import ConfigError
 from igpt.model.config import ModelConfig
-from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.recipes import Recipe, find_recipe
+from igpt.settings import with_settings
 from igpt.training.config import Precision, TrainingConfig
 
 RECIPE = "photos-tiny"

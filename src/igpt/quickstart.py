@@ -19,8 +19,9 @@ from igpt.files import read_json, write_json
 from igpt.paths import AnyPath
 from igpt.places import kind_of, require_room
 from igpt.report.verdicts import share_text, verdicts
-from igpt.runs.recipes import find_recipe, with_settings
+from igpt.runs.recipes import find_recipe
 from igpt.runs.run import RunFolder
+from igpt.settings import with_settings
 from igpt.stages import Stages, say
 from igpt.values import from_dict, to_dict
 

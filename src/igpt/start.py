@@ -54,8 +54,9 @@ from igpt.runs.finetune import FinetuneResult
 from igpt.runs.finetune import check as check_finetuning
 from igpt.runs.measure import outliers_run
 from igpt.runs.pretrain import check as check_pretraining
-from igpt.runs.recipes import Recipe, with_settings
+from igpt.runs.recipes import Recipe
 from igpt.seals import sealed, unsealed
+from igpt.settings import with_settings
 from igpt.stages import Stages, say
 from igpt.training.config import TrainingConfig
 from igpt.training.estimate import time_step

@@ -140,6 +140,26 @@ def test_the_page_has_every_claim_and_its_figure(kept, tmp_path):
     assert figures == {"tiny-digits-depth.png", "tiny-digits-size.png"}
 
 
+def test_results_of_other_settings_stand_beside_the_scales_own(kept, tmp_path):
+    """Such as the same claims with another recipe: told apart in table, heading and figure."""
+    scale = {"settings": ["training.optimizer=muon", "augmentation=flip"]}
+    plan = dataclasses.replace(PLAN, scale=scale)
+    fixed = dataclasses.replace(FIXED, plan=plan, digest=digest((plan, 3)))
+    write_json(tmp_path / "muon" / "depth.plan.json", to_dict(fixed))
+    result = dataclasses.replace(DEPTH, plan=fixed.digest)
+    write_json(tmp_path / "muon" / "depth.json", to_dict(result))
+    write_png(tmp_path / "muon" / "depth.png", np.zeros((2, 2, 3), np.uint8))
+    write_page([kept, tmp_path / "muon"], tmp_path / "claims.md")
+    page = (tmp_path / "claims.md").read_text()
+    assert "## depth: tiny, digits\n" in page
+    assert "## depth: tiny, digits, optimizer=muon, augmentation=flip\n" in page
+    anchor = "#depth-tiny-digits-optimizermuon-augmentationflip"
+    assert f"| [The middle is best]({anchor}) | tiny, digits, optimizer=muon, augm" in page
+    figure = f"tiny-digits-{fixed.digest[:8]}-depth.png"
+    assert f"](claims-figures/{figure})" in page
+    assert (tmp_path / "claims-figures" / figure).is_file()
+
+
 def test_the_page_shows_amendments(kept, tmp_path):
     later = dataclasses.replace(MADE, started="2026-11-21T10:00:00+0000", commit="def")
     amended = dataclasses.replace(FIXED, amendments=(Amendment(seeds=5, measured=3, made=later),))
@@ -189,7 +209,7 @@ def test_a_page_written_again_is_the_same(kept, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_refused(kept, tmp_path):
-    with pytest.raises(DataError, match="results of the same claim, scale and data"):
+    with pytest.raises(DataError, match="the same claim, scale, settings and data"):
         write_page([kept, kept], tmp_path / "claims.md")
     (tmp_path / "other-figures").mkdir()
     (tmp_path / "other-figures" / "notes.txt").write_text("mine")

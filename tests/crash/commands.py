@@ -16,7 +16,8 @@ from tests.conftest import write_shapes
 
 from igpt import quickstart
 from igpt.cli import main
-from igpt.runs.recipes import RECIPES, find_recipe, with_settings
+from igpt.runs.recipes import RECIPES, find_recipe
+from igpt.settings import with_settings
 
 _SETTINGS = [
     "model.image_size=4", "model.layers=1", "model.width=8", "model.heads=2",

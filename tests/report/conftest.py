@@ -30,8 +30,9 @@ from igpt.runs.measure import (
 from igpt.runs.pictures import complete_records, surprise_records
 from igpt.runs.pretrain import pretrain
 from igpt.runs.provenance import Provenance
-from igpt.runs.recipes import RECIPES, Recipe, with_settings
+from igpt.runs.recipes import RECIPES, Recipe
 from igpt.runs.run import DataIdentity, FinetuneSettings, PretrainSettings, RunFolder
+from igpt.settings import with_settings
 
 RECIPE = with_settings(RECIPES["digits-quickstart"], ["training.steps=900"])
 DATA = DataIdentity(path="data/digits", sha256="57a79cc51254a403")

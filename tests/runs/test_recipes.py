@@ -5,7 +5,8 @@ import torch
 
 from igpt.errors import ConfigError
 from igpt.model.transformer import ImageGPT
-from igpt.runs.recipes import RECIPES, Recipe, find_recipe, with_settings
+from igpt.runs.recipes import RECIPES, Recipe, find_recipe
+from igpt.settings import with_settings
 from igpt.values import from_dict, to_dict
 
 

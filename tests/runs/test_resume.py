@@ -24,9 +24,9 @@ from igpt.evaluation.completion import complete_images
 from igpt.files import read_json, write_json
 from igpt.objectives.autoregressive import autoregressive
 from igpt.runs.pretrain import pretrain
-from igpt.runs.recipes import with_settings
 from igpt.runs.resume import ensure, resume
 from igpt.seals import sealed
+from igpt.settings import with_settings
 from igpt.training.metrics import read_metrics
 from igpt.training.signals import Interrupted
 

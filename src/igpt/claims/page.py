@@ -197,15 +197,13 @@ def write_page(
         )
     files = [file for folder in folders for file in _results_in(folder)]
     planned = [read_planned(file.parent, file.stem) for file in files]
-    results = [result for result, _ in planned]
-    names = [_figure(result) for result in results]
+    names = [_figure(*one) for one in planned]
     if len(set(names)) < len(names):
         raise DataError(
-            f"two of the folders hold results of the same claim, scale and data "
+            f"two of the folders hold results of the same claim, scale, settings and data "
             f"({max(names, key=names.count)}); give one of them"
         )
     page = template("page.jinja", escape=False, folder="claims").render(
-        results=results,
         planned=planned,
         rule=RULE,
         summary=summary,
@@ -213,6 +211,7 @@ def write_page(
         power_text=power_text,
         figures=figures.name,
         figure=_figure,
+        conditions=_conditions,
         anchor=_anchor,
         counted=counted,
         spoken=spoken,
@@ -245,10 +244,24 @@ def _holds_only_figures(folder: Path) -> bool:
     return folder.is_dir() and all(file.name.endswith(endings) for file in folder.iterdir())
 
 
-def _figure(result: ClaimResult) -> str:
-    return f"{result.scale}-{result.data}-{result.claim}.png"
+def _settings(fixed: FixedPlan) -> list[str]:
+    """Return what was set otherwise than the scale has it, as `path=value`."""
+    return list(fixed.plan.scale.get("settings", ()))
 
 
-def _anchor(result: ClaimResult) -> str:
-    text = f"{result.claim} {result.scale} {result.data}".lower()
+def _conditions(result: ClaimResult, fixed: FixedPlan) -> str:
+    """Return under what a claim was judged: scale, data and what was set otherwise."""
+    fields = (
+        setting[setting.rfind(".", 0, setting.index("=")) + 1 :] for setting in _settings(fixed)
+    )
+    return ", ".join((result.scale, result.data, *fields))
+
+
+def _figure(result: ClaimResult, fixed: FixedPlan) -> str:
+    otherwise = f"-{fixed.digest[:8]}" if _settings(fixed) else ""
+    return f"{result.scale}-{result.data}{otherwise}-{result.claim}.png"
+
+
+def _anchor(result: ClaimResult, fixed: FixedPlan) -> str:
+    text = f"{result.claim} {_conditions(result, fixed)}".lower()
     return "".join(c if c.isalnum() or c in "-_" else "-" if c == " " else "" for c in text)

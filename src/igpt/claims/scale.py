@@ -18,7 +18,8 @@ from igpt.errors import ConfigError, nearest_name
 from igpt.evaluation.sgd import SGDConfig
 from igpt.evaluation.solvers import SGD
 from igpt.model.config import MASK_PROBABILITY
-from igpt.runs.recipes import Recipe, find_recipe, with_settings
+from igpt.runs.recipes import Recipe, find_recipe
+from igpt.settings import with_settings
 
 BERT = ("model.causal=false",)
 """What makes the network "bert" of the base."""

@@ -40,7 +40,8 @@ def plan(
     """
     from igpt.planning.plan import Plan, fitted, make_plan
     from igpt.planning.tables import overview, plan_text
-    from igpt.runs.recipes import RECIPES, find_recipe, with_settings
+    from igpt.runs.recipes import RECIPES, find_recipe
+    from igpt.settings import with_settings
 
     if parallel is not None:
         asked = (*asked, f"training.parallel={parallel}")

@@ -183,7 +183,8 @@ def _path_of(setting: str) -> str:
 
 
 def _recipe(name: str, settings: Sequence[str]) -> "Recipe":
-    from igpt.runs.recipes import find_recipe, with_settings
+    from igpt.runs.recipes import find_recipe
+    from igpt.settings import with_settings
 
     if "model.colors" in map(_path_of, settings):
         raise ConfigError("model.colors follows the palette; fit one with --size instead")
@@ -192,7 +193,7 @@ def _recipe(name: str, settings: Sequence[str]) -> "Recipe":
 
 def _finetuning(run: Path, settings: Sequence[str], from_scratch: bool) -> "FinetuneConfig":
     from igpt.runs.finetune import config_for
-    from igpt.runs.recipes import with_settings
+    from igpt.settings import with_settings
 
     for setting in settings:
         if _path_of(setting).startswith("finetune."):
