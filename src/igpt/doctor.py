@@ -126,12 +126,12 @@ def _torch() -> Iterator[Finding]:
             remedy="install it anew, for this machine: https://pytorch.org/get-started/locally",
         )  # fmt: skip
         return
+    from igpt.processes import allowed_cores
     from igpt.training.estimate import multiplication_speed
 
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU"
     yield Finding(name="torch", value=f"{version('torch')}, {built}")
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads, cores = torch.get_num_threads(), allowed or 1
+    threads, cores = torch.get_num_threads(), allowed_cores()
     speed = f"{multiplication_speed() / 1e9:,.0f} GFLOP/s in a large multiplication"
     text = f"{threads} thread{'s' * (threads != 1)} on {cores} core{'s' * (cores != 1)}, {speed}"
     if threads > cores:

@@ -91,7 +91,7 @@ def choose_device(name: str) -> torch.device:
 
 def has_idle_cores() -> bool:
     """Say whether this machine has more cores than the processes on it have threads to compute."""
-    return _cores() > int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * torch.get_num_threads()
+    return allowed_cores() > int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * torch.get_num_threads()
 
 
 def require_divisible(batch_size: int) -> None:
@@ -207,7 +207,7 @@ def launch(processes: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, allowed_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex,
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
@@ -325,7 +325,7 @@ def _end_with(
     raise ProcessLost(f"{which} {what}; igpt resume goes on from what was saved last") from error
 
 
-def _cores() -> int:
+def allowed_cores() -> int:
     """Return on how many cores of this machine the process may run."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     return len(allowed) or os.cpu_count() or 1

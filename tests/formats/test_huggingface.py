@@ -137,6 +137,23 @@ def test_a_bare_network_of_theirs_has_their_last_state(tmp_path, tiny_palette):
         igpt.load(tmp_path / "kept")
 
 
+def test_squared_relu_gives_their_logits_both_ways(tmp_path, tiny_palette):
+    """`transformers` calls it relu2, and has it for any of its networks."""
+    theirs = their_folder(
+        ImageGPTForCausalImageModeling, tmp_path / "theirs", tiny_palette,
+        activation_function="relu2",
+    )  # fmt: skip
+    loaded = igpt.load(tmp_path / "theirs")
+    assert loaded.model.config.activation == "squared-relu"
+    tokens = random_tokens()
+    wanted = theirs(with_start(tokens)).logits
+    torch.testing.assert_close(loaded.model(tokens), wanted, rtol=1e-5, atol=1e-5)
+    write_huggingface(loaded, tmp_path / "back", head="colors")
+    again = ImageGPTForCausalImageModeling.from_pretrained(tmp_path / "back").eval()
+    assert torch.equal(again(with_start(tokens)).logits, wanted)
+    assert igpt.load(tmp_path / "back").model.config == loaded.model.config
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("head", ["colors", "classes"])
 def test_there_and_back_every_bit_is_kept(tiny_palette, tmp_path, bias, head):
@@ -366,7 +383,16 @@ def test_half_precision_is_widened_when_asked(saved):
     ("file", "values", "message"),
     [
         ("config.json", {"model_type": "gpt2"}, "a model of type 'gpt2', and igpt reads 'imagegpt"),
-        ("config.json", {"activation_function": "gelu"}, "activation_function='gelu', where the"),
+        (
+            "config.json",
+            {"activation_function": "gelu"},
+            "activation_function='gelu', and igpt computes",
+        ),
+        (
+            "config.json",
+            {"activation_function": ["relu2"]},
+            r"activation_function=\['relu2'\], and",
+        ),
         ("config.json", {"scale_attn_by_inverse_layer_idx": True}, "igpt has no such network"),
         ("config.json", {"n_inner": 48}, "n_inner=48, where the released network has 96"),
         ("config.json", {"n_head": "3"}, "n_head='3', which is no whole number"),

@@ -30,7 +30,7 @@ from igpt.files import read_json, write_json, written_aside
 from igpt.formats.foreign import ForeignWeights
 from igpt.formats.pickles import read_pickle
 from igpt.model.class_head import fold
-from igpt.model.config import OBJECTIVE_WORDS, ModelConfig
+from igpt.model.config import OBJECTIVE_WORDS, Activation, ModelConfig
 from igpt.model.pretrained import ONE_POSITION_OFF, Pretrained
 from igpt.model.transformer import ImageGPT
 from igpt.model.weights import read_tensors, write_tensors
@@ -67,8 +67,9 @@ _PARTS = {
 }
 """What our names are made of, and theirs."""
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks, which old versions saved
+_ACTIVATIONS: dict[Activation, str] = {"gelu": "quick_gelu", "squared-relu": "relu2"}
+"""Ours, and what they are called there; the released network has the first."""
 _FIXED = {
-    "activation_function": "quick_gelu",
     "layer_norm_epsilon": 1e-5,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
@@ -137,6 +138,7 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
             f"{source} holds a model of type {settings.get('model_type')!r}, and igpt reads "
             "'imagegpt' only; choose an ImageGPT folder"
         )
+    _activation(settings, source)
     inner, width = settings.get("n_inner"), settings.get("n_embd")
     inner_wanted = None if inner is None else 4 * width if isinstance(width, int) else inner
     for name, wanted in {**_FIXED, "n_inner": inner_wanted}.items():
@@ -147,6 +149,17 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
             )
     _require_kinds(settings, source, n_head=int, id2label=dict, igpt=dict)
     _require_kinds(settings.get("igpt") or {}, source, bias=bool, initialization=str)
+
+
+def _activation(settings: dict[str, Any], source: str) -> Activation:
+    theirs = settings.get("activation_function", _ACTIVATIONS["gelu"])
+    for ours, name in _ACTIVATIONS.items():
+        if name == theirs:
+            return ours
+    raise CheckpointError(
+        f"the config.json of {source} has activation_function={theirs!r}, and igpt computes "
+        f"{' and '.join(_ACTIVATIONS.values())} only"
+    )
 
 
 def _require_kinds(values: dict[str, Any], source: str, **kinds: type) -> None:
@@ -188,10 +201,10 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
             f"transformers' image processor reads pixels row by row, and this network in the order "
             f"{config.order}; share the igpt model folder instead"
         )
-    if beyond := config.beyond_the_paper:
+    if beyond := [name for name in config.beyond_the_paper if name != "activation"]:
         raise ConfigError(
-            f"transformers' ImageGPT is the paper's network, and this one differs from it in "
-            f"{', '.join(beyond)}; share the igpt model folder instead"
+            f"transformers' ImageGPT cannot say what this network has: {', '.join(beyond)}; share "
+            "the igpt model folder instead"
         )
     head = head or ("classes" if model.classes else "colors")
     names = pretrained.class_names
@@ -221,6 +234,7 @@ def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None
         "attn_pdrop": 0.0,
         "bos_token_id": config.colors,
         "dtype": "float32",
+        "activation_function": _ACTIVATIONS[config.activation],
         **_FIXED,
         "igpt": {"bias": config.bias, "initialization": config.initialization},
     }
@@ -304,6 +318,7 @@ def _config(
         heads=theirs.heads(settings.get("n_head"), heads, layers=layers, width=width),
         bias=biased or kept.get("bias", False),
         initialization=kept.get("initialization", "released"),
+        activation=_activation(settings, str(theirs.path)),
     )
 
 
