@@ -218,7 +218,7 @@ def _modern(recipe: Recipe, description: str) -> Recipe:
     """Return a recipe with what the race of recipes found better (`benchmarks/race.py`).
 
     Each with its gain in nats per pixel over the paper's recipe, alone, with its 95 % interval: at
-    12x12 pixels and 0.56 million weights, equal operations, three seeds (docs/choices.md).
+    12x12 pixels and 0.56 million weights, equal operations, three seeds (docs/records.md).
     """
     return dataclasses.replace(
         recipe,
