@@ -5,9 +5,12 @@
 
 At each budget of operations the loss is a parabola in the logarithm of the number of weights, whose
 lowest point is that budget's best size; a line through these, in logarithms, says how the best size
-grows (Hoffmann et al. 2022, "Training compute-optimal large language models", approach 2). How sure
-that is comes from a bootstrap: the parabolas' residuals, drawn anew and as large as they would be
-had nothing been fitted to them, are added to the parabolas, and all is fitted again.
+grows (Hoffmann et al. 2022, "Training compute-optimal large language models", approach 2). Unlike
+there, all budgets' parabolas are curved alike: a handful of sizes, each trained once, does not tell
+curvatures apart, and where they are free the best size goes with the noise. (Where losses level off,
+so do the parabolas: by the law of tests/test_scaling.py a power of one half comes out 0.04 lower.)
+How sure that is comes from a bootstrap: the parabolas' residuals, drawn anew and as large as they
+would be had nothing been fitted to them, are added to the parabolas, and all is fitted again.
 
 Only NumPy and numbers here; `benchmarks/scaling.py` trains the networks.
 """
@@ -80,7 +83,7 @@ class IsoflopFit:
     residual: float
     """Standard deviation of losses around the parabolas, in nats."""
     usable: float
-    """Share of the bootstrap's fits in which every budget has a lowest point."""
+    """Share of the bootstrap's fits in which parabolas have a lowest point."""
     lines: tuple[tuple[float, ...], ...]
     """Of the fit itself and then of each of the bootstrap's: slope and offset of the logarithms of
     weights by that of operations, and the same of tokens."""
@@ -109,8 +112,8 @@ def fit_isoflops(points: Sequence[Point], *, draws: int = 1000, seed: int = 0) -
         seed: Of its random numbers.
 
     Raises:
-        ConfigError: There are fewer than two budgets, fewer than four sizes at one, or losses of
-            one have no lowest point or are no numbers.
+        ConfigError: There are fewer than two budgets, fewer than four sizes at one, or losses have
+            no lowest point or are no numbers.
     """
     if not all(np.isfinite(point.loss) for point in points):
         raise ConfigError("a fit needs losses that are numbers; leave out what diverged")
@@ -124,15 +127,14 @@ def fit_isoflops(points: Sequence[Point], *, draws: int = 1000, seed: int = 0) -
     sizes = [np.log([point.weights for point in group]) for group in groups]
     tokens = [np.log([point.tokens for point in group]) for group in groups]
     losses = [np.array([point.loss for point in group]) for group in groups]
-    parabolas = [np.polyfit(size, loss, 2) for size, loss in zip(sizes, losses, strict=True)]
-    if flat := [flops for flops, (a, _, _) in zip(budgets, parabolas, strict=True) if a <= 0]:
+    parabolas = fit_parabolas(sizes, losses)
+    if parabolas[0, 0] <= 0:
         raise ConfigError(
-            f"losses at {flat[0]:.2g} operations have no lowest point between the sizes; train "
-            "smaller and larger ones too"
+            "losses have no lowest point between the sizes; train smaller and larger ones too"
         )
     fitted = [np.polyval(c, size) for c, size in zip(parabolas, sizes, strict=True)]
     residuals = np.concatenate([loss - fit for loss, fit in zip(losses, fitted, strict=True)])
-    freedom = len(residuals) - 3 * len(budgets)
+    freedom = len(residuals) - 2 * len(budgets) - 1
     residual = float(np.sqrt((residuals**2).sum() / freedom))
     residuals = (residuals - residuals.mean()) * np.sqrt(len(residuals) / freedom)
 
@@ -158,17 +160,34 @@ def fit_isoflops(points: Sequence[Point], *, draws: int = 1000, seed: int = 0) -
     )
 
 
+def fit_parabolas(
+    sizes: Sequence[Float[np.ndarray, " size"]], losses: Sequence[Float[np.ndarray, " size"]]
+) -> Float[np.ndarray, "budget 3"]:
+    """Return the parabola of each budget, all curved alike, as numbers by falling powers.
+
+    Args:
+        sizes: By budget, logarithms of the numbers of weights.
+        losses: Of these, in nats per pixel.
+    """
+    budget = np.repeat(np.arange(len(sizes)), [len(size) for size in sizes])
+    size, one = np.concatenate(sizes), np.eye(len(sizes))[budget]
+    design = np.column_stack([size**2, size[:, None] * one, one])
+    (curvature, *rest), *_ = np.linalg.lstsq(design, np.concatenate(losses))
+    slopes, offsets = np.split(np.array(rest), 2)
+    return np.column_stack([np.full(len(sizes), curvature), slopes, offsets])
+
+
 def _optima(
     sizes: Sequence[Float[np.ndarray, " size"]],
     tokens: Sequence[Float[np.ndarray, " size"]],
     losses: Sequence[Float[np.ndarray, " size"]],
 ) -> list[tuple[float, float, float]] | None:
-    """Return each budget's best size, its tokens and its loss; None if one has no lowest point."""
+    """Return each budget's best size, its tokens and its loss; None if there is no lowest point."""
     found = []
-    for size, token, loss in zip(sizes, tokens, losses, strict=True):
-        a, b, c = np.polyfit(size, loss, 2)
-        if a <= 0:
-            return None
+    parabolas = fit_parabolas(sizes, losses)
+    if parabolas[0, 0] <= 0:
+        return None
+    for size, token, (a, b, c) in zip(sizes, tokens, parabolas, strict=True):
         best = -b / (2 * a)
         # Tokens fall about as sizes grow, in a line of logarithms, as operations are the same.
         slope, offset = np.polyfit(size, token, 1)

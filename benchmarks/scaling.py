@@ -237,7 +237,7 @@ def described(fit: IsoflopFit, *, images: int) -> str:
         f"power {fit.exponent.text('{:.2f}')}. At the largest budget {last.text('{:.0f}')} tokens "
         f"a weight are best; for text it is {TEXT}, and for pixels arXiv 2511.08704 has 10 to 20 "
         f"times that. Losses lie {fit.residual:.4f} nats about the parabolas; {fit.usable:.0%} of "
-        "the bootstrap's fits have a lowest point at every budget, and intervals are of those. The "
+        "the bootstrap's fits have a lowest point, and intervals are of those. The "
         "row of one GPU-hour is what would be best if all went on so, and if images were never "
         f"seen twice: there are {images:,}."
     )

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.isoflop import IsoflopFit, Point
+from benchmarks.isoflop import IsoflopFit, Point, fit_parabolas
 from igpt.runs.plots import INK, plain_style, run_colors
 
 
@@ -31,10 +31,14 @@ def scaling_figure(points: Sequence[Point], fit: IsoflopFit, *, ahead: float) ->
 
 
 def _draw_losses(axes: Axes, points: Sequence[Point], fit: IsoflopFit) -> None:
-    for best, color in zip(fit.optima, run_colors(len(fit.optima)), strict=True):
-        sizes = np.array([point.weights for point in points if point.flops == best.flops])
-        losses = np.array([point.loss for point in points if point.flops == best.flops])
-        parabola = np.polyfit(np.log(sizes), losses, 2)
+    groups = [[point for point in points if point.flops == best.flops] for best in fit.optima]
+    all_sizes = [np.array([point.weights for point in group]) for group in groups]
+    all_losses = [np.array([point.loss for point in group]) for group in groups]
+    parabolas = fit_parabolas([np.log(sizes) for sizes in all_sizes], all_losses)
+    colors = run_colors(len(groups))
+    for best, sizes, losses, parabola, color in zip(
+        fit.optima, all_sizes, all_losses, parabolas, colors, strict=True
+    ):
         along = np.geomspace(sizes.min(), sizes.max(), 100)
         axes.plot(along, np.polyval(parabola, np.log(along)), color=color, lw=1.1)
         axes.plot(sizes, losses, "o", color=color, ms=4, label=f"{best.flops:.2g}")
