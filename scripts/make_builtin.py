@@ -1,8 +1,9 @@
 """Make the model that comes with igpt, src/igpt/builtin, out of a run.
 
-    python scripts/make_builtin.py runs/cifar --data data/cifar10
+    python scripts/make_builtin.py runs/pixels --pixels data/pixels --data data/cifar10
 
-Weights are rounded to bfloat16. The rounded model is then measured on the store's test images, and
+It may have learned from other images, `--pixels`, than those with labels, `--data`. Weights are
+rounded to bfloat16. The rounded model is then measured on the store's test images, and
 a probe of its best layer is fitted, for `igpt classify`. Figures go into evaluation.json and, with
 what the run tells of itself, into the card, whose words are in builtin-card.md beside this file.
 They name the data and what the model cannot do: read them again when another model goes in, and
@@ -33,13 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="labelled store to measure on")
+    parser.add_argument("--pixels", type=Path, help="store that was learned from, if another")
     parser.add_argument("--out", type=Path, default=ROOT / "src" / "igpt" / "builtin")
     arguments = parser.parse_args()
-    make(RunFolder.open(arguments.run), RecordStore.open(arguments.data), arguments.out)
+    store = RecordStore.open(arguments.data)
+    pixels = RecordStore.open(arguments.pixels) if arguments.pixels else store
+    make(RunFolder.open(arguments.run), store, pixels, arguments.out)
 
 
-def make(run: RunFolder, store: RecordStore, out: Path) -> None:
+def make(run: RunFolder, store: RecordStore, pixels: RecordStore, out: Path) -> None:
     """Write the folder; what is there is replaced."""
+    assert isinstance(run.settings, PretrainSettings)
+    assert run.settings.data.sha256 == pixels.identity, "--pixels is what the run learned from"
     pretrained = load(run.path)
     if not pretrained.tokenizer.preparation.size:  # a run older than the question
         pretrained = pretrained.prepared(store.preparation)
@@ -54,7 +60,8 @@ def make(run: RunFolder, store: RecordStore, out: Path) -> None:
     evaluation = Evaluation(splits={"test": result})
     made_from = MadeFrom(model=load(out).identity, store=store.identity, settings={"seed": 0})
     write_kept(out / "evaluation.json", evaluation, {"test": made_from})
-    (out / "README.md").write_text(card(run, store, rounded, probe, evaluation), encoding="utf-8")
+    text = card(run, store, pixels, rounded, probe, evaluation)
+    (out / "README.md").write_text(text, encoding="utf-8")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     assert size <= LARGEST, f"{size:,} bytes are more than the {LARGEST:,} that may be shipped"
     print(f"{out}: {size:,} bytes")
@@ -63,6 +70,7 @@ def make(run: RunFolder, store: RecordStore, out: Path) -> None:
 def card(
     run: RunFolder,
     store: RecordStore,
+    pixels: RecordStore,
     pretrained: Pretrained,
     probe: KeptProbe,
     evaluation: Evaluation,
@@ -72,7 +80,7 @@ def card(
     assert isinstance(settings, PretrainSettings)
     assert provenance is not None
     config, training = pretrained.model.config, settings.recipe.training
-    result, trained = evaluation.splits["test"], len(store.split(settings.split))
+    result, trained = evaluation.splits["test"], len(pixels.split(settings.split))
     threads = "one thread" if provenance.threads == 1 else f"{provenance.threads} threads"
     return (ROOT / "scripts" / "builtin-card.md").read_text().format(
         objective=OBJECTIVE_WORDS[pretrained.learned_by], size=config.image_size,
