@@ -30,7 +30,7 @@ from igpt.model.description import WEIGHTS, model_identity
 from igpt.runs.kept import ALL
 from igpt.runs.measure import evaluate_run
 from igpt.runs.provenance import Provenance
-from igpt.runs.run import LONGER, RunFolder, training_of
+from igpt.runs.run import LONGER, DataIdentity, RunFolder, training_of
 from igpt.runs.verify import RESULTS, verify
 from igpt.seals import sealed, unsealed
 from igpt.training.metrics import read_metrics
@@ -101,7 +101,7 @@ def make_record(run: Path, out: Path) -> Record:
             commands=(
                 made.command,
                 *(change.made.command for change in opened.longer),
-                *_measuring(opened.path, kept, data=settings.data.path),
+                *_measuring(opened.path, kept, settings.data),
             ),
             made=made,
             settings=to_dict(settings),
@@ -118,23 +118,31 @@ def make_record(run: Path, out: Path) -> Record:
     return record
 
 
-def _measuring(run: Path, kept: Sequence[str], *, data: str) -> Iterator[str]:
-    measures = {"evaluation.json": "evaluate", "probe.json": "probe"}
+def _measuring(run: Path, kept: Sequence[str], data: DataIdentity) -> Iterator[str]:
+    """Yield commands; of other images than were learned from, only the store's identity is known."""
+    measures = {"evaluation.json": "evaluate", "probe.json": "probe",
+                "few-labels.json": "few-labels"}  # fmt: skip
     for name, command in measures.items():
         parts = read_json(run / name).get("made_from", {}) if name in kept else {}
         for part, made_from in parts.items():
             split = () if part == ALL else ("--split", part)
             options = _options(made_from["settings"])
-            yield shlex.join(["igpt", command, str(run), "--data", data, *split, *options])
+            of = made_from["store"]
+            store = data.path if of == data.sha256 else f"STORE-{of}"
+            yield shlex.join(["igpt", command, str(run), "--data", store, *split, *options])
 
 
 def _options(settings: dict[str, Any]) -> Iterator[str]:
     """Return those of a measure's settings that a command takes, as they are typed."""
-    for name in ("seed", "draws", "eight_bit", "concatenate"):
-        if (value := settings.get(name)) is not None:
-            yield f"--{name.replace('_', '-')}"
-            if value is not True:
-                yield str(value)
+    others = {"labels_per_class": "labels", "finetune_steps": "fine-tune"}
+    for name in ("seed", "draws", "eight_bit", "concatenate", "subsets", "layer", *others):
+        value = settings.get(name)
+        if value is None or (name == "finetune_steps" and value == 0):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            yield f"--{others.get(name, name.replace('_', '-'))}"
+            if one is not True:
+                yield str(one)
 
 
 def read_record(folder: Path) -> Record:

@@ -5,12 +5,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from benchmarks.record import check, make_record, read_record, table
+from benchmarks.record import _measuring, check, make_record, read_record, table
 
 from igpt.errors import ConfigError, DataError
 from igpt.files import read_json
 from igpt.runs.finetune import finetune
-from igpt.runs.measure import evaluate_run, probe_run
+from igpt.runs.measure import evaluate_run, few_labels_run, probe_run
 from igpt.runs.pretrain import pretrain
 from igpt.runs.resume import resume
 from tests.conftest import SHAPES_RECIPE, with_training
@@ -108,10 +108,19 @@ def test_commands_have_the_settings_that_were_measured_with(recorded, tmp_path):
     shutil.copytree(recorded[0].path, run)
     evaluate_run(run, data=data, split="validation", seed=4, eight_bit=True, device="cpu")
     probe_run(run, data=data, concatenate=2, device="cpu")
+    few_labels_run(run, data=data, labels_per_class=(2, 3), subsets=2, layer=0, device="cpu")
     measuring = [shlex.split(command) for command in make_record(run, tmp_path / "r").commands[1:]]
     assert measuring == [
         ["igpt", "evaluate", str(run), "--data", data, "--split", "test", "--seed", "0"],
         ["igpt", "evaluate", str(run), "--data", data, "--split", "validation", "--seed", "4",
          "--eight-bit"],
         ["igpt", "probe", str(run), "--data", data, "--seed", "0", "--concatenate", "2"],
+        ["igpt", "few-labels", str(run), "--data", data, "--seed", "0", "--subsets", "2",
+         "--layer", "0", "--labels", "2", "--labels", "3"],
     ]  # fmt: skip
+
+
+def test_images_of_another_store_than_the_run_s_are_named_as_such(recorded):
+    run, data = recorded[0], recorded[0].settings.data
+    (command,) = _measuring(run.path, ["evaluation.json"], replace(data, sha256="others"))
+    assert f" --data STORE-{data.sha256} " in command
