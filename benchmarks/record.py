@@ -119,7 +119,7 @@ def make_record(run: Path, out: Path) -> Record:
 
 
 def _measuring(run: Path, kept: Sequence[str], data: DataIdentity) -> Iterator[str]:
-    """Yield commands; of other images than were learned from, only the store's identity is known."""
+    """Yield commands; of images that were not learned from, only the identity is known."""
     measures = {"evaluation.json": "evaluate", "probe.json": "probe",
                 "few-labels.json": "few-labels"}  # fmt: skip
     for name, command in measures.items():
