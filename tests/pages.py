@@ -38,7 +38,7 @@ CANNOT = {
     r"^pip install": "needs a package index",
     r"^torchrun|--processes|^launch/": "several processes; tests/parallel has them",
     r"^sbatch|/shared/|s3://|--ray": "a cluster, and what lies there",
-    r"evaluate (builtin|results/)": "CIFAR-10, ten thousand images; tests/test_builtin.py, slow, has it",
+    r"evaluate (builtin|results/)": "ten thousand images; tests/test_builtin.py, slow, has it",
 }
 """Lines that are not run here, and why."""
 LONG = r"--eight-bit"
