@@ -9,9 +9,9 @@ grows (Hoffmann et al. 2022, "Training compute-optimal large language models", a
 there, all budgets' parabolas are curved alike: a handful of sizes, each trained once, does not tell
 curvatures apart, and where they are free the best size goes with the noise. (Where losses level
 off, so do the parabolas: by the law of tests/test_scaling.py a power of one half comes out 0.04
-lower.)
-How sure that is comes from a bootstrap: the parabolas' residuals, drawn anew and as large as they
-would be had nothing been fitted to them, are added to the parabolas, and all is fitted again.
+lower.) How sure that is comes from a bootstrap: the parabolas' residuals, drawn anew and as large
+as they would be had nothing been fitted to them, are added to the parabolas, and all is fitted
+again.
 
 Only NumPy and numbers here; `benchmarks/scaling.py` trains the networks.
 """

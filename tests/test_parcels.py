@@ -99,7 +99,7 @@ def test_a_step_is_timed_once_all_is_warm(tmp_path):
     assert seconds_per_step(file) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "igpt-s", "claims-tiny"])
+@pytest.mark.parametrize("name", ["modern", "igpt-s", "claims-tiny"])
 def test_a_recipe_takes_the_steps_that_a_machine_has_time_for(name):
     for steps in (60, 9_000):
         settings = for_steps(steps, validations=4)[1::2]

@@ -128,7 +128,7 @@ def read_huggingface(
 
 
 def check_settings(settings: dict[str, Any], source: str) -> None:
-    """Check that a `config.json` describes the released network, in a shape that can be read.
+    """Check that a `config.json` describes the released network, or one with squared ReLU.
 
     Raises:
         CheckpointError: It does not; `source` is named in the message.
@@ -152,10 +152,9 @@ def check_settings(settings: dict[str, Any], source: str) -> None:
 
 
 def _activation(settings: dict[str, Any], source: str) -> Activation:
-    theirs = settings.get("activation_function", _ACTIVATIONS["gelu"])
-    for ours, name in _ACTIVATIONS.items():
-        if name == theirs:
-            return ours
+    theirs, known = settings.get("activation_function", "quick_gelu"), _ACTIVATIONS.items()
+    if found := [ours for ours, name in known if name == theirs]:
+        return found[0]
     raise CheckpointError(
         f"the config.json of {source} has activation_function={theirs!r}, and igpt computes "
         f"{' and '.join(_ACTIVATIONS.values())} only"
@@ -166,10 +165,8 @@ def _require_kinds(values: dict[str, Any], source: str, **kinds: type) -> None:
     words = {int: "whole number", dict: "JSON object", bool: "truth value", str: "text"}
     for name, kind in kinds.items():
         if type(values.get(name)) not in (kind, type(None)):
-            raise CheckpointError(
-                f"the config.json of {source} has {name}={values[name]!r}, which is no "
-                f"{words[kind]}; restore it"
-            )
+            what = f"{name}={values[name]!r}, which is no {words[kind]}"
+            raise CheckpointError(f"the config.json of {source} has {what}; restore it")
 
 
 def write_huggingface(pretrained: Pretrained, folder: Path, *, head: Head | None = None) -> Head:

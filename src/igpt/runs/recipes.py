@@ -240,6 +240,37 @@ _XL = _paper(
     "igpt-xl", learning_rate=3e-4, finetuning_rate=3e-5, steps=2_000_000, batch_size=64
 )  # of ImageNet
 
+_CIFAR10_TINY = Recipe(
+    description="CIFAR-10 at 12x12; 20 minutes on two cores",
+    model=ModelConfig(image_size=12, colors=512, layers=4, width=128, heads=4),
+    training=TrainingConfig(
+        steps=2700, batch_size=32, learning_rate=5e-3, warmup_steps=100, validate_every=500,
+        validation_images=500, checkpoint_every=250,
+    ),
+    augmentation="flip",
+    finetune=FinetuneConfig(
+        training=TrainingConfig(
+            steps=1500, batch_size=32, learning_rate=1e-3, warmup_steps=100, schedule="linear",
+            validate_every=250, validation_images=2000, checkpoint_every=250,
+        ),
+        augmentation="flip",
+    ),
+)  # fmt: skip
+_CIFAR10 = Recipe(
+    description="CIFAR-10 at 32x32, 10 million weights; minutes on one GPU",
+    model=ModelConfig(image_size=32, colors=512, layers=12, width=256, heads=8),
+    training=TrainingConfig(
+        steps=7000, batch_size=128, learning_rate=3e-3, warmup_steps=350, validate_every=500,
+        precision="bfloat16", compile=True,
+    ),
+    augmentation="flip",
+    finetune=FinetuneConfig(
+        training=TrainingConfig(
+            steps=4000, batch_size=128, learning_rate=3e-4, warmup_steps=200,
+            schedule="linear", validate_every=200, precision="bfloat16", compile=True,
+        ),
+    ),
+)  # fmt: skip
 RECIPES: dict[str, Recipe] = {
     "digits-quickstart": Recipe(
         description="placed digits on 14x14 pixels; two and a half minutes on two cores",
@@ -271,22 +302,8 @@ RECIPES: dict[str, Recipe] = {
             augmentation="none",
         ),
     ),
-    "cifar10-tiny": Recipe(
-        description="CIFAR-10 at 12x12; 20 minutes on two cores",
-        model=ModelConfig(image_size=12, colors=512, layers=4, width=128, heads=4),
-        training=TrainingConfig(
-            steps=2700, batch_size=32, learning_rate=5e-3, warmup_steps=100, validate_every=500,
-            validation_images=500, checkpoint_every=250,
-        ),
-        augmentation="flip",
-        finetune=FinetuneConfig(
-            training=TrainingConfig(
-                steps=1500, batch_size=32, learning_rate=1e-3, warmup_steps=100, schedule="linear",
-                validate_every=250, validation_images=2000, checkpoint_every=250,
-            ),
-            augmentation="flip",
-        ),
-    ),
+    "cifar10-tiny": _CIFAR10_TINY,
+    "modern-tiny": _modern(_CIFAR10_TINY, "cifar10-tiny with what won the race of recipes"),
     "photos-tiny": Recipe(
         description="a few hundred photos at 12x12; two minutes on two cores; igpt start chooses",
         model=ModelConfig(image_size=12, colors=64, layers=4, width=64, heads=4),
@@ -303,21 +320,8 @@ RECIPES: dict[str, Recipe] = {
             augmentation="flip",
         ),
     ),
-    "cifar10": Recipe(
-        description="CIFAR-10 at 32x32, 10 million weights; minutes on one GPU",
-        model=ModelConfig(image_size=32, colors=512, layers=12, width=256, heads=8),
-        training=TrainingConfig(
-            steps=7000, batch_size=128, learning_rate=3e-3, warmup_steps=350, validate_every=500,
-            precision="bfloat16", compile=True,
-        ),
-        augmentation="flip",
-        finetune=FinetuneConfig(
-            training=TrainingConfig(
-                steps=4000, batch_size=128, learning_rate=3e-4, warmup_steps=200,
-                schedule="linear", validate_every=200, precision="bfloat16", compile=True,
-            ),
-        ),
-    ),
+    "cifar10": _CIFAR10,
+    "modern": _modern(_CIFAR10, "cifar10 with what won the race of recipes"),
     "igpt-s": _paper("igpt-s", learning_rate=3e-3, finetuning_rate=3e-4),
     "igpt-m": _paper("igpt-m", learning_rate=3e-3, finetuning_rate=3e-4),
     "igpt-l": _paper("igpt-l", learning_rate=1e-3, finetuning_rate=1e-4),
@@ -335,12 +339,6 @@ RECIPES: dict[str, Recipe] = {
     "igpt-m-bert": _paper("igpt-m", learning_rate=3e-3, finetuning_rate=3e-4, causal=False),
     "igpt-l-bert": _paper("igpt-l", learning_rate=1e-3, finetuning_rate=1e-4, causal=False),
 }  # fmt: skip
-RECIPES |= {
-    "modern-tiny": _modern(
-        RECIPES["cifar10-tiny"], "cifar10-tiny with what won the race of recipes"
-    ),
-    "modern": _modern(RECIPES["cifar10"], "cifar10 with what won the race of recipes"),
-}
 """The recipes by name; the paper's rates are those of its table 5, the steps of section 3.4.
 
 Its networks are fine-tuned its way: a head of zeros, a constant rate, a tenth of pretraining's, for
